@@ -317,7 +317,7 @@ class DRSformer(nn.Module):
 
     size_multiple = 8  # three halvings: models and inference pad pictures to a multiple of it
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the order of the published class; users pass names
         self,
         inp_channels: int = 3,
         out_channels: int = 3,
@@ -382,7 +382,6 @@ class DRSformer(nn.Module):
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"height and width must be multiples of {self.size_multiple}, not {height}x{width}")
 
-        image = image.contiguous(memory_format=torch.channels_last)
         level1 = self.encoder_level1(self.encoder_level0(self.patch_embed(image)))
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))
