@@ -1,0 +1,220 @@
+"""Every patch of BasicSR 1.4.2, each with its reason; nothing is patched anywhere else.
+
+Importing this module makes `import basicsr` work on a current stack. `apply` repairs what fails for everybody;
+`apply_for_command` installs the stricter behaviour of the `drsformer` command. No patch changes what a working run of
+another project computes.
+"""
+
+import importlib
+import importlib.util
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from drsformer_arch.errors import UserError
+
+
+def make_importable() -> None:
+    """Provide the modules that BasicSR imports and current releases no longer have."""
+    # basicsr.data.degradations imports a torchvision module that was removed in torchvision 0.17.
+    name = "torchvision.transforms.functional_tensor"
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        from torchvision.transforms.functional import rgb_to_grayscale  # noqa: PLC0415 - torchvision is slow to import
+
+        stub = ModuleType(name)
+        stub.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+        sys.modules[name] = stub
+    # basicsr.archs.arch_util imports distutils, which Python 3.12 only has through setuptools.
+    if importlib.util.find_spec("distutils") is None:
+        import setuptools  # noqa: F401, PLC0415 - its import puts distutils into place
+
+
+make_importable()
+
+
+def apply() -> None:
+    """Repair what fails in BasicSR; safe to call again."""
+    train: Any = importlib.import_module("basicsr.train")
+    if getattr(train, "_repaired_by_drsformer", False):
+        return
+    train._repaired_by_drsformer = True
+    train.load_resume_state = _load_resume_state
+    train.copy_opt_file = _skip_copy_onto_itself(train.copy_opt_file)
+    train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader)
+    _pass_on_errors_of_the_prefetch_thread()
+    _share_lmdb_environments()
+
+
+def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """Works without CUDA and from any working directory, and takes the newest state that loads.
+
+    BasicSR asks for the CUDA device, looks for `experiments` in the working directory only, and stumbles over files
+    such as best.state.
+    """
+    check_resume = importlib.import_module("basicsr.train").check_resume
+    state, path = None, opt["path"].get("resume_state")
+    if opt["auto_resume"]:
+        path = None
+        folder = Path(opt["path"]["training_states"])
+        for candidate in sorted(folder.glob("*.state"), key=_iteration_of, reverse=True):
+            if _iteration_of(candidate) < 0:
+                continue
+            weights = Path(opt["path"]["models"]) / f"net_g_{candidate.stem}.pth"
+            try:
+                state = _load_state(candidate)
+                if weights.exists():
+                    torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+                else:
+                    raise UserError(f"{weights} is missing")
+            except (UserError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+                print(f"Skipped {candidate}: {error}", flush=True)
+            else:
+                path = str(candidate)
+                break
+    elif path:
+        state = _load_state(Path(path))
+    if path is None or state is None:
+        return None
+    opt["path"]["resume_state"] = str(path)
+    opt["start_iter"] = state["iter"]
+    check_resume(opt, state["iter"])
+    return state
+
+
+def _iteration_of(state_file: Path) -> int:
+    return int(state_file.stem) if state_file.stem.isdigit() else -1
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise UserError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not {"iter", "epoch", "optimizers", "schedulers"} <= state.keys():
+        raise UserError(f"cannot resume from {path}: it is no training state")
+    return state
+
+
+def _skip_copy_onto_itself(copy_opt_file: Callable) -> Callable:
+    """A run resumed from the option file in its experiment folder must not copy it onto itself (SameFileError)."""
+
+    def copy(opt_file: str, experiments_root: str) -> None:
+        if Path(opt_file).resolve().parent != Path(experiments_root).resolve():
+            try:
+                copy_opt_file(opt_file, experiments_root)
+            except shutil.SameFileError:
+                return
+
+    return copy
+
+
+def _loaders_for_our_model(original: Callable) -> Callable:
+    """Our model class gets loaders that end with whole batches, draw new crops every epoch and can go on mid-epoch."""
+
+    def create(opt: dict[str, Any], logger: Any) -> tuple:
+        from drsformer_arch.data import loaders  # noqa: PLC0415 - needs BasicSR, which imports this module's stub
+
+        if loaders.wanted(opt):
+            return loaders.create_train_val_dataloader(opt, logger)
+        return original(opt, logger)
+
+    return create
+
+
+def _pass_on_errors_of_the_prefetch_thread() -> None:
+    """`prefetch_mode: cpu` waits for ever when a picture cannot be read: the reading thread dies alone."""
+    module: Any = importlib.import_module("basicsr.data.prefetch_dataloader")
+
+    def run(self: Any) -> None:
+        try:
+            for item in self.generator:
+                self.queue.put(item)
+        except BaseException as error:
+            self.queue.put(error)
+        self.queue.put(None)
+
+    def following(self: Any) -> Any:
+        item = self.queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            raise StopIteration
+        return item
+
+    module.PrefetchGenerator.run = run
+    module.PrefetchGenerator.__next__ = following
+
+
+def _share_lmdb_environments() -> None:
+    """LMDB refuses to open one store twice in a process (train and val), and a missing key gives None."""
+    import lmdb  # noqa: PLC0415
+
+    module: Any = importlib.import_module("basicsr.utils.file_client")
+    environments: dict[tuple[int, str], Any] = {}
+    original = lmdb.open
+
+    def open_shared(path: str, **options: Any) -> Any:
+        key = (os.getpid(), os.path.realpath(path))  # an environment must not be used across a fork
+        if key not in environments:
+            if not Path(path, "data.mdb").exists():
+                raise UserError(f"{path} is no LMDB (data.mdb is missing)")
+            environments[key] = original(str(path), **options)
+        return environments[key]
+
+    def init(  # noqa: PLR0917 - the signature of BasicSR
+        self: Any,
+        db_paths: Any,
+        client_keys: Any = "default",
+        readonly: bool = True,
+        lock: bool = False,
+        readahead: bool = False,
+        **options: Any,
+    ) -> None:
+        names = [client_keys] if isinstance(client_keys, str) else client_keys
+        self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
+        if len(names) != len(self.db_paths):
+            raise UserError(f"LMDB: {len(names)} client_keys for {len(self.db_paths)} db_paths")
+        options = {"readonly": readonly, "lock": lock, "readahead": readahead, **options}
+        self._client = {name: open_shared(path, **options) for name, path in zip(names, self.db_paths, strict=True)}
+
+    def get(self: Any, filepath: str, client_key: str) -> bytes:
+        environment = self._client[client_key]
+        with environment.begin(write=False) as transaction:
+            value = transaction.get(str(filepath).encode())
+        if value is None:
+            raise UserError(f"LMDB {environment.path()} has no key '{filepath}'")
+        return value
+
+    module.LmdbBackend.__init__ = init
+    module.LmdbBackend.get = get
+
+
+def apply_for_command(options: dict[str, Any]) -> None:
+    """Make BasicSR's pipelines run on options that were read and checked already, with data sets that name bad files.
+
+    Replaces the loader of `parse_options`, which executes Python tags and leaves `1e-4` a text.
+    """
+    from drsformer_arch.data import loaders  # noqa: PLC0415 - see _loaders_for_our_model
+
+    class CheckedOptions:
+        """What `yaml.load(file, Loader=...)` needs of a loader."""
+
+        def __init__(self, _stream: Any) -> None: ...
+
+        def get_single_data(self) -> dict[str, Any]:
+            return options
+
+        def dispose(self) -> None: ...
+
+    option_parser: Any = importlib.import_module("basicsr.utils.options")
+    option_parser.ordered_yaml = lambda: (CheckedOptions, None)
+    loaders.use_for_every_model()
+    test: Any = importlib.import_module("basicsr.test")
+    test.build_dataset = loaders.build_checked_dataset

@@ -1,0 +1,27 @@
+"""Errors that a user can mend; the command prints them as one line instead of a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something in the input is wrong; the message says what, where and what to do, in one line."""
+
+
+class TrainingStopped(Exception):
+    """Training ended early on request, after its state was saved.
+
+    Args:
+        iteration: the last finished iteration, from which `--auto_resume` goes on.
+    """
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"stopped after iteration {iteration}")
+        self.iteration = iteration
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or the list of known names where none is near."""
+    names = sorted(str(one) for one in known)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"

@@ -1,0 +1,423 @@
+"""The BasicSR model class for deraining: the one place where options, network, losses and schedules meet."""
+
+import contextlib
+import os
+import random
+import tempfile
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.data.loaders import seed_everything, seed_of
+from drsformer_arch.errors import TrainingStopped, UserError, did_you_mean
+from drsformer_arch.inference import explain_mismatch, read_state_dict, restore
+from drsformer_arch.models.batch_plan import batch_plan
+from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
+from drsformer_arch.options import add_defaults, check_model_options, translate
+
+# isort: split
+from basicsr.metrics import METRIC_REGISTRY
+from basicsr.models import lr_scheduler as basicsr_schedulers
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+stop_requested = threading.Event()  # set by signal handlers; the model saves and stops before the next iteration
+
+
+class DerainModel(SRModel):
+    """Trains, validates and tests a deraining network.
+
+    What it adds to SRModel, each by option: any torch optimizer, `CosineAnnealingRestartCyclicLR`, `grad_clip`,
+    `effective_batch_size` by gradient accumulation, mixed precision (`amp`), mixup, progressive learning, padding to
+    the network's size multiple and tiles in validation, a stop at non-finite losses, and a training state from which
+    a resumed run continues exactly. Options: see the README.
+
+    Raises:
+        UserError: options that are unknown, of a wrong kind or do not fit together; weights that do not fit.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        logger = get_root_logger()
+        for message in translate(opt):
+            logger.info(message)
+        add_defaults(opt)
+        check_model_options(opt)
+        refuse_random_weights(opt)
+        self.current_iter = 0
+        self.nonfinite_in_a_row = 0
+        self.sample_names: list[str] = []
+        self.best_metric_results: dict[str, dict] = {}
+        super().__init__(opt)
+
+    # ---- set-up ----------------------------------------------------------------------------------------------------
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Also wraps for distributed training on CPUs, and honours `channels_last`."""
+        if self.opt.get("channels_last"):
+            net = net.to(memory_format=torch.channels_last)
+        if self.opt["dist"] and self.device.type == "cpu":
+            return DistributedDataParallel(
+                net.to(self.device), find_unused_parameters=self.opt.get("find_unused_parameters", False)
+            )
+        return super().model_to_device(net)
+
+    def init_training_settings(self) -> None:
+        """Losses, optimizer and schedule of SRModel, then the batch plan and mixed precision."""
+        train = self.opt["train"]
+        self.plan = batch_plan(self.opt)
+        get_root_logger().info(self.plan.describe())
+        self.amp_dtype = AMP_TYPES.get(train.get("amp"))
+        # Only float16 loses small gradients and needs its loss scaled.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
+        super().init_training_settings()
+
+    def setup_optimizers(self) -> None:
+        """SRModel's, but the options keep their `type`."""
+        options = deepcopy(self.opt["train"]["optim_g"])
+        super().setup_optimizers()
+        self.opt["train"]["optim_g"] = options
+
+    def get_optimizer(
+        self, optim_type: str, params: list[nn.Parameter], lr: float, **options: Any
+    ) -> torch.optim.Optimizer:
+        """Any optimizer of torch.optim by its name."""
+        known = [name for name, value in vars(torch.optim).items() if isinstance(value, type) and name != "Optimizer"]
+        if optim_type not in known:
+            raise UserError(f"train.optim_g.type: there is no optimizer {optim_type}{did_you_mean(optim_type, known)}")
+        try:
+            return getattr(torch.optim, optim_type)(params, lr=lr, **options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"train.optim_g: {error}") from error
+
+    def setup_schedulers(self) -> None:
+        """BasicSR's schedules and `CosineAnnealingRestartCyclicLR`; their cycles must cover the training."""
+        options = deepcopy(self.opt["train"]["scheduler"])
+        kind, total = options.pop("type"), int(self.opt["train"]["total_iter"])
+        known = ("CosineAnnealingRestartCyclicLR", "CosineAnnealingRestartLR", "MultiStepLR", "MultiStepRestartLR")
+        if kind not in known:
+            raise UserError(f"train.scheduler.type: there is no schedule {kind}{did_you_mean(kind, known)}")
+        if "periods" in options and sum(options["periods"]) < total:
+            raise UserError(
+                f"train.scheduler.periods sum to {sum(options['periods'])} but train.total_iter is {total}: "
+                f"the cycles must cover the training"
+            )
+        classes = {
+            "CosineAnnealingRestartCyclicLR": CosineAnnealingRestartCyclicLR,
+            "CosineAnnealingRestartLR": basicsr_schedulers.CosineAnnealingRestartLR,
+        }
+        schedule = classes.get(kind, basicsr_schedulers.MultiStepRestartLR)
+        try:
+            self.schedulers = [schedule(optimizer, **options) for optimizer in self.optimizers]
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"train.scheduler: {error}") from error
+
+    # ---- training --------------------------------------------------------------------------------------------------
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the rate of an iteration; the warm-up scales what the schedule says instead of replacing its memory.
+
+        Raises:
+            TrainingStopped: a stop was requested; the finished iteration was saved.
+        """
+        if self._any_process(stop_requested.is_set()):
+            self.save(epoch=(current_iter - 1) // self.opt.get("iters_per_epoch", 1), current_iter=current_iter - 1)
+            raise TrainingStopped(current_iter - 1)
+        self.current_iter = current_iter
+        scheduled = [scheduler.get_last_lr() for scheduler in self.schedulers]
+        self._set_lr(scheduled)
+        super().update_learning_rate(current_iter, warmup_iter=-1)
+        if current_iter < warmup_iter:
+            rates = [[rate * current_iter / warmup_iter for rate in s.get_last_lr()] for s in self.schedulers]
+            self._set_lr(rates)
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Take a batch: `lq` (N, C, H, W) RGB in [0, 1], `gt` of the same shape where there is one."""
+        self.lq = self._to_device(data["lq"])
+        self.sample_names = list(data.get("lq_path", []))
+        if "gt" in data:
+            self.gt = self._to_device(data["gt"])
+        elif hasattr(self, "gt"):
+            del self.gt  # a target of an earlier batch must not be scored against this one
+
+    def _to_device(self, batch: Tensor) -> Tensor:
+        layout = torch.channels_last if self.opt.get("channels_last") else torch.preserve_format
+        return batch.to(self.device, non_blocking=True, memory_format=layout)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One optimizer step from as many backward passes as the batch plan says.
+
+        Raises:
+            UserError: a loss or gradient is not finite and no skips are left.
+        """
+        # All randomness of an iteration follows from its number, so that a resumed run draws the same.
+        seed_everything(seed_of(self.opt.get("manual_seed") or 0, self.opt.get("rank", 0), current_iter))
+        names = self.sample_names or [""] * len(self.lq)
+        lq, gt, names = self.plan.select(current_iter, self.lq, self.gt, names)
+        lq, gt = self._mixup(lq, gt)
+        steps = self.plan.stage(current_iter).steps
+        self.optimizer_g.zero_grad()
+        logs: Counter[str] = Counter()
+        for step, (lq_part, gt_part) in enumerate(zip(lq.chunk(steps), gt.chunk(steps), strict=True)):
+            with self._gradients_synchronised(step == steps - 1):
+                loss, parts = self._losses(lq_part, gt_part)
+                if self._any_process(not loss.isfinite()):
+                    return self._skip_nonfinite("loss", current_iter, names)
+                self.scaler.scale(loss / steps).backward()
+            logs.update({name: value.detach() / steps for name, value in parts.items()})
+        clip = self.opt["train"].get("grad_clip")
+        if clip:
+            self.scaler.unscale_(self.optimizer_g)
+            norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), clip)
+            # With float16 the scaler skips such a step itself and lowers its scale.
+            if not self.scaler.is_enabled() and not norm.isfinite():
+                return self._skip_nonfinite("gradient", current_iter, names)
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
+        self.nonfinite_in_a_row = 0
+        self.log_dict = self.reduce_loss_dict(OrderedDict(logs))
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+        return None
+
+    def _losses(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the configured losses and its parts, computed in float32 or better."""
+        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            output = self.net_g(lq)
+        self.output = output = output if self.amp_dtype is None else output.float()
+        parts: dict[str, Tensor] = {}
+        if self.cri_pix is not None:
+            parts["l_pix"] = self.cri_pix(output, gt)
+        if self.cri_perceptual is not None:
+            perceptual, style = self.cri_perceptual(output, gt)
+            parts.update({k: v for k, v in (("l_percep", perceptual), ("l_style", style)) if v is not None})
+        return torch.stack(list(parts.values())).sum(), parts
+
+    def _mixup(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        """Blend the batch with a shuffled copy of itself, share ~ Beta(b, b); with identity, every other time."""
+        options = self.opt["train"].get("mixing_augs") or {}
+        if not options.get("mixup") or (options.get("use_identity", True) and random.random() < 0.5):
+            return lq, gt
+        beta = float(options.get("mixup_beta", 1.2))
+        share, order = float(np.random.beta(beta, beta)), torch.randperm(len(lq))
+        return share * lq + (1 - share) * lq[order], share * gt + (1 - share) * gt[order]
+
+    def _gradients_synchronised(self, last: bool) -> contextlib.AbstractContextManager:
+        """Processes exchange gradients once per optimizer step, with its last backward pass."""
+        if last or not isinstance(self.net_g, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.net_g.no_sync()
+
+    def _any_process(self, flag: bool | Tensor) -> bool:
+        """Whether the flag holds in any process: all must take the same way, or they wait for each other for ever."""
+        if not self.opt["dist"]:
+            return bool(flag)
+        agreed = torch.as_tensor(flag, device=self.device).float().reshape(1)
+        torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
+        return bool(agreed)
+
+    def _skip_nonfinite(self, what: str, current_iter: int, names: list[str]) -> None:
+        allowed = int(self.opt["train"].get("max_nonfinite_skips", 0))
+        self.nonfinite_in_a_row += 1
+        self.optimizer_g.zero_grad()
+        message = f"the {what} of iteration {current_iter} is not finite; pictures of its batch: {', '.join(names)}"
+        if self.nonfinite_in_a_row > allowed:
+            raise UserError(
+                f"{message} (lower train.optim_g.lr, use amp: bf16 instead of fp16, or allow "
+                f"train.max_nonfinite_skips; skipped in a row: {self.nonfinite_in_a_row - 1})"
+            )
+        get_root_logger().warning(f"Skipped: {message} ({self.nonfinite_in_a_row} in a row, {allowed} allowed)")
+        self.log_dict = OrderedDict()
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged network towards the trained one; buffers are copied."""
+        trained = self.get_bare_model(self.net_g)
+        with torch.no_grad():
+            pairs = zip(self.net_g_ema.parameters(), trained.parameters(), strict=True)
+            for average, current in pairs:
+                average.lerp_(current, 1 - decay)
+            for average, current in zip(self.net_g_ema.buffers(), trained.buffers(), strict=True):
+                average.copy_(current)
+
+    # ---- validation and test ---------------------------------------------------------------------------------------
+
+    def test(self) -> None:
+        """Derain `lq` with the averaged network where there is one: padded, in tiles where asked for."""
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        val = self.opt["val"]
+        training = net.training
+        net.eval()
+        with torch.inference_mode():
+            self.output = restore(
+                net,
+                self.lq,
+                multiple=int(val.get("window_size", getattr(net, "size_multiple", 1))),
+                tile=int(val.get("tile", 0)),
+                overlap=int(val.get("tile_overlap", 32)),
+            )
+        net.train(training)
+
+    def nondist_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool) -> None:
+        """SRModel's loop; sets without targets are restored but not scored, equal names in one set are refused."""
+        dataset: Any = dataloader.dataset
+        name = dataset.opt["name"]
+        if len(dataset) == 0:
+            raise UserError(f"data set {name} is empty")
+        if save_img:
+            _refuse_equal_names(dataset, name)
+        metrics = self.opt["val"].get("metrics")
+        if metrics and dataset.opt.get("dataroot_gt") is None and "gt" not in dataset[0]:
+            get_root_logger().warning(f"{name} has no targets: the pictures are restored but not scored")
+            metrics = None
+        with _replaced(self.opt["val"], "metrics", metrics):
+            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+
+    def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
+        """Log every score with its protocol: numbers of different protocols must not be compared."""
+        lines = [f"Validation {dataset_name}"]
+        for name, value in self.metric_results.items():
+            best = self.best_metric_results[dataset_name][name]
+            at = f"  best: {best['val']:.4f} at iteration {best['iter']}" if self.is_train else ""
+            lines.append(f"\t# {name} [{protocol_of(self.opt['val']['metrics'][name])}]: {value:.4f}{at}")
+            if tb_logger:
+                tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
+        get_root_logger().info("\n".join(lines))
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------------
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load published or own weights; a mismatch is explained in one line.
+
+        Raises:
+            UserError: no such file, no weights in it, weights of another network.
+        """
+        net = self.get_bare_model(net)
+        state, found = read_state_dict(load_path, param_key)
+        get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
+        problem = explain_mismatch(net, state)
+        if problem and strict:
+            raise UserError(f"{load_path} does not fit {type(net).__name__}: {problem}")
+        if problem:
+            get_root_logger().warning(f"{load_path}: {problem}; loading what fits")
+            own = net.state_dict()
+            state = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+        net.load_state_dict(state, strict=strict)
+
+    @master_only
+    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = "params") -> None:
+        """Write `net_g_ITERATION.pth` in BasicSR's format, with the network's arguments beside the weights."""
+        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
+        content: dict[str, Any] = {
+            key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
+            for key, one in zip(keys, nets, strict=True)
+        }
+        content["network"] = deepcopy(dict(self.opt["network_g"]))
+        label = "latest" if current_iter == -1 else current_iter
+        save_atomically(content, Path(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write `ITERATION.state`: BasicSR's content, the loss scaler and the best scores."""
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "scaler": self.scaler.state_dict(),
+            "best_metric_results": self.best_metric_results,
+        }
+        save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Continue from a training state."""
+        super().resume_training(resume_state)
+        if resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
+        self.best_metric_results = resume_state.get("best_metric_results", {})
+        if "iters_per_epoch" in self.opt:
+            # The epoch of this run's batch size, which need not be that of the interrupted one.
+            resume_state["epoch"] = resume_state["iter"] // self.opt["iters_per_epoch"]
+
+
+class ImageCleanModel(DerainModel):
+    """`DerainModel` under the name that option files of the published fork use."""
+
+
+def refuse_random_weights(opt: dict[str, Any]) -> None:
+    """Testing a network that was never trained gives numbers that look like results.
+
+    Raises:
+        UserError: no weights are given to a test, and `val.allow_random_weights` does not ask for that.
+    """
+    if opt.get("is_train", True) or opt["val"].get("allow_random_weights"):
+        return
+    if not opt["path"].get("pretrain_network_g"):
+        raise UserError(
+            "path.pretrain_network_g is empty: a test needs trained weights "
+            "(val.allow_random_weights: true tests random ones)"
+        )
+
+
+def protocol_of(metric: dict[str, Any]) -> str:
+    """Which scores a metric's options give, in words."""
+    function = METRIC_REGISTRY.get(metric["type"])
+    named = getattr(function, "protocol", None)
+    if named:
+        return f"{named} protocol"
+    return f"{metric['type']}, {'float Y' if metric.get('test_y_channel') else 'RGB'}"
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """torch.save that leaves the old file or the whole new one, never a part.
+
+    Raises:
+        UserError: the folder is not writable, the disk is full; the old file is intact.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise UserError(f"cannot save {path}: {error}") from error
+
+
+def _refuse_equal_names(dataset: Any, name: str) -> None:
+    paths = getattr(dataset, "paths", None) or getattr(getattr(dataset, "dataset", None), "paths", None) or []
+    stems = Counter(Path(p["lq_path"] if isinstance(p, dict) else p).stem for p in paths)
+    twice = [stem for stem, count in stems.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"data set {name}: several pictures are named {twice[0]}; their results would overwrite each other"
+        )
+
+
+@contextlib.contextmanager
+def _replaced(section: dict[str, Any], key: str, value: Any) -> Iterator[None]:
+    """Set an option for a while."""
+    before = section.get(key)
+    section[key] = value
+    try:
+        yield
+    finally:
+        section[key] = before

@@ -1,0 +1,358 @@
+"""Option files: read safely, translate the published fork's names, fill in defaults, check what our classes read.
+
+The checks cover the sections that `DerainModel`, our networks, data sets and metrics read. Keys of other people's
+networks, models and data sets are never rejected.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from drsformer_arch.errors import UserError, did_you_mean
+
+Options = dict[str, Any]
+MODEL_TYPES = ("DerainModel", "ImageCleanModel")
+DATASET_TYPES = ("PairedRainDataset", "Dataset_PairedImage")
+OFFICIAL_GRAD_CLIP = 0.01  # what `use_grad_clip: true` meant in the published model class
+
+
+class OptionLoader(yaml.SafeLoader):
+    """Safe YAML that reads `1e-4` and `5e3` as numbers and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+OptionLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+class Kind(NamedTuple):
+    """What a value must be: a test and its name in error messages."""
+
+    accepts: Callable[[Any], bool]
+    name: str
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and float(value).is_integer()
+
+
+def _or_none(kind: Kind) -> Kind:
+    return Kind(lambda value: value is None or kind.accepts(value), f"{kind.name} or empty")
+
+
+def _list_of(kind: Kind) -> Kind:
+    return Kind(
+        lambda value: isinstance(value, list | tuple) and all(kind.accepts(one) for one in value),
+        f"a list, each entry {kind.name}",
+    )
+
+
+def _choice(*values: Any) -> Kind:
+    return Kind(lambda value: any(value is v or value == v for v in values), f"one of {', '.join(map(str, values))}")
+
+
+ANY = Kind(lambda _: True, "anything")
+BOOL = Kind(lambda value: isinstance(value, bool), "true or false")
+WHOLE = Kind(_is_whole, "a whole number")
+COUNT = Kind(lambda value: _is_whole(value) and value >= 1, "a whole number of at least 1")
+NUMBER = Kind(_is_number, "a number")
+POSITIVE = Kind(lambda value: _is_number(value) and value > 0, "a number above 0")
+TEXT = Kind(lambda value: isinstance(value, str), "a text")
+TEXT_OR_NONE = _or_none(TEXT)
+SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
+WHOLES = _list_of(COUNT)
+SCHEDULE = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
+
+# The keys that our classes and commands read. Keys starting with "_" hold for every section of that name.
+SCHEMA: dict[str, dict[str, Kind]] = {
+    "": {
+        "name": TEXT,
+        "model_type": TEXT,
+        "scale": COUNT,
+        "num_gpu": Kind(lambda value: value == "auto" or (_is_whole(value) and value >= 0), "auto or a whole number"),
+        "manual_seed": _or_none(WHOLE),
+        "channels_last": BOOL,
+        "datasets": SECTION,
+        "network_g": SCHEDULE,
+        "path": SECTION,
+        "train": SECTION,
+        "val": SECTION,
+        "logger": SECTION,
+        "dist_params": SECTION,
+        "find_unused_parameters": BOOL,
+        # written by BasicSR and our loaders while a run starts
+        **dict.fromkeys(
+            ("dist", "rank", "world_size", "is_train", "auto_resume", "root_path", "start_iter", "iters_per_epoch"), ANY
+        ),
+    },
+    "train": {
+        "total_iter": COUNT,
+        "warmup_iter": WHOLE,
+        "optim_g": SCHEDULE,
+        "scheduler": SCHEDULE,
+        "pixel_opt": _or_none(SCHEDULE),
+        "perceptual_opt": _or_none(SCHEDULE),
+        "ema_decay": NUMBER,
+        "grad_clip": _or_none(POSITIVE),
+        "effective_batch_size": Kind(
+            lambda value: COUNT.accepts(value) or WHOLES.accepts(value), "a whole number, or one per stage"
+        ),
+        "amp": _choice(False, None, "bf16", "fp16"),
+        "max_nonfinite_skips": WHOLE,
+        "mixing_augs": SECTION,
+    },
+    "train.mixing_augs": {"mixup": BOOL, "mixup_beta": POSITIVE, "use_identity": BOOL},
+    "val": {
+        "val_freq": COUNT,
+        "save_img": BOOL,
+        "suffix": TEXT_OR_NONE,
+        "metrics": _or_none(SECTION),
+        "pbar": BOOL,
+        "window_size": COUNT,
+        "tile": WHOLE,
+        "tile_overlap": WHOLE,
+        "allow_random_weights": BOOL,
+    },
+    "path": {
+        "pretrain_network_g": TEXT_OR_NONE,
+        "param_key_g": TEXT_OR_NONE,
+        "strict_load_g": BOOL,
+        "resume_state": TEXT_OR_NONE,
+        "ignore_resume_networks": ANY,
+        **dict.fromkeys(
+            ("experiments_root", "models", "training_states", "log", "visualization", "results_root"), TEXT
+        ),
+    },
+    "logger": {
+        "print_freq": COUNT,
+        "save_checkpoint_freq": COUNT,
+        "use_tb_logger": BOOL,
+        "wandb": _or_none(SECTION),
+    },
+    "datasets": {
+        "name": TEXT,
+        "type": TEXT,
+        "dataroot_gt": TEXT_OR_NONE,
+        "dataroot_lq": TEXT,
+        "filename_tmpl": TEXT,
+        "io_backend": SCHEDULE,
+        "gt_size": COUNT,
+        "use_hflip": BOOL,
+        "use_rot": BOOL,
+        # read by BasicSR's loader and the model's batch plan
+        "use_shuffle": BOOL,
+        "num_worker_per_gpu": WHOLE,
+        "batch_size_per_gpu": COUNT,
+        "mini_batch_sizes": WHOLES,
+        "gt_sizes": WHOLES,
+        "iters": WHOLES,
+        "dataset_enlarge_ratio": POSITIVE,
+        "prefetch_mode": _choice(None, "cpu", "cuda"),
+        "num_prefetch_queue": COUNT,
+        "pin_memory": BOOL,
+        "persistent_workers": BOOL,
+        "phase": TEXT,
+        "scale": COUNT,
+    },
+}
+REQUIRED = {
+    "": ("name", "model_type", "datasets", "network_g"),
+    "train": ("total_iter", "optim_g", "scheduler"),
+    "datasets": ("dataroot_lq",),
+}
+
+
+def load_yaml(path: Path | str) -> Options:
+    """Read an option file with the safe loader.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or holds no keys.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the option file {path}: {error}") from error
+    try:
+        opt = yaml.load(text, Loader=OptionLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}{where}: {problem}") from error
+    if not isinstance(opt, dict):
+        raise UserError(f"{path} holds no options (keys and values)")
+    return opt
+
+
+def override(opt: Options, entries: Sequence[str]) -> None:
+    """Apply `--force_yml` entries such as `train:optim_g:lr=1e-4`; values are read as YAML, nothing is evaluated.
+
+    Raises:
+        UserError: an entry without `=`, a section that does not exist, a value that is no YAML.
+    """
+    for entry in entries:
+        keys, equals, value = entry.partition("=")
+        if not equals:
+            raise UserError(f"--force_yml {entry}: expected KEY:KEY=VALUE")
+        *parents, leaf = (key.strip() for key in keys.split(":"))
+        section = opt
+        for parent in parents:
+            if not isinstance(section.get(parent), dict):
+                raise UserError(f"--force_yml {entry}: there is no section '{parent}'{did_you_mean(parent, section)}")
+            section = section[parent]
+        try:
+            section[leaf] = yaml.load(value, Loader=OptionLoader)
+        except yaml.YAMLError as error:
+            raise UserError(f"--force_yml {entry}: {value!r} is no YAML value") from error
+
+
+def translate_dataset(dataset: Options) -> list[str]:
+    """Translate the published fork's data set keys in place; returns one message per change."""
+    messages = []
+    if dataset.get("type") == "Dataset_PairedImage":
+        dataset["type"] = "PairedRainDataset"
+        messages.append("data set type Dataset_PairedImage is PairedRainDataset here")
+    if "geometric_augs" in dataset and dataset.get("type") == "PairedRainDataset":
+        augment = dataset.pop("geometric_augs")
+        dataset.setdefault("use_hflip", augment)
+        dataset.setdefault("use_rot", augment)
+        messages.append(f"geometric_augs: {augment} is use_hflip and use_rot here (the same 8 symmetries)")
+    return messages
+
+
+def translate(opt: Options) -> list[str]:
+    """Translate option files of the published DRSformer/Restormer fork in place; returns one message per change."""
+    messages = []
+    if opt.get("model_type") == "ImageCleanModel":
+        opt["model_type"] = "DerainModel"
+        messages.append("model_type ImageCleanModel is DerainModel here")
+    if opt.get("model_type") == "DerainModel":
+        train, val = opt.get("train") or {}, opt.get("val") or {}
+        if "use_grad_clip" in train:
+            clip = OFFICIAL_GRAD_CLIP if train.pop("use_grad_clip") else None
+            train.setdefault("grad_clip", clip)
+            messages.append(f"use_grad_clip is grad_clip: {train['grad_clip']} here (the fork's hidden constant)")
+        for key in ("rgb2bgr", "use_image", "max_minibatch"):
+            if key in val:
+                messages.append(f"val.{key}: {val.pop(key)} is not needed here and ignored")
+    for dataset in (opt.get("datasets") or {}).values():
+        if isinstance(dataset, dict):
+            messages += translate_dataset(dataset)
+    return messages
+
+
+def add_defaults(opt: Options) -> None:
+    """Fill in what BasicSR reads without a default; sections left empty become empty dicts."""
+    for section in ("path", "val", "logger", "datasets"):
+        if opt.get(section) is None:
+            opt[section] = {}
+    opt.setdefault("scale", 1)
+    opt.setdefault("num_gpu", "auto")
+    opt.setdefault("manual_seed", 0)
+    for key, value in {"print_freq": 100, "save_checkpoint_freq": 5000, "use_tb_logger": False}.items():
+        opt["logger"].setdefault(key, value)
+    for key, default in {"save_img": False, "suffix": None, "val_freq": 5000}.items():
+        opt["val"].setdefault(key, default)
+    opt["path"].setdefault("resume_state", None)
+    for phase, dataset in opt["datasets"].items():
+        if isinstance(dataset, dict):
+            dataset.setdefault("name", phase)
+            root = str(dataset.get("dataroot_lq", ""))
+            dataset.setdefault("io_backend", {"type": "lmdb" if root.rstrip("/").endswith(".lmdb") else "disk"})
+
+
+def check_section(section: str, values: Any, where: str | None = None) -> None:
+    """Check one section against `SCHEMA`.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one), a missing one, or a value of the wrong kind.
+    """
+    where = section if where is None else where
+    prefix = f"{where}." if where else ""
+    if not isinstance(values, dict):
+        raise UserError(f"option {where} must be a section with keys, not {values!r}")
+    known = SCHEMA[section]
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"unknown option {prefix}{key}{did_you_mean(key, known)}")
+        if not known[key].accepts(value):
+            raise UserError(f"option {prefix}{key} must be {known[key].name}, not {value!r}")
+    for key in REQUIRED.get(section, ()):
+        if values.get(key) is None:
+            raise UserError(f"option {prefix}{key} is missing")
+
+
+def check_model_options(opt: Options) -> None:
+    """Check everything that `DerainModel` and our data sets read; other model types are left alone.
+
+    Raises:
+        UserError: see `check_section`.
+    """
+    for phase, dataset in (opt.get("datasets") or {}).items():
+        if isinstance(dataset, dict) and dataset.get("type") in DATASET_TYPES:
+            check_section("datasets", dataset, f"datasets.{phase}")
+    if opt.get("model_type") not in MODEL_TYPES:
+        return
+    top = {key: value for key, value in opt.items() if not (key.startswith("network_") and key != "network_g")}
+    check_section("", top)
+    for section in ("train", "val", "path", "logger"):
+        if section in opt and not (section == "train" and not opt.get("is_train", True)):
+            check_section(section, opt[section])
+    if "mixing_augs" in (opt.get("train") or {}):
+        check_section("train.mixing_augs", opt["train"]["mixing_augs"])
+    lr = ((opt.get("train") or {}).get("optim_g") or {}).get("lr")
+    if lr is not None and not _is_number(lr):
+        raise UserError(f"option train.optim_g.lr must be a number, not {lr!r}")
+
+
+def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: bool) -> tuple[Options, list[str]]:
+    """Read, translate, complete and check an option file.
+
+    Args:
+        path: the YAML file.
+        overrides: entries such as `train:total_iter=100`.
+        is_train: whether the file is to train (needs a train section and a training set) or to test.
+
+    Returns:
+        The options for BasicSR, and one message per translated key.
+
+    Raises:
+        UserError: one line that names the key and what to do.
+    """
+    opt = load_yaml(path)
+    override(opt, overrides)
+    messages = translate(opt)
+    add_defaults(opt)
+    try:
+        for key in ("name", "model_type", "network_g"):
+            if opt.get(key) is None:
+                raise UserError(f"option {key} is missing")
+        if is_train:
+            for section in ("train", "datasets"):
+                if not isinstance(opt.get(section), dict):
+                    raise UserError(f"option {section} is missing; a test file cannot train")
+            if not isinstance(opt["datasets"].get("train"), dict):
+                raise UserError("option datasets.train is missing; a test file cannot train")
+        elif not opt["datasets"]:
+            raise UserError("option datasets is missing: there is nothing to test on")
+        check_model_options({**opt, "is_train": is_train})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return opt, messages

@@ -1,0 +1,51 @@
+"""`import drsformer_arch.plugin`: make BasicSR importable and register our networks, model, data sets and metrics.
+
+Importing it, however often and in whichever process, repairs what fails in BasicSR and adds names, nothing else:
+projects without our classes behave as before. It also hands out BasicSR's pipelines, so that a training script
+needs no second import whose order matters:
+
+    from drsformer_arch.plugin import train_pipeline
+
+    if __name__ == "__main__":
+        train_pipeline("/where/experiments/go")
+"""
+
+from drsformer_arch import basicsr_fixes
+
+# isort: split
+from basicsr.test import test_pipeline
+from basicsr.train import train_pipeline
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
+
+from drsformer_arch import metrics
+from drsformer_arch.archs import DRSformer
+from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
+from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
+
+__all__ = ["OURS", "register", "test_pipeline", "train_pipeline"]
+
+OURS: tuple[tuple[Registry, tuple], ...] = (
+    (ARCH_REGISTRY, (DRSformer,)),
+    (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
+    (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage)),
+    (METRIC_REGISTRY, tuple(function for protocol in metrics.PROTOCOLS.values() for function in protocol.values())),
+)
+
+
+def register() -> None:
+    """Register our names; one that another package holds stays theirs, ours is then NAME_drsformer."""
+    for registry, things in OURS:
+        for thing in things:
+            holder = dict(iter(registry)).get(thing.__name__)
+            if holder is None:
+                registry.register(thing)
+            elif holder.__module__ != thing.__module__ and f"{thing.__name__}_drsformer" not in registry:
+                registry.register(thing, suffix="drsformer")
+                print(
+                    f"{thing.__name__} is registered by {holder.__module__}; ours is {thing.__name__}_drsformer",
+                    flush=True,
+                )
+
+
+basicsr_fixes.apply()
+register()

@@ -1,0 +1,126 @@
+"""Start BasicSR's pipelines from a checked option file."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drsformer_arch import basicsr_fixes, plugin
+from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.models.derain_model import refuse_random_weights
+from drsformer_arch.options import read_options
+
+# isort: split
+from basicsr.losses import LOSS_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
+
+
+def prepare(path: str, overrides: Sequence[str], *, is_train: bool, distributed: bool) -> dict[str, Any]:
+    """Read an option file and find its mistakes before anything is created or moved.
+
+    Raises:
+        UserError: one line that names the file and the option.
+    """
+    options, messages = read_options(path, overrides, is_train=is_train)
+    for message in messages:
+        print(f"{path}: {message}", flush=True)
+    gpus = torch.cuda.device_count()
+    wanted = options["num_gpu"]
+    if not distributed and wanted != "auto" and wanted > gpus:
+        print(f"{path}: num_gpu is {wanted}, this machine has {gpus}: using {gpus}", flush=True)
+        options["num_gpu"] = gpus
+    try:
+        check_names(options, is_train=is_train)
+        refuse_random_weights({**options, "is_train": is_train})
+        check_files(options)
+        if is_train:
+            _refuse_archiving_the_option_file(path, options)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return options
+
+
+def check_names(options: dict[str, Any], *, is_train: bool) -> None:
+    """Check that all registered names exist and that their arguments do.
+
+    Raises:
+        UserError: an unknown name or argument, with the nearest known one.
+    """
+    _find(MODEL_REGISTRY, options["model_type"], "model_type")
+    network = options["network_g"]
+    _check_arguments(ARCH_REGISTRY, network, "network_g")
+    if network["type"] in {thing.__name__ for registry, things in plugin.OURS for thing in things}:
+        arguments = {key: value for key, value in network.items() if key != "type"}
+        try:
+            with torch.device("meta"):  # shapes only: nothing is allocated
+                ARCH_REGISTRY.get(network["type"])(**arguments)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"network_g: {str(error).splitlines()[0]}") from error
+    for phase, dataset in options["datasets"].items():
+        if not isinstance(dataset, dict) or "type" not in dataset:
+            raise UserError(f"datasets.{phase} needs a type")
+        _find(DATASET_REGISTRY, dataset["type"], f"datasets.{phase}.type")
+    for name, metric in (options["val"].get("metrics") or {}).items():
+        _check_arguments(METRIC_REGISTRY, metric, f"val.metrics.{name}", given=("img", "img2"), extra=("better",))
+    if is_train:
+        for name, loss in options["train"].items():
+            if name.endswith("_opt") and isinstance(loss, dict):
+                _check_arguments(LOSS_REGISTRY, loss, f"train.{name}")
+
+
+def _find(registry: Registry, name: str, where: str) -> Any:
+    known = dict(iter(registry))
+    found = known.get(name) or known.get(f"{name}_basicsr")
+    if found is None:
+        raise UserError(f"{where}: nothing is registered as {name!r}{did_you_mean(name, known)}")
+    return found
+
+
+def _check_arguments(
+    registry: Registry, section: Any, where: str, *, given: Sequence[str] = (), extra: Sequence[str] = ()
+) -> None:
+    """Compare a section's keys with the arguments of what its type names; Python would refuse them later anyway."""
+    if not isinstance(section, dict) or "type" not in section:
+        raise UserError(f"{where} needs a type")
+    parameters = inspect.signature(_find(registry, section["type"], where)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = {parameter.name for parameter in parameters} - set(given)
+    for key in section:
+        if key not in {"type", *known, *extra}:
+            raise UserError(f"unknown option {where}.{key}{did_you_mean(key, known)}")
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in {*given, *section}:
+            raise UserError(f"option {where}.{parameter.name} is missing")
+
+
+def check_files(options: dict[str, Any]) -> None:
+    """Check that the files and folders named exist.
+
+    Raises:
+        UserError: one that does not.
+    """
+    for phase, dataset in options["datasets"].items():
+        for key, value in dataset.items():
+            if key.startswith("dataroot") and isinstance(value, str) and not Path(value).expanduser().is_dir():
+                raise UserError(f"datasets.{phase}.{key}: there is no folder {value}")
+    for key, value in options["path"].items():
+        weights = key.startswith("pretrain_network") or key == "resume_state"
+        if weights and value and not Path(value).expanduser().is_file():
+            raise UserError(f"path.{key}: there is no file {value}")
+
+
+def _refuse_archiving_the_option_file(path: str, options: dict[str, Any]) -> None:
+    """BasicSR moves an existing experiment folder away before it reads the option file a second time."""
+    folder = Path("experiments", options["name"]).resolve()
+    if folder in Path(path).resolve().parents:
+        raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
+
+
+def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
+    """Run BasicSR's training or test pipeline; experiments and results go below `root`."""
+    basicsr_fixes.apply_for_command(options)
+    pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
+    pipeline(root)
