@@ -89,9 +89,9 @@ def _check_plugin(problems: list[str]) -> None:
         return
     print("Registered by this package:")
     for registry, things in plugin.OURS:
-        known = dict(iter(registry))
+        known: dict[str, Any] = dict(iter(registry))
         for thing in things:
-            holder = known.get(thing.__name__)
+            holder: Any = known.get(thing.__name__)
             name = thing.__name__ if holder is thing else f"{thing.__name__}_drsformer"
             print(f"  {registry._name:8} {name}")
             if holder is not None and holder is not thing:

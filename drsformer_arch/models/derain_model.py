@@ -73,6 +73,13 @@ class DerainModel(SRModel):
             )
         return super().model_to_device(net)
 
+    @master_only
+    def print_network(self, net: nn.Module) -> None:
+        """Log the size; the layers of a transformer fill thousands of lines."""
+        bare = self.get_bare_model(net)
+        count = sum(parameter.numel() for parameter in bare.parameters())
+        get_root_logger().info(f"Network {type(bare).__name__}: {count:,} parameters")
+
     def init_training_settings(self) -> None:
         """Losses, optimizer and schedule of SRModel, then the batch plan and mixed precision."""
         train = self.opt["train"]

@@ -1,0 +1,39 @@
+# Sourced by the other scripts: makes .venv with known-good versions, or does nothing where it is up to date.
+# PYTHON chooses the interpreter, VENV the folder.
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "error: no Python 3.10, 3.11 or 3.12 found (BasicSR 1.4.2 does not build on newer ones);" \
+        "install one and name it: PYTHON=/path/to/python3.12 $0" >&2
+    return 1
+}
+
+setup_env() {
+    local root python stamp
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+    venv=${VENV:-$root/.venv}
+    python=$(find_python) || return 1
+    stamp=$(cat "$root/constraints.txt" "$root/setup.py" "$root/scripts/setup_env.sh" <("$python" -V; pwd) | cksum)
+    if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
+        echo "Setting up $venv with $("$python" -V) (a few minutes the first time)"
+        "$python" -m venv "$venv" || {
+            echo "error: cannot create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2
+            return 1
+        }
+        # BasicSR's setup needs torch to be there already, so nothing is built in isolation.
+        "$venv/bin/python" -m pip install -q --upgrade pip &&
+            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" setuptools wheel cython numpy &&
+            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" torch torchvision &&
+            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" --no-build-isolation basicsr &&
+            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" --no-build-isolation -e "$root[dev]" ||
+            return 1
+        echo "$stamp" >"$venv/.stamp"
+    fi
+    PATH="$venv/bin:$PATH"
+}

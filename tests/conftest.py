@@ -1,0 +1,83 @@
+"""What several tests share: a small set of real pairs as folders and LMDB, and options of a small model."""
+
+import copy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+import drsformer_arch.plugin  # noqa: F401 - makes BasicSR importable before any test module imports it
+from drsformer_arch.data.lmdb_builder import build_lmdb
+from drsformer_arch.data.rain_synthesis import add_rain
+
+SMALL_NETWORK = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with input/ and target/ (10 PNG pairs, 75x61, no multiple of 8) and the same as LMDB."""
+    root = tmp_path_factory.mktemp("pairs")
+    photograph = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+    rng = np.random.default_rng(0)
+    pictures: dict[str, dict[str, Path]] = {"input": {}, "target": {}}
+    for index in range(10):
+        top, left = rng.integers(0, 400, size=2)
+        clean = photograph[top : top + 61, left : left + 75]
+        for part, picture in (("target", clean), ("input", add_rain(clean, np.random.default_rng(index)))):
+            path = root / part / f"{index:02d}.png"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), picture)
+            pictures[part][path.stem] = path
+    for part, files in pictures.items():
+        build_lmdb(files, root / f"{part}.lmdb")
+    return root
+
+
+@pytest.fixture
+def options(pairs: Path) -> dict:
+    """Options as an option file gives them: a small DRSformer on the LMDB pairs."""
+    dataset = {
+        "type": "PairedRainDataset",
+        "dataroot_lq": str(pairs / "input.lmdb"),
+        "dataroot_gt": str(pairs / "target.lmdb"),
+    }
+    return {
+        "name": "small",
+        "model_type": "DerainModel",
+        "num_gpu": 0,
+        "manual_seed": 3,
+        "datasets": {
+            "train": {**dataset, "gt_size": 32, "batch_size_per_gpu": 2, "num_worker_per_gpu": 0},
+            "val": dict(dataset),
+        },
+        "network_g": copy.deepcopy(SMALL_NETWORK),
+        "train": {
+            "total_iter": 8,
+            "optim_g": {"type": "AdamW", "lr": 3e-4, "weight_decay": 1e-4},
+            "scheduler": {
+                "type": "CosineAnnealingRestartCyclicLR",
+                "periods": [4, 16],
+                "restart_weights": [1, 1],
+                "eta_mins": [3e-4, 1e-6],
+            },
+            "pixel_opt": {"type": "L1Loss"},
+            "grad_clip": 0.01,
+        },
+        "val": {
+            "val_freq": 4,
+            "metrics": {"psnr": {"type": "calculate_psnr_rain200"}, "ssim": {"type": "calculate_ssim_rain200"}},
+        },
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 3},
+    }
+
+
+@pytest.fixture
+def model_options(options: dict, tmp_path: Path) -> dict:
+    """`options` as BasicSR hands them to a model class."""
+    for name in ("models", "training_states", "visualization"):
+        (tmp_path / name).mkdir()
+    paths = {name: str(tmp_path / name) for name in ("models", "training_states", "visualization")}
+    started = {"is_train": True, "dist": False, "rank": 0, "world_size": 1}
+    return {**options, **started, "path": paths}

@@ -1,0 +1,268 @@
+"""The model class: the official training step, accumulation, precision, failures, weights."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataset
+from torch import nn
+
+from drsformer_arch import DRSformer
+from drsformer_arch.data.loaders import CheckedDataset
+from drsformer_arch.errors import UserError
+from drsformer_arch.models.batch_plan import batch_plan
+from drsformer_arch.models.derain_model import DerainModel
+from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
+from tests.golden_weights import load_golden_weights, load_json
+
+
+def batch(size: int, seed: int, side: int = 32, dtype: torch.dtype = torch.float64) -> dict:
+    rng = np.random.RandomState(seed)
+    lq, gt = (torch.from_numpy(rng.rand(size, 3, side, side).astype(np.float32)).to(dtype) for _ in range(2))
+    return {"lq": lq, "gt": gt, "lq_path": [f"picture{i}.png" for i in range(size)]}
+
+
+def train(opt: dict, batches: list[dict], dtype: torch.dtype = torch.float64) -> tuple[DerainModel, list, list]:
+    """Train on the batches; returns the model, the losses and the learning rates."""
+    model = DerainModel(copy.deepcopy(opt))
+    load_golden_weights(model.net_g)
+    model.net_g.to(dtype)
+    losses, rates = [], []
+    for iteration, data in enumerate(batches, start=1):
+        model.update_learning_rate(iteration, opt["train"].get("warmup_iter", -1))
+        model.feed_data(data)
+        model.optimize_parameters(iteration)
+        losses.append(model.get_current_log().get("l_pix"))
+        rates.append(model.get_current_learning_rate()[0])
+    return model, losses, rates
+
+
+def weights(model: DerainModel) -> dict:
+    return {key: value.clone() for key, value in model.net_g.state_dict().items()}
+
+
+def test_training_equals_the_official_step(model_options):
+    golden = load_json("drsformer_training_20_iterations")
+    model_options["network_g"] = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "heads": [1, 2, 4, 8]}
+    model_options["train"]["scheduler"]["periods"] = [5, 15]
+    model, losses, rates = train(model_options, [batch(2, 1000 + iteration) for iteration in range(1, 21)])
+    assert losses == pytest.approx(golden["losses"], rel=1e-9)
+    assert rates == pytest.approx(golden["lrs"], rel=1e-12)
+    means = {key: value.abs().mean().item() for key, value in model.net_g.state_dict().items()}
+    assert means == pytest.approx(golden["final_abs_mean"], rel=1e-9)
+
+
+def test_accumulated_batches_train_like_whole_ones(model_options):
+    model_options["train"]["effective_batch_size"] = 4
+    results = []
+    for per_step in (4, 2, 1):
+        model_options["datasets"]["train"]["batch_size_per_gpu"] = per_step
+        model, losses, _ = train(model_options, [batch(4, seed) for seed in range(3)])
+        assert model.plan.loader_batch == 4 and model.plan.stage(1).steps == 4 // per_step
+        results.append((losses, weights(model)))
+    for losses, state in results[1:]:
+        assert losses == pytest.approx(results[0][0], rel=1e-12)
+        torch.testing.assert_close(state, results[0][1], rtol=1e-9, atol=1e-12)
+
+
+def test_progressive_stages_choose_patch_batch_and_steps(options):
+    options["datasets"]["train"] |= {
+        "batch_size_per_gpu": 4,
+        "gt_size": 64,
+        "mini_batch_sizes": [4, 1],
+        "gt_sizes": [32, 64],
+        "iters": [10, 5],
+    }
+    options["train"]["effective_batch_size"] = [8, 4]
+    plan = batch_plan({**options, "dist": True, "world_size": 2})
+    assert [plan.stage(iteration).patch for iteration in (1, 10, 11, 15, 99)] == [32, 32, 64, 64, 64]
+    assert [(s.micro_batch, s.steps) for s in plan.stages] == [(4, 1), (1, 2)] and plan.loader_batch == 4
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 64, 64)
+    early, late = plan.select(10, images, images, list("abcd")), plan.select(11, images, images, list("abcd"))
+    assert early[0].shape == (4, 3, 32, 32) and late[0].shape == (2, 3, 64, 64)
+    assert ["abcd"[int(i)] for i in late[0][:, 0, 0, 0]] == late[2]  # names follow the chosen pictures
+
+    for effective, message in ((6, "6 is no multiple of 2 process"), ([8, 4, 4], "3 entries for 2 stages")):
+        options["train"]["effective_batch_size"] = effective
+        with pytest.raises(UserError, match=message):
+            batch_plan({**options, "dist": True, "world_size": 2})
+
+
+def test_cyclic_schedule_follows_its_formula():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = CosineAnnealingRestartCyclicLR(optimizer, [4, 6], [1, 0.5], [2.0, 0.2])
+    rates = []
+    for _ in range(13):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    second = [0.2 + 0.5 * 0.5 * 1.8 * (1 + math.cos(math.pi * t / 6)) for t in range(1, 7)]
+    assert rates == pytest.approx([2.0] * 5 + second + [0.2, 0.2])
+
+
+def test_warm_up_hands_over_to_a_stepwise_schedule(model_options):
+    """BasicSR's own warm-up leaves MultiStepLR at (w-1)/w of the rate for ever."""
+    model_options["train"] |= {
+        "warmup_iter": 4,
+        "scheduler": {"type": "MultiStepLR", "milestones": [6], "gamma": 0.5},
+    }
+    _, _, rates = train(model_options, [batch(2, seed) for seed in range(8)])
+    assert rates == pytest.approx([3e-4 * f for f in (0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5)])
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_keeps_the_scores_in_float32(model_options, monkeypatch, amp):
+    model_options["train"]["amp"] = amp
+    seen = set()
+    attention = type(DRSformer(**{k: v for k, v in model_options["network_g"].items() if k != "type"}).latent[0].attn)
+    original = attention.sparse_softmax
+    monkeypatch.setattr(
+        attention, "sparse_softmax", lambda self, scores: seen.add(scores.dtype) or original(self, scores)
+    )
+    _, losses, _ = train(model_options, [batch(2, 1, dtype=torch.float32)] * 3, torch.float32)
+    assert seen == {torch.float32} and all(math.isfinite(loss) for loss in losses)
+
+
+def test_average_follows_parameters_and_buffers(model_options):
+    class WithBuffer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(x)
+
+    model_options["train"]["ema_decay"] = 0.5
+    model = DerainModel(model_options)
+    model.net_g, model.net_g_ema = WithBuffer(), WithBuffer()
+    model.net_g.train()(torch.rand(2, 3, 8, 8))
+    nn.init.constant_(model.net_g.norm.weight, 3.0)
+    model.model_ema(0.5)
+    torch.testing.assert_close(model.net_g_ema.norm.weight, torch.full((3,), 2.0))
+    torch.testing.assert_close(model.net_g_ema.norm.running_var, model.net_g.norm.running_var)
+
+
+def test_mixup_blends_input_and_target_alike(model_options, monkeypatch):
+    model_options["train"]["mixing_augs"] = {"mixup": True, "use_identity": False}
+    model = DerainModel(model_options)
+    lq = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 8, 8)
+    np.random.seed(1)
+    monkeypatch.setattr(torch, "randperm", lambda _: torch.tensor([1, 0]))
+    mixed_lq, mixed_gt = model._mixup(lq, 10 * lq)
+    torch.testing.assert_close(mixed_gt, 10 * mixed_lq)
+    assert torch.isclose(mixed_lq[0] + mixed_lq[1], torch.ones(3, 8, 8)).all()
+    assert 0 < mixed_lq[0].max() < 1
+
+
+def test_non_finite_losses_stop_or_are_skipped(model_options):
+    good, bad = batch(2, 1), batch(2, 2)
+    bad["gt"][0, 0, 0, 0] = math.nan
+    with pytest.raises(UserError, match=r"loss of iteration 2 is not finite; .* picture0.png, picture1.png"):
+        train(model_options, [good, bad])
+    model_options["train"]["max_nonfinite_skips"] = 1
+    skipped, _, _ = train(model_options, [good, bad])
+    reference, _, _ = train(model_options, [good])
+    torch.testing.assert_close(weights(skipped), weights(reference), rtol=0, atol=0)
+    with pytest.raises(UserError, match="iteration 3"):
+        train(model_options, [good, bad, bad])
+
+
+def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs):
+    model = DerainModel(model_options)
+    data = {
+        **model_options["datasets"]["val"],
+        "phase": "val",
+        "scale": 1,
+        "name": "odd",
+        "io_backend": {"type": "lmdb"},
+    }
+    loader = torch.utils.data.DataLoader(CheckedDataset(build_dataset(data)))
+    model.validation(loader, 1, None)
+    scores = dict(model.metric_results)
+    assert 15 < scores["psnr"] < 45 and 0 < scores["ssim"] < 1
+    model.opt["val"] |= {"tile": 48, "tile_overlap": 16}
+    model.validation(loader, 2, None)
+    assert model.metric_results["psnr"] == pytest.approx(scores["psnr"], abs=1)
+
+    alone = {"type": "SingleImageDataset", "name": "alone", "phase": "val", "dataroot_lq": str(pairs / "input")}
+    loader = torch.utils.data.DataLoader(CheckedDataset(build_dataset({**alone, "io_backend": {"type": "disk"}})))
+    model.feed_data(batch(1, 1, dtype=torch.float32))  # its target must not be scored against other pictures
+    model.validation(loader, 3, None, save_img=True)
+    assert "alone" not in model.best_metric_results and not hasattr(model, "gt")
+    assert len(list((pairs / "input").glob("*.png"))) == 10
+
+
+def test_basicsrs_swinir_runs_under_our_model(model_options):
+    model_options["network_g"] = {
+        "type": "SwinIR",
+        **{"upscale": 1, "img_size": 16, "window_size": 8, "img_range": 1.0, "depths": [1], "embed_dim": 12},
+        **{"num_heads": [2], "mlp_ratio": 2, "upsampler": "", "resi_connection": "1conv"},
+    }
+    model_options["val"]["window_size"] = 8
+    model = DerainModel(model_options)
+    model.update_learning_rate(1)
+    model.feed_data(batch(2, 1, side=16, dtype=torch.float32))
+    model.optimize_parameters(1)
+    model.lq = torch.rand(1, 3, 21, 13)
+    model.test()
+    assert model.output.shape == (1, 3, 21, 13)
+
+
+@pytest.mark.parametrize("wrap", ["params", "params_ema", "bare", "module", "state_dict"])
+def test_weights_load_in_every_form_in_which_they_circulate(model_options, tmp_path, wrap):
+    state = load_golden_weights(DRSformer(dim=8, num_blocks=(1, 1, 1, 1), with_mefc=False)).state_dict()
+    if wrap == "module":
+        state = {f"module.{key}": value for key, value in state.items()}
+    torch.save(state if wrap in ("bare", "module") else {wrap: state}, tmp_path / "weights.pth")
+    model_options["path"]["pretrain_network_g"] = str(tmp_path / "weights.pth")
+    loaded = DerainModel(model_options).net_g.state_dict()
+    torch.testing.assert_close(list(loaded.values()), list(state.values()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("saved", "network", "message"),
+    [
+        ({"with_mefc": False}, {"with_mefc": True}, "set network_g.with_mefc: false"),
+        ({"with_mefc": True}, {"with_mefc": False}, "set network_g.with_mefc: true"),
+        ({"dim": 16}, {}, "another shape"),
+        ({"num_blocks": (2, 1, 1, 1)}, {}, "another network or of other arguments"),
+    ],
+)
+def test_weights_that_do_not_fit_are_explained(model_options, tmp_path, saved, network, message):
+    base = {"dim": 8, "num_blocks": (1, 1, 1, 1), "with_mefc": False}
+    torch.save({"params": DRSformer(**{**base, **saved}).state_dict()}, tmp_path / "weights.pth")
+    model_options["network_g"] |= network
+    model_options["path"]["pretrain_network_g"] = str(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=message) as error:
+        DerainModel(model_options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_file_with_code_in_it_is_refused(model_options, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"params": Attack()}, tmp_path / "weights.pth")
+    model_options["path"]["pretrain_network_g"] = str(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="no readable weight file"):
+        DerainModel(model_options)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_failing_to_save_raises_and_keeps_the_old_file(model_options, tmp_path, monkeypatch):
+    model = DerainModel(model_options)
+    model.save(0, 1)
+    before = (tmp_path / "models" / "net_g_1.pth").read_bytes()
+
+    def disk_full(_content, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", disk_full)
+    with pytest.raises(UserError, match=r"cannot save .*net_g_1.pth: .*No space left"):
+        model.save(0, 1)
+    assert (tmp_path / "models" / "net_g_1.pth").read_bytes() == before
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["net_g_1.pth"]
