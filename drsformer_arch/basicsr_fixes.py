@@ -8,7 +8,6 @@ another project computes.
 import importlib
 import importlib.util
 import os
-import pickle
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,9 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from drsformer_arch.errors import UserError
+from drsformer_arch.inference.weights import load_file
 
 
 def make_importable() -> None:
@@ -69,11 +67,8 @@ def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
             weights = Path(opt["path"]["models"]) / f"net_g_{candidate.stem}.pth"
             try:
                 state = _load_state(candidate)
-                if weights.exists():
-                    torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-                else:
-                    raise UserError(f"{weights} is missing")
-            except (UserError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+                load_file(weights, mmap=True)
+            except UserError as error:
                 print(f"Skipped {candidate}: {error}", flush=True)
             else:
                 path = str(candidate)
@@ -93,10 +88,7 @@ def _iteration_of(state_file: Path) -> int:
 
 
 def _load_state(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from error
+    state = load_file(path)
     if not isinstance(state, dict) or not {"iter", "epoch", "optimizers", "schedulers"} <= state.keys():
         raise UserError(f"cannot resume from {path}: it is no training state")
     return state
@@ -157,16 +149,19 @@ def _share_lmdb_environments() -> None:
     import lmdb  # noqa: PLC0415
 
     module: Any = importlib.import_module("basicsr.utils.file_client")
-    environments: dict[tuple[int, str], Any] = {}
+    environments: dict[str, tuple[int, Any]] = {}
     original = lmdb.open
 
     def open_shared(path: str, **options: Any) -> Any:
-        key = (os.getpid(), os.path.realpath(path))  # an environment must not be used across a fork
-        if key not in environments:
+        real = os.path.realpath(path)
+        process, environment = environments.get(real, (None, None))
+        if process != os.getpid():  # an environment must not be used across a fork
+            if environment is not None:
+                environment.close()
             if not Path(path, "data.mdb").exists():
                 raise UserError(f"{path} is no LMDB (data.mdb is missing)")
-            environments[key] = original(str(path), **options)
-        return environments[key]
+            environments[real] = os.getpid(), original(str(path), **options)
+        return environments[real][1]
 
     def init(  # noqa: PLR0917 - the signature of BasicSR
         self: Any,

@@ -7,6 +7,10 @@ from difflib import get_close_matches
 class UserError(ValueError):
     """Something in the input is wrong; the message says what, where and what to do, in one line."""
 
+    def __init__(self, message: str) -> None:
+        # A loader's worker process hands its error on as a whole traceback that ends with the message.
+        super().__init__(message.strip().rpartition("UserError: ")[2])
+
 
 class TrainingStopped(Exception):
     """Training ended early on request, after its state was saved.

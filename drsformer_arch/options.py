@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 
@@ -80,7 +80,16 @@ SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
 WHOLES = _list_of(COUNT)
 SCHEDULE = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
 
-# The keys that our classes and commands read. Keys starting with "_" hold for every section of that name.
+
+def kind_of_annotation(annotation: Any) -> Kind:
+    """What an argument annotated so accepts in an option file; `ANY` where the annotation says nothing to us."""
+    simple = {bool: BOOL, int: WHOLE, float: NUMBER, str: TEXT, Sequence[int]: _list_of(WHOLE)}
+    if get_origin(annotation) is Literal:
+        return _choice(*get_args(annotation))
+    return simple.get(annotation, ANY)
+
+
+# The keys that our classes and commands read.
 SCHEMA: dict[str, dict[str, Kind]] = {
     "": {
         "name": TEXT,

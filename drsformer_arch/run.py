@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
 from drsformer_arch import basicsr_fixes, plugin
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.models.derain_model import refuse_random_weights
-from drsformer_arch.options import read_options
+from drsformer_arch.options import kind_of_annotation, read_options
 
 # isort: split
 from basicsr.losses import LOSS_REGISTRY
@@ -51,11 +51,17 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
     _find(MODEL_REGISTRY, options["model_type"], "model_type")
     network = options["network_g"]
     _check_arguments(ARCH_REGISTRY, network, "network_g")
-    if network["type"] in {thing.__name__ for registry, things in plugin.OURS for thing in things}:
+    our_names = {thing.__name__ for registry, things in plugin.OURS for thing in things}
+    if network["type"] in our_names:
         arguments = {key: value for key, value in network.items() if key != "type"}
+        network_class = ARCH_REGISTRY.get(network["type"])
+        for key, annotation in get_type_hints(network_class.__init__).items():
+            kind = kind_of_annotation(annotation)
+            if key in arguments and not kind.accepts(arguments[key]):
+                raise UserError(f"option network_g.{key} must be {kind.name}, not {arguments[key]!r}")
         try:
             with torch.device("meta"):  # shapes only: nothing is allocated
-                ARCH_REGISTRY.get(network["type"])(**arguments)
+                network_class(**arguments)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"network_g: {str(error).splitlines()[0]}") from error
     for phase, dataset in options["datasets"].items():

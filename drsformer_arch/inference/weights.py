@@ -1,9 +1,9 @@
 """Read checkpoints in the forms in which they circulate, and say in one line why one does not fit a network."""
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,33 @@ from torch import Tensor, nn
 from drsformer_arch.errors import UserError
 
 PARAM_KEYS = ("params", "params_ema", "state_dict")
+# Damaged pickles fail in whatever way their first wrong byte leads to.
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 MEFC_PREFIXES = ("encoder_level0.", "refinement.layers.")
+
+
+def load_file(path: Path | str, **options: Any) -> Any:
+    """`torch.load` on the CPU that executes nothing in the file.
+
+    Raises:
+        UserError: no such file, damaged, or holding more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, **options)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is damaged or no weight file: {reason}") from error
 
 
 def read_state_dict(path: Path | str, param_key: str | None = "params") -> tuple[dict[str, Tensor], str | None]:
@@ -29,13 +55,7 @@ def read_state_dict(path: Path | str, param_key: str | None = "params") -> tuple
     Raises:
         UserError: no such file, or no weights in it.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no weight file {path}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is no readable weight file: {reason}") from error
+    content = load_file(path)
     found = None
     for key in (param_key, *PARAM_KEYS):
         if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -1,0 +1,162 @@
+"""The `drsformer` command as a user runs it: real processes, real LMDB, real checkpoints."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+COMMAND = [sys.executable, "-c", "import sys; from drsformer_arch.cli import main; sys.exit(main())"]
+# One thread: sums of floats keep their order, so that runs can be compared to the bit on a busy machine too.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def drsformer(folder: Path, *arguments: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == expect, done.stdout[-3000:]
+    return done.stdout
+
+
+def write(folder: Path, options: dict, name: str = "small.yml") -> str:
+    (folder / name).write_text(yaml.safe_dump(options))
+    return name
+
+
+def assert_same(a: object, b: object, where: str = "") -> None:
+    """Equal to the bit, through dicts and lists."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        for index, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}/{index}")
+    else:
+        assert a == b, where
+
+
+def losses(log: str) -> dict[int, str]:
+    return {int(i): loss for i, loss in re.findall(r"iter:\s+(\d+), .*?l_pix: (\S+)", log)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_training_equals_an_uninterrupted_one(options, tmp_path, workers):
+    """10 pictures in batches of 4 (2 x 2) are 3 iterations an epoch; state 4 lies inside the second."""
+    options["datasets"]["train"] |= {"num_worker_per_gpu": workers}
+    options["train"] |= {"effective_batch_size": 4, "ema_decay": 0.9, "mixing_augs": {"mixup": True}}
+    options["logger"]["save_checkpoint_freq"] = 4
+    options["val"]["val_freq"] = 3
+    whole_log = drsformer(tmp_path, "train", "-opt", write(tmp_path, options))
+    assert sorted(losses(whole_log)) == list(range(1, 9))  # BasicSR drops the last batch and ends early
+    folder = tmp_path / "experiments/small"
+    whole = torch.load(folder / "models/net_g_8.pth"), torch.load(folder / "training_states/8.state")
+
+    for path in ("models/net_g_8.pth", "models/net_g_latest.pth"):
+        (folder / path).unlink()
+    (folder / "training_states/8.state").write_bytes(b"half a file")  # as after a kill: the one before is taken
+    (folder / "training_states/best.state").write_bytes(b"")
+    resumed_log = drsformer(tmp_path, "train", "-opt", "small.yml", "--auto_resume")
+    assert "Skipped" in resumed_log and "8.state" in resumed_log
+    assert losses(resumed_log) == {i: loss for i, loss in losses(whole_log).items() if i > 4}
+    assert_same(whole[0], torch.load(folder / "models/net_g_8.pth"))
+    assert_same(whole[1], torch.load(folder / "training_states/8.state"))
+    assert not list(tmp_path.glob("experiments/*archived*"))
+
+
+def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tmp_path, pairs):
+    options["train"] |= {"total_iter": 100000, "ema_decay": 0.9}
+    options["train"]["scheduler"]["periods"] = [4, 100000]
+    options["val"]["val_freq"] = 100000
+    options["logger"]["save_checkpoint_freq"] = 2
+    write(tmp_path, options)
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "train", "-opt", "small.yml"], cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log
+        )
+        states = tmp_path / "experiments/small/training_states"
+        deadline = time.monotonic() + 120
+        while not (states / "2.state").exists():
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 75
+    said = (tmp_path / "log").read_text()
+    stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
+    assert (states / f"{stopped}.state").exists() and "Traceback" not in said
+
+    resumed = drsformer(
+        tmp_path, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", f"train:total_iter={stopped + 2}"
+    )
+    assert list(losses(resumed)) == [stopped + 1, stopped + 2]
+
+    test = {key: options[key] for key in ("model_type", "num_gpu", "network_g", "val")}
+    test |= {"name": "scored", "datasets": {"test": {**options["datasets"]["val"], "name": "pairs"}}}
+    test["path"] = {"pretrain_network_g": "experiments/small/models/net_g_latest.pth", "param_key_g": "params_ema"}
+    test["val"]["save_img"] = True
+    said = drsformer(tmp_path, "test", "-opt", write(tmp_path, test, "test.yml"))
+    assert "params_ema" in said and re.search(r"# psnr \[rain200 protocol\]: \d\d\.\d+", said)
+    results = sorted(path.name for path in (tmp_path / "results/scored/visualization/pairs").iterdir())
+    assert results == [f"{path.stem}_scored.png" for path in sorted((pairs / "input").glob("*.png"))]
+
+
+def test_mistakes_end_in_one_line_and_leave_old_experiments_alone(options, tmp_path, pairs):
+    """Each found by a process of its own, where only a running pipeline can find it."""
+    broken = tmp_path / "broken"
+    shutil.copytree(pairs, broken)
+    (broken / "input/03.png").write_bytes((pairs / "input/03.png").read_bytes()[:100])
+    fewer = tmp_path / "fewer"
+    shutil.copytree(pairs, fewer)
+    (fewer / "target/05.png").unlink()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "experiments").write_text("a file where a folder must be")
+
+    def on_disk(root: Path, part: str = "input") -> str:
+        changed = yaml.safe_load(yaml.safe_dump(options))
+        for dataset in changed["datasets"].values():
+            dataset |= {"dataroot_lq": str(root / part), "dataroot_gt": str(root / "target")}
+        changed["datasets"]["train"]["num_worker_per_gpu"] = 1
+        return write(tmp_path, changed, "disk.yml")
+
+    def fails(*arguments: str) -> str:
+        said = drsformer(tmp_path, "train", "-opt", *arguments, expect=2)
+        last = said.strip().splitlines()[-1]
+        assert last.startswith("error: ") and "Traceback" not in said, said[-3000:]
+        return last
+
+    assert "there is no folder" in fails(on_disk(tmp_path / "nowhere"))
+    assert re.search(r"experiments", fails(on_disk(pairs)))  # cannot be written
+    (tmp_path / "experiments").unlink()
+    assert re.search(r"data set train: cannot decode the picture .*broken/input/03.png", fails(on_disk(broken)))
+    assert re.search(r"data set train: .*different number of images: 10, 9", fails(on_disk(fewer)))
+    assert re.search(r"data set train.*empty", fails(write_empty(tmp_path, options)))
+
+
+def write_empty(folder: Path, options: dict) -> str:
+    changed = yaml.safe_load(yaml.safe_dump(options))
+    for dataset in changed["datasets"].values():
+        dataset |= {"dataroot_lq": str(folder / "empty"), "dataroot_gt": str(folder / "empty")}
+    return write(folder, changed, "empty.yml")
+
+
+def test_doctor_and_help(tmp_path):
+    said = drsformer(tmp_path, "doctor")
+    assert "basicsr" in said and "DRSformer" in said and "No problems found" in said
+    assert "drsformer train -opt" in drsformer(tmp_path, "--help")

@@ -1,0 +1,138 @@
+"""The plugin among others: registration, import order, worker processes, and other people's runs left as they are."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+STUB_ONLY = """
+import sys, types
+from torchvision.transforms.functional import rgb_to_grayscale
+stub = types.ModuleType("torchvision.transforms.functional_tensor")
+stub.rgb_to_grayscale = rgb_to_grayscale
+sys.modules[stub.__name__] = stub
+"""
+USERS_SCRIPT = """
+{first}
+if __name__ == "__main__":
+    import torch
+    torch.set_num_threads(1)
+    {start}
+    from basicsr.train import train_pipeline
+    train_pipeline(".")
+"""
+
+
+def run(folder: Path, script: str, *arguments: str) -> str:
+    """Run a script in a folder; its output, checked for success."""
+    path = folder / "train.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, path, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def edsr_options(pairs: Path) -> dict:
+    dataset = {"type": "PairedImageDataset", "dataroot_lq": str(pairs / "input.lmdb")}
+    dataset |= {"dataroot_gt": str(pairs / "target.lmdb"), "io_backend": {"type": "lmdb"}}
+    loading = {"gt_size": 32, "use_hflip": True, "use_rot": True, "num_worker_per_gpu": 1, "batch_size_per_gpu": 3}
+    network = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 1}
+    metric = {"psnr": {"type": "calculate_psnr", "crop_border": 0, "test_y_channel": True}}
+    return {
+        "name": "edsr",
+        "model_type": "SRModel",
+        "scale": 1,
+        "num_gpu": 0,
+        "manual_seed": 5,
+        "datasets": {"train": {"name": "t", **dataset, **loading}, "val": {"name": "v", **dataset}},
+        "network_g": network,
+        "path": {"pretrain_network_g": None, "resume_state": None},
+        "train": {
+            "total_iter": 6,
+            "warmup_iter": -1,
+            "optim_g": {"type": "Adam", "lr": 0.001},
+            "scheduler": {"type": "MultiStepLR", "milestones": [3], "gamma": 0.5},
+            "pixel_opt": {"type": "L1Loss"},
+        },
+        "val": {"val_freq": 3, "save_img": False, "metrics": metric},
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 3, "use_tb_logger": False},
+    }
+
+
+def figures(output: str) -> list[str]:
+    """All losses, rates and scores of a log."""
+    return re.findall(r"(?:l_pix|lr|# psnr)[^\d]*([\d.e+-]+)", output)
+
+
+def test_a_stock_run_is_the_same_with_and_without_the_plugin(pairs, tmp_path):
+    options = edsr_options(pairs)
+    # BasicSR cannot open one LMDB twice in a process, so that the run without the plugin validates from the folders.
+    for key, part in (("dataroot_lq", "input"), ("dataroot_gt", "target")):
+        options["datasets"]["val"] |= {key: str(pairs / part), "io_backend": {"type": "disk"}}
+    logs = []
+    for name, first in (("without", STUB_ONLY), ("with", "import drsformer_arch.plugin")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "edsr.yml").write_text(yaml.safe_dump(options))
+        logs.append(figures(run(folder, USERS_SCRIPT.format(first=first, start=""), "-opt", "edsr.yml")))
+    assert logs[0] == logs[1]
+    # 10 pictures in batches of 3 are 3 iterations an epoch where BasicSR counts 4: its last iteration never comes.
+    assert len(logs[0]) >= 2 * 6 + 2
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_drsformer_under_basicsrs_own_model_data_set_and_metric(pairs, tmp_path, method):
+    """One import line in a stranger's project; train and val read the same LMDB; workers start either way."""
+    options = edsr_options(pairs) | {
+        "network_g": {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
+    }
+    options["train"]["total_iter"] = 2
+    options["datasets"]["val"] = {}  # 75x61 is no multiple of 8: padding is our model's work, not BasicSR's
+    del options["datasets"]["val"], options["val"]
+    (tmp_path / "drs.yml").write_text(yaml.safe_dump(options))
+    start = f"torch.multiprocessing.set_start_method({method!r})"
+    script = USERS_SCRIPT.format(first="from drsformer_arch.plugin import train_pipeline", start=start)
+    output = run(tmp_path, script, "-opt", "drs.yml")
+    assert "Network: DRSformer" in output and len(re.findall(r"l_pix: [\d.e+-]+", output)) == 2
+    assert (tmp_path / "experiments/edsr/models/net_g_latest.pth").exists()
+
+
+def test_our_model_accumulates_in_a_strangers_pipeline(options, tmp_path):
+    options["train"] |= {"total_iter": 3, "effective_batch_size": 4}
+    options["datasets"]["train"] |= {"name": "t", "io_backend": {"type": "lmdb"}}
+    options["datasets"]["val"] |= {"name": "v", "io_backend": {"type": "lmdb"}}
+    options |= {"scale": 1, "path": {"resume_state": None}}
+    options["logger"]["use_tb_logger"] = False
+    options["val"]["save_img"] = True
+    options["train"]["optim_g"]["lr"] = 0.0003
+    (tmp_path / "ours.yml").write_text(yaml.safe_dump(options))
+    script = USERS_SCRIPT.format(first="import drsformer_arch.plugin", start="")
+    output = run(tmp_path, script, "-opt", "ours.yml")
+    assert "effective batch 4 = 1 process(es) x 2 picture(s) x 2 accumulation step(s)" in output
+    assert "# psnr [rain200 protocol]" in output and len(re.findall(r"l_pix: ", output)) == 3
+
+
+def test_names_of_others_stay_theirs():
+    script = """
+import drsformer_arch.basicsr_fixes
+from basicsr.utils.registry import ARCH_REGISTRY
+class DRSformer: ...
+DRSformer.__module__ = "other.package"
+ARCH_REGISTRY.register(DRSformer)
+import importlib, drsformer_arch.plugin
+importlib.reload(drsformer_arch.plugin)
+assert ARCH_REGISTRY.get("DRSformer") is DRSformer
+assert ARCH_REGISTRY.get("DRSformer_drsformer").__module__.startswith("drsformer_arch")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.count("DRSformer_drsformer") == 1
+
+
+def test_networks_need_no_basicsr():
+    script = "import drsformer_arch, sys; assert not {'basicsr', 'cv2', 'yaml'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", script], check=True)
