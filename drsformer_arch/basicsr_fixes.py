@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference.weights import load_file
 
@@ -48,6 +50,7 @@ def apply() -> None:
     train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader)
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
+    _start_processes_without_cuda()
 
 
 def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
@@ -189,6 +192,23 @@ def _share_lmdb_environments() -> None:
 
     module.LmdbBackend.__init__ = init
     module.LmdbBackend.get = get
+
+
+def _start_processes_without_cuda() -> None:
+    """`init_dist` divides by the number of GPUs: without one it fails, where gloo between CPUs works."""
+    original = importlib.import_module("basicsr.utils.dist_util").init_dist
+
+    def init_dist(launcher: str, backend: str = "nccl", **options: Any) -> None:
+        if torch.cuda.is_available():
+            original(launcher, backend, **options)
+        elif launcher == "pytorch":
+            torch.distributed.init_process_group("gloo", **options)
+        else:
+            raise UserError(f"--launcher {launcher} needs GPUs; on CPUs use torchrun and --launcher pytorch")
+
+    for name in ("basicsr.utils.dist_util", "basicsr.utils.options"):
+        module: Any = importlib.import_module(name)
+        module.init_dist = init_dist
 
 
 def apply_for_command(options: dict[str, Any]) -> None:

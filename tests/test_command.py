@@ -117,6 +117,29 @@ def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tm
     assert results == [f"{path.stem}_scored.png" for path in sorted((pairs / "input").glob("*.png"))]
 
 
+def test_two_processes_train_like_one_with_the_same_effective_batch(options, tmp_path):
+    options["train"] |= {"effective_batch_size": 4, "total_iter": 4}
+    options["datasets"]["train"]["num_worker_per_gpu"] = 0
+    alone = losses(drsformer(tmp_path, "train", "-opt", write(tmp_path, options)))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29517",
+        "--no-python",
+    ]
+    command += [Path(sys.executable).with_name("drsformer"), "train", "-opt", "small.yml", "--launcher", "pytorch"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 process(es) x 2 picture(s) x 1 accumulation step(s)" in done.stderr
+    together = losses(done.stdout + done.stderr)
+    # The same pictures in the same iterations; sums of gradients in another order, so that rounding differs.
+    assert [float(together[i]) for i in range(1, 5)] == pytest.approx([float(alone[i]) for i in range(1, 5)], rel=1e-3)
+
+
 def test_mistakes_end_in_one_line_and_leave_old_experiments_alone(options, tmp_path, pairs):
     """Each found by a process of its own, where only a running pipeline can find it."""
     broken = tmp_path / "broken"
