@@ -349,6 +349,8 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
     override(opt, overrides)
     messages = translate(opt)
     add_defaults(opt)
+    if not is_train:
+        opt["val"].setdefault("pbar", True)
     try:
         for key in ("name", "model_type", "network_g"):
             if opt.get(key) is None:

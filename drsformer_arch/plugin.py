@@ -10,6 +10,9 @@ needs no second import whose order matters:
         train_pipeline("/where/experiments/go")
 """
 
+import functools
+from typing import Any
+
 from drsformer_arch import basicsr_fixes
 
 # isort: split
@@ -24,11 +27,22 @@ from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
 
 __all__ = ["OURS", "register", "test_pipeline", "train_pipeline"]
 
+
+def for_basicsr(metric: metrics.Metric) -> Any:
+    """BasicSR hands a metric all keys of its section, also `better`, which only its validation reads."""
+
+    @functools.wraps(metric)
+    def scored(img: Any, img2: Any, better: str = "higher", **options: Any) -> float:  # noqa: ARG001
+        return metric(img, img2, **options)
+
+    return scored
+
+
 OURS: tuple[tuple[Registry, tuple], ...] = (
     (ARCH_REGISTRY, (DRSformer,)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage)),
-    (METRIC_REGISTRY, tuple(function for protocol in metrics.PROTOCOLS.values() for function in protocol.values())),
+    (METRIC_REGISTRY, tuple(for_basicsr(one) for scores in metrics.PROTOCOLS.values() for one in scores.values())),
 )
 
 

@@ -67,7 +67,10 @@ def options(pairs: Path) -> dict:
         },
         "val": {
             "val_freq": 4,
-            "metrics": {"psnr": {"type": "calculate_psnr_rain200"}, "ssim": {"type": "calculate_ssim_rain200"}},
+            "metrics": {
+                "psnr": {"type": "calculate_psnr_rain200", "crop_border": 0, "better": "higher"},
+                "ssim": {"type": "calculate_ssim_rain200"},
+            },
         },
         "logger": {"print_freq": 1, "save_checkpoint_freq": 3},
     }
