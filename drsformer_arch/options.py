@@ -5,6 +5,7 @@ networks, models and data sets are never rejected.
 """
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -350,7 +351,7 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
     messages = translate(opt)
     add_defaults(opt)
     if not is_train:
-        opt["val"].setdefault("pbar", True)
+        opt["val"].setdefault("pbar", sys.stderr.isatty())
     try:
         for key in ("name", "model_type", "network_g"):
             if opt.get(key) is None:

@@ -1,0 +1,1 @@
+"""Data sets, loaders, LMDB and synthetic rain."""

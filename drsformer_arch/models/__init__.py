@@ -1,0 +1,1 @@
+"""The BasicSR model class, its schedule, its batches and its checkpoints."""

@@ -1,12 +1,9 @@
 """The BasicSR model class for deraining: the one place where options, network, losses and schedules meet."""
 
 import contextlib
-import os
 import random
-import tempfile
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,12 @@ from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError, did_you_mean
 from drsformer_arch.inference import explain_mismatch, read_state_dict, restore
 from drsformer_arch.models.batch_plan import batch_plan
+from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
+from drsformer_arch.models.validation import protocol_of, refuse_equal_names, replaced
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
 # isort: split
-from basicsr.metrics import METRIC_REGISTRY
 from basicsr.models import lr_scheduler as basicsr_schedulers
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
@@ -282,12 +280,12 @@ class DerainModel(SRModel):
         if len(dataset) == 0:
             raise UserError(f"data set {name} is empty")
         if save_img:
-            _refuse_equal_names(dataset, name)
+            refuse_equal_names(dataset, name)
         metrics = self.opt["val"].get("metrics")
         if metrics and dataset.opt.get("dataroot_gt") is None and "gt" not in dataset[0]:
             get_root_logger().warning(f"{name} has no targets: the pictures are restored but not scored")
             metrics = None
-        with _replaced(self.opt["val"], "metrics", metrics):
+        with replaced(self.opt["val"], "metrics", metrics):
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
@@ -378,53 +376,3 @@ def refuse_random_weights(opt: dict[str, Any]) -> None:
             "path.pretrain_network_g is empty: a test needs trained weights "
             "(val.allow_random_weights: true tests random ones)"
         )
-
-
-def protocol_of(metric: dict[str, Any]) -> str:
-    """Which scores a metric's options give, in words."""
-    function = METRIC_REGISTRY.get(metric["type"])
-    named = getattr(function, "protocol", None)
-    if named:
-        return f"{named} protocol"
-    return f"{metric['type']}, {'float Y' if metric.get('test_y_channel') else 'RGB'}"
-
-
-def save_atomically(content: Any, path: Path) -> None:
-    """torch.save that leaves the old file or the whole new one, never a part.
-
-    Raises:
-        UserError: the folder is not writable, the disk is full; the old file is intact.
-    """
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(f"cannot save {path}: {error}") from error
-
-
-def _refuse_equal_names(dataset: Any, name: str) -> None:
-    paths = getattr(dataset, "paths", None) or getattr(getattr(dataset, "dataset", None), "paths", None) or []
-    stems = Counter(Path(p["lq_path"] if isinstance(p, dict) else p).stem for p in paths)
-    twice = [stem for stem, count in stems.items() if count > 1]
-    if twice:
-        raise UserError(
-            f"data set {name}: several pictures are named {twice[0]}; their results would overwrite each other"
-        )
-
-
-@contextlib.contextmanager
-def _replaced(section: dict[str, Any], key: str, value: Any) -> Iterator[None]:
-    """Set an option for a while."""
-    before = section.get(key)
-    section[key] = value
-    try:
-        yield
-    finally:
-        section[key] = before
