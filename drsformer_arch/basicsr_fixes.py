@@ -37,6 +37,7 @@ def make_importable() -> None:
 
 
 make_importable()
+_cpu_only = False  # the command was told num_gpu: 0
 
 
 def apply() -> None:
@@ -64,13 +65,16 @@ def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     if opt["auto_resume"]:
         path = None
         folder = Path(opt["path"]["training_states"])
+        ignored = opt["path"].get("ignore_resume_networks") or ()
         for candidate in sorted(folder.glob("*.state"), key=_iteration_of, reverse=True):
             if _iteration_of(candidate) < 0:
                 continue
-            weights = Path(opt["path"]["models"]) / f"net_g_{candidate.stem}.pth"
             try:
                 state = _load_state(candidate)
-                load_file(weights, mmap=True)
+                for network in opt:  # check_resume takes the weights of every network from this iteration
+                    if network.startswith("network_") and network not in ignored:
+                        label = network.removeprefix("network_")
+                        load_file(Path(opt["path"]["models"]) / f"net_{label}_{candidate.stem}.pth", mmap=True)
             except UserError as error:
                 print(f"Skipped {candidate}: {error}", flush=True)
             else:
@@ -161,7 +165,7 @@ def _share_lmdb_environments() -> None:
         if process != os.getpid():  # an environment must not be used across a fork
             if environment is not None:
                 environment.close()
-            if not Path(path, "data.mdb").exists():
+            if Path(path).is_dir() and not Path(path, "data.mdb").exists():
                 raise UserError(f"{path} is no LMDB (data.mdb is missing)")
             environments[real] = os.getpid(), original(str(path), **options)
         return environments[real][1]
@@ -199,7 +203,7 @@ def _start_processes_without_cuda() -> None:
     original = importlib.import_module("basicsr.utils.dist_util").init_dist
 
     def init_dist(launcher: str, backend: str = "nccl", **options: Any) -> None:
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and not _cpu_only:
             original(launcher, backend, **options)
         elif launcher == "pytorch":
             torch.distributed.init_process_group("gloo", **options)
@@ -217,6 +221,9 @@ def apply_for_command(options: dict[str, Any]) -> None:
     Replaces the loader of `parse_options`, which executes Python tags and leaves `1e-4` a text.
     """
     from drsformer_arch.data import loaders  # noqa: PLC0415 - see _loaders_for_our_model
+
+    global _cpu_only  # noqa: PLW0603 - one switch per process
+    _cpu_only = options["num_gpu"] == 0
 
     class CheckedOptions:
         """What `yaml.load(file, Loader=...)` needs of a loader."""

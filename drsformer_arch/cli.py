@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from drsformer_arch.errors import TrainingStopped, UserError
+from drsformer_arch.options import MODEL_TYPES
 
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
+EXIT_INTERRUPTED = 130
 EXAMPLES = """examples:
   drsformer train -opt options/quickstart.yml
   drsformer train -opt options/train/DRSformer/Rain200H.yml --force_yml train:effective_batch_size=16
@@ -37,7 +39,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
         command.add_argument("--debug", action="store_true", help="a few iterations with everything logged")
         command.add_argument(
-            "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="options that override the file's"
+            "--force_yml",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="KEY:KEY=VALUE",
+            help="options that override the file's",
         )
         if name == "train":
             command.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
@@ -49,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0: done; 2: a mistake in the input, explained on stderr; 75: stopped on request, go on with --auto_resume.
+        0: done; 2: a mistake in the input, explained on stderr; 75: stopped on request, go on with --auto_resume;
+        130: interrupted without saving.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -63,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_STOPPED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except OSError as error:
         print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
     return EXIT_USER_ERROR
@@ -72,8 +83,10 @@ def _run_pipeline(args: argparse.Namespace) -> int:
     from drsformer_arch import run  # noqa: PLC0415 - torch and BasicSR take seconds; --help must not
 
     is_train = args.command == "train"
-    options = run.prepare(args.opt, args.force_yml, is_train=is_train, distributed=args.launcher != "none")
-    if is_train:
+    resumes = getattr(args, "auto_resume", False)
+    distributed = args.launcher != "none"
+    options = run.prepare(args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes)
+    if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
         signal.signal(signal.SIGINT, _request_stop)
         signal.signal(signal.SIGTERM, _request_stop)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.

@@ -77,6 +77,7 @@ NUMBER = Kind(_is_number, "a number")
 POSITIVE = Kind(lambda value: _is_number(value) and value > 0, "a number above 0")
 TEXT = Kind(lambda value: isinstance(value, str), "a text")
 TEXT_OR_NONE = _or_none(TEXT)
+SEED = _or_none(Kind(lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"))
 SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
 WHOLES = _list_of(COUNT)
 SCHEDULE = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
@@ -97,7 +98,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "model_type": TEXT,
         "scale": COUNT,
         "num_gpu": Kind(lambda value: value == "auto" or (_is_whole(value) and value >= 0), "auto or a whole number"),
-        "manual_seed": _or_none(WHOLE),
+        "manual_seed": SEED,
         "channels_last": BOOL,
         "datasets": SECTION,
         "network_g": SCHEDULE,
@@ -167,7 +168,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "use_hflip": BOOL,
         "use_rot": BOOL,
         # read by BasicSR's loader and the model's batch plan
-        "use_shuffle": BOOL,
+        "use_shuffle": Kind(lambda value: value is True, "true (training pictures are always shuffled)"),
         "num_worker_per_gpu": WHOLE,
         "batch_size_per_gpu": COUNT,
         "mini_batch_sizes": WHOLES,
@@ -275,7 +276,8 @@ def add_defaults(opt: Options) -> None:
             opt[section] = {}
     opt.setdefault("scale", 1)
     opt.setdefault("num_gpu", "auto")
-    opt.setdefault("manual_seed", 0)
+    if opt.get("manual_seed") is None:
+        opt["manual_seed"] = 0  # one seed for all processes, and the same after a resume
     for key, value in {"print_freq": 100, "save_checkpoint_freq": 5000, "use_tb_logger": False}.items():
         opt["logger"].setdefault(key, value)
     for key, default in {"save_img": False, "suffix": None, "val_freq": 5000}.items():
@@ -289,7 +291,7 @@ def add_defaults(opt: Options) -> None:
 
 
 def check_section(section: str, values: Any, where: str | None = None) -> None:
-    """Check one section against `SCHEMA`.
+    """Check one section against `SCHEMA`; whole numbers written as 4e3 become integers.
 
     Raises:
         UserError: an unknown key (with the nearest known one), a missing one, or a value of the wrong kind.
@@ -299,11 +301,13 @@ def check_section(section: str, values: Any, where: str | None = None) -> None:
     if not isinstance(values, dict):
         raise UserError(f"option {where} must be a section with keys, not {values!r}")
     known = SCHEMA[section]
-    for key, value in values.items():
+    for key, value in list(values.items()):
         if key not in known:
             raise UserError(f"unknown option {prefix}{key}{did_you_mean(key, known)}")
         if not known[key].accepts(value):
             raise UserError(f"option {prefix}{key} must be {known[key].name}, not {value!r}")
+        if known[key] in (WHOLE, COUNT, SEED) and isinstance(value, float):
+            values[key] = int(value)
     for key in REQUIRED.get(section, ()):
         if values.get(key) is None:
             raise UserError(f"option {prefix}{key} is missing")
@@ -322,11 +326,21 @@ def check_model_options(opt: Options) -> None:
         return
     top = {key: value for key, value in opt.items() if not (key.startswith("network_") and key != "network_g")}
     check_section("", top)
+    opt.update(top)
     for section in ("train", "val", "path", "logger"):
         if section in opt and not (section == "train" and not opt.get("is_train", True)):
             check_section(section, opt[section])
     if "mixing_augs" in (opt.get("train") or {}):
         check_section("train.mixing_augs", opt["train"]["mixing_augs"])
+    val = opt.get("val") or {}
+    tile, overlap = val.get("tile", 0), val.get("tile_overlap", 32)
+    if tile and overlap >= tile:
+        raise UserError(f"option val.tile_overlap ({overlap}, by default 32) must be smaller than val.tile ({tile})")
+    for phase, dataset in (opt.get("datasets") or {}).items():
+        if isinstance(dataset, dict) and not dataset.get("num_worker_per_gpu"):
+            for key, value in (("prefetch_mode", "cpu"), ("persistent_workers", True)):
+                if dataset.get(key) == value:
+                    raise UserError(f"datasets.{phase}.{key}: {value} needs num_worker_per_gpu of at least 1")
     lr = ((opt.get("train") or {}).get("optim_g") or {}).get("lr")
     if lr is not None and not _is_number(lr):
         raise UserError(f"option train.optim_g.lr must be a number, not {lr!r}")
@@ -353,7 +367,8 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
     if not is_train:
         opt["val"].setdefault("pbar", sys.stderr.isatty())
     try:
-        for key in ("name", "model_type", "network_g"):
+        ours = opt.get("model_type") in MODEL_TYPES
+        for key in ("name", "model_type", *(("network_g",) if ours else ())):
             if opt.get(key) is None:
                 raise UserError(f"option {key} is missing")
         if is_train:
@@ -364,7 +379,10 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
                 raise UserError("option datasets.train is missing; a test file cannot train")
         elif not opt["datasets"]:
             raise UserError("option datasets is missing: there is nothing to test on")
-        check_model_options({**opt, "is_train": is_train})
+        elif "train" in opt["datasets"]:
+            raise UserError("datasets.train: this is a training file; a test file has datasets.test")
+        opt["is_train"] = is_train
+        check_model_options(opt)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return opt, messages

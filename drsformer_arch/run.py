@@ -1,6 +1,8 @@
 """Start BasicSR's pipelines from a checked option file."""
 
 import inspect
+import os
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -9,16 +11,27 @@ import torch
 
 from drsformer_arch import basicsr_fixes, plugin
 from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
-from drsformer_arch.options import kind_of_annotation, read_options
+from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
+from drsformer_arch.options import MODEL_TYPES, kind_of_annotation, read_options
 
 # isort: split
 from basicsr.losses import LOSS_REGISTRY
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 
-def prepare(path: str, overrides: Sequence[str], *, is_train: bool, distributed: bool) -> dict[str, Any]:
+def prepare(
+    path: str, overrides: Sequence[str], *, is_train: bool, distributed: bool, resumes: bool = False
+) -> dict[str, Any]:
     """Read an option file and find its mistakes before anything is created or moved.
+
+    Args:
+        path: the option file.
+        overrides: of `--force_yml`.
+        is_train: train or test.
+        distributed: started by torchrun or Slurm.
+        resumes: continues an experiment instead of moving its folder away.
 
     Raises:
         UserError: one line that names the file and the option.
@@ -35,7 +48,11 @@ def prepare(path: str, overrides: Sequence[str], *, is_train: bool, distributed:
         check_names(options, is_train=is_train)
         refuse_random_weights({**options, "is_train": is_train})
         check_files(options)
-        if is_train:
+        if options["model_type"] in MODEL_TYPES:
+            _check_sizes(options)
+        if is_train and options["model_type"] in MODEL_TYPES:
+            _check_training(options, distributed)
+        if is_train and not resumes and not options["path"].get("resume_state"):
             _refuse_archiving_the_option_file(path, options)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -49,7 +66,9 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
         UserError: an unknown name or argument, with the nearest known one.
     """
     _find(MODEL_REGISTRY, options["model_type"], "model_type")
-    network = options["network_g"]
+    network = options.get("network_g")
+    if network is None:  # other people's models may name their networks otherwise
+        return
     _check_arguments(ARCH_REGISTRY, network, "network_g")
     our_names = {thing.__name__ for registry, things in plugin.OURS for thing in things}
     if network["type"] in our_names:
@@ -70,7 +89,7 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
         _find(DATASET_REGISTRY, dataset["type"], f"datasets.{phase}.type")
     for name, metric in (options["val"].get("metrics") or {}).items():
         _check_arguments(METRIC_REGISTRY, metric, f"val.metrics.{name}", given=("img", "img2"), extra=("better",))
-    if is_train:
+    if is_train and options["model_type"] in MODEL_TYPES:
         for name, loss in options["train"].items():
             if name.endswith("_opt") and isinstance(loss, dict):
                 _check_arguments(LOSS_REGISTRY, loss, f"train.{name}")
@@ -118,6 +137,34 @@ def check_files(options: dict[str, Any]) -> None:
             raise UserError(f"path.{key}: there is no file {value}")
 
 
+def _check_sizes(options: dict[str, Any]) -> None:
+    """Patches and padding must suit the network."""
+    multiple = getattr(_find(ARCH_REGISTRY, options["network_g"]["type"], "network_g"), "size_multiple", 1)
+    train = options["datasets"].get("train", {})
+    for key in ("gt_size", "gt_sizes"):
+        sizes = train.get(key, [])
+        for size in sizes if isinstance(sizes, list) else [sizes]:
+            if size % multiple:
+                raise UserError(f"datasets.train.{key}: {size} is no multiple of {multiple}, which the network needs")
+    if options["val"].get("window_size", multiple) % multiple:
+        raise UserError(f"val.window_size must be a multiple of {multiple}, which the network needs")
+
+
+def _check_training(options: dict[str, Any], distributed: bool) -> None:
+    """What `DerainModel` would refuse while it starts."""
+    train, dataset = options["train"], options["datasets"]["train"]
+    if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt")):
+        raise UserError("there is no loss: option train.pixel_opt is missing")
+    if dataset.get("prefetch_mode") == "cuda" and not torch.cuda.is_available():
+        raise UserError("datasets.train.prefetch_mode: cuda needs a GPU")
+    gpus = torch.cuda.device_count() if options["num_gpu"] == "auto" else options["num_gpu"]
+    world_size = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) if distributed else 1
+    batch_plan({**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size})
+    arguments = dict(train["optim_g"])
+    optimizer = build_optimizer(arguments.pop("type"), [torch.nn.Parameter(torch.zeros(1))], arguments)
+    build_schedule(optimizer, train["scheduler"], train["total_iter"])
+
+
 def _refuse_archiving_the_option_file(path: str, options: dict[str, Any]) -> None:
     """BasicSR moves an existing experiment folder away before it reads the option file a second time."""
     folder = Path("experiments", options["name"]).resolve()
@@ -129,4 +176,11 @@ def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
     """Run BasicSR's training or test pipeline; experiments and results go below `root`."""
     basicsr_fixes.apply_for_command(options)
     pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
-    pipeline(root)
+    try:
+        pipeline(root)
+    except ValueError as error:
+        # Our networks, metrics and tiles raise plain ValueErrors of one clear line; others keep their traceback.
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, UserError) or Path(__file__).parent not in Path(frames[-1].filename).parents:
+            raise
+        raise UserError(str(error)) from error

@@ -67,6 +67,7 @@ TRAIN = """\
 # What to lower for your GPU (one 128 px patch keeps about {float32} GiB of activations, {bf16} GiB with amp: bf16):
 #    8 GB: batch_size_per_gpu: 1     12 GB: batch_size_per_gpu: 2     24 GB: batch_size_per_gpu: 4
 # effective_batch_size stays 16: the missing pictures are accumulated, and the training stays the same.
+# More than four GPUs: batch_size_per_gpu: 16 / number of GPUs.
 
 name: DRSformer_{name}
 model_type: DerainModel

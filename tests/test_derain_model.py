@@ -121,8 +121,10 @@ def test_mixed_precision_keeps_the_scores_in_float32(model_options, monkeypatch,
     monkeypatch.setattr(
         attention, "sparse_softmax", lambda self, scores: seen.add(scores.dtype) or original(self, scores)
     )
-    _, losses, _ = train(model_options, [batch(2, 1, dtype=torch.float32)] * 3, torch.float32)
+    model, losses, _ = train(model_options, [batch(2, 1, dtype=torch.float32)] * 3, torch.float32)
     assert seen == {torch.float32} and all(math.isfinite(loss) for loss in losses)
+    start = load_golden_weights(DerainModel(model_options).net_g).state_dict()
+    assert all(not torch.equal(start[key], value) for key, value in weights(model).items() if "conv" in key)
 
 
 def test_average_follows_parameters_and_buffers(model_options):
@@ -167,6 +169,39 @@ def test_non_finite_losses_stop_or_are_skipped(model_options):
     torch.testing.assert_close(weights(skipped), weights(reference), rtol=0, atol=0)
     with pytest.raises(UserError, match="iteration 3"):
         train(model_options, [good, bad, bad])
+
+
+@pytest.mark.parametrize("amp", [None, "fp16"])
+def test_non_finite_gradients_never_reach_the_weights(model_options, monkeypatch, amp):
+    model_options["train"] |= {"amp": amp, "grad_clip": None}
+    nothing, _, _ = train(model_options, [], torch.float32)
+    original = DerainModel._losses
+
+    def with_infinite_slope(self, lq, gt):
+        loss, parts = original(self, lq, gt)
+        return loss + (self.output - self.output.detach()).sqrt().sum(), parts  # 0, with an infinite gradient
+
+    monkeypatch.setattr(DerainModel, "_losses", with_infinite_slope)
+    data = [batch(2, 1, dtype=torch.float32)]
+    with pytest.raises(UserError, match="the gradient of iteration"):
+        train(model_options, data * (1 if amp is None else 40), torch.float32)
+    model_options["train"]["max_nonfinite_skips"] = 1
+    skipped, _, _ = train(model_options, data, torch.float32)
+    torch.testing.assert_close(weights(skipped), weights(nothing), rtol=0, atol=0)
+
+
+def test_a_resumed_schedule_follows_the_new_options(model_options, tmp_path):
+    model_options["train"]["scheduler"]["periods"] = [2, 8]
+    first, _, _ = train(model_options, [batch(2, seed) for seed in range(4)])
+    first.best_metric_results["v"] = {"psnr": {"better": "higher", "val": 1, "iter": 2}}
+    first.save(0, 4)
+    model_options["train"]["scheduler"] |= {"periods": [2, 18]}
+    second = DerainModel(copy.deepcopy(model_options))
+    second.resume_training(torch.load(tmp_path / "training_states/4.state"))
+    assert second.best_metric_results == {}  # its metrics are not those of this run
+    second.update_learning_rate(5)
+    expected = 1e-6 + 0.5 * (3e-4 - 1e-6) * (1 + math.cos(math.pi * 2 / 18))
+    assert second.get_current_learning_rate() == pytest.approx([expected])
 
 
 def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs):
@@ -266,3 +301,5 @@ def test_failing_to_save_raises_and_keeps_the_old_file(model_options, tmp_path, 
         model.save(0, 1)
     assert (tmp_path / "models" / "net_g_1.pth").read_bytes() == before
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["net_g_1.pth"]
+    (tmp_path / "readable").touch()
+    assert (tmp_path / "models/net_g_1.pth").stat().st_mode == (tmp_path / "readable").stat().st_mode

@@ -175,6 +175,20 @@ def edit(options: dict, keys: str, value: object) -> dict:
         ("model_type", "DerainModle", "model_type: nothing is registered as 'DerainModle'; did you mean 'DerainModel'"),
         ("datasets:train:gt_sise", 3, "unknown option datasets.train.gt_sise; did you mean 'gt_size'"),
         ("datasets:train:dataroot_lq", "/nowhere", "datasets.train.dataroot_lq: there is no folder /nowhere"),
+        ("datasets:train:gt_size", 36, "datasets.train.gt_size: 36 is no multiple of 8"),
+        ("datasets:train:use_shuffle", False, "use_shuffle must be true (training pictures are always shuffled)"),
+        ("datasets:train:persistent_workers", True, "persistent_workers: True needs num_worker_per_gpu of at least 1"),
+        ("datasets:train:prefetch_mode", "cpu", "prefetch_mode: cpu needs num_worker_per_gpu of at least 1"),
+        ("datasets:train:batch_size_per_gpu", ..., "datasets.train.batch_size_per_gpu and datasets.train.gt_size are"),
+        ("val:tile", 32, "val.tile_overlap (32, by default 32) must be smaller than val.tile (32)"),
+        ("val:window_size", 3, "val.window_size must be a multiple of 8"),
+        ("train:pixel_opt", None, "there is no loss: option train.pixel_opt is missing"),
+        ("train:scheduler:periods", 5, "train.scheduler: "),
+        ("train:scheduler:periods", [1, 2], "periods sum to 3 but train.total_iter is 8"),
+        ("train:optim_g:type", "AdamV", "there is no optimizer AdamV; did you mean 'Adam"),
+        ("train:optim_g:momentum", 0.9, "train.optim_g: "),
+        ("train:effective_batch_size", 5, "train.effective_batch_size 5 is no multiple of"),
+        ("manual_seed", -1, "manual_seed must be a whole number of at least 0"),
         ("datasets:train", ..., "datasets.train is missing; a test file cannot train"),
         ("path", {"pretrain_network_g": "/nowhere.pth"}, "path.pretrain_network_g: there is no file /nowhere.pth"),
     ],
@@ -207,6 +221,12 @@ def test_other_peoples_keys_are_never_rejected(options, tmp_path):
     options["train"]["their_loss_weight"] = 1
     options["datasets"]["train"] |= {"type": "PairedImageDataset", "their_augmentation": True}
     prepare(write(tmp_path / "theirs.yml", options), [], is_train=True, distributed=False)
+
+
+def test_a_training_file_is_no_test(options, tmp_path):
+    options["val"]["allow_random_weights"] = True
+    with pytest.raises(UserError, match=r"this is a training file; a test file has datasets\.test"):
+        prepare(write(tmp_path / "train.yml", options), [], is_train=False, distributed=False)
 
 
 def test_random_weights_are_not_tested_by_accident(options, tmp_path):

@@ -5,8 +5,11 @@ resume. These pad the epoch to whole batches, give every sample its own seed and
 """
 
 import math
+import multiprocessing
+import os
 import random
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +61,11 @@ class CheckedDataset(Dataset):
         self.dataset = dataset
         self.opt = dataset.opt  # BasicSR's validation reads its name here
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # not there yet while a worker unpickles this
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -70,7 +78,7 @@ class CheckedDataset(Dataset):
         except UserError:
             raise
         except Exception as error:
-            paths = getattr(self.dataset, "paths", None)
+            paths = getattr(self, "paths", None)
             sample = paths[index] if paths else f"sample {index}"
             where = ", ".join(sorted(set(sample.values()))) if isinstance(sample, dict) else sample
             raise UserError(
@@ -150,9 +158,20 @@ def build_checked_dataset(dataset_opt: dict[str, Any]) -> CheckedDataset:
     return CheckedDataset(dataset)
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    # Ctrl-C reaches the workers too; the main process decides when to stop, after saving.
+def _obey_the_main_process_only(_worker: int) -> None:
+    """Ctrl-C and the end of a job reach all processes; the workers must last until the main one has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main_process = multiprocessing.parent_process()
+    if main_process is None or not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait_for_the_main_process() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process.pid:
+            pass
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait_for_the_main_process, daemon=True).start()
 
 
 def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
@@ -196,7 +215,7 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
         # An own generator: starting an epoch or a validation must not advance the one that training draws from.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         if kind == "train":
-            loader.worker_init_fn = _ignore_interrupts
+            loader.worker_init_fn = _obey_the_main_process_only
             train_loader = loader
         else:
             val_loaders.append(loader)

@@ -48,9 +48,14 @@ class BatchPlan(NamedTuple):
         Args:
             lq, gt: (N, C, H, W) of equal size, N the loader's batch, H and W the largest patch.
             names: N names, for error messages.
+
+        Raises:
+            UserError: a loader that is not ours gave fewer pictures than the plan needs.
         """
         stage = self.stage(iteration)
         wanted = stage.micro_batch * stage.steps
+        if wanted > lq.shape[0]:
+            raise UserError(f"iteration {iteration} needs {wanted} pictures, the loader gave {lq.shape[0]}")
         if wanted < lq.shape[0]:
             chosen = random.sample(range(lq.shape[0]), k=wanted)
             lq, gt, names = lq[chosen], gt[chosen], [names[i] for i in chosen]

@@ -1,7 +1,6 @@
 """Writing checkpoints so that a crash or a full disk never costs what was there."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,14 @@ def save_atomically(content: Any, path: Path) -> None:
     Raises:
         UserError: the folder is not writable, the disk is full; the old file is intact.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
+        with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise UserError(f"cannot save {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

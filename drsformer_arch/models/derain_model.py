@@ -1,6 +1,7 @@
 """The BasicSR model class for deraining: the one place where options, network, losses and schedules meet."""
 
 import contextlib
+import math
 import random
 import threading
 from collections import Counter, OrderedDict
@@ -16,20 +17,20 @@ from torch.utils.data import DataLoader
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.data.loaders import seed_everything, seed_of
-from drsformer_arch.errors import TrainingStopped, UserError, did_you_mean
+from drsformer_arch.errors import TrainingStopped, UserError
 from drsformer_arch.inference import explain_mismatch, read_state_dict, restore
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
-from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
+from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.models.validation import protocol_of, refuse_equal_names, replaced
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
 # isort: split
-from basicsr.models import lr_scheduler as basicsr_schedulers
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
+SCALER_SKIPS = 30  # float16's loss scale of 2^16 falls to nothing within so many halvings
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 stop_requested = threading.Event()  # set by signal handlers; the model saves and stops before the next iteration
 
@@ -86,7 +87,15 @@ class DerainModel(SRModel):
         self.amp_dtype = AMP_TYPES.get(train.get("amp"))
         # Only float16 loses small gradients and needs its loss scaled.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
-        super().init_training_settings()
+        if self.amp_dtype and not self.opt["dist"] and self.opt["num_gpu"] > 1:
+            # DataParallel opens autocast in threads that do not know the chosen type and would take float16.
+            raise UserError("train.amp with several GPUs needs one process per GPU: torchrun and --launcher pytorch")
+        try:
+            super().init_training_settings()
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(f"train: {error}") from error
 
     def setup_optimizers(self) -> None:
         """SRModel's, but the options keep their `type`."""
@@ -98,35 +107,12 @@ class DerainModel(SRModel):
         self, optim_type: str, params: list[nn.Parameter], lr: float, **options: Any
     ) -> torch.optim.Optimizer:
         """Any optimizer of torch.optim by its name."""
-        known = [name for name, value in vars(torch.optim).items() if isinstance(value, type) and name != "Optimizer"]
-        if optim_type not in known:
-            raise UserError(f"train.optim_g.type: there is no optimizer {optim_type}{did_you_mean(optim_type, known)}")
-        try:
-            return getattr(torch.optim, optim_type)(params, lr=lr, **options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"train.optim_g: {error}") from error
+        return build_optimizer(optim_type, params, {"lr": lr, **options})
 
     def setup_schedulers(self) -> None:
-        """BasicSR's schedules and `CosineAnnealingRestartCyclicLR`; their cycles must cover the training."""
-        options = deepcopy(self.opt["train"]["scheduler"])
-        kind, total = options.pop("type"), int(self.opt["train"]["total_iter"])
-        known = ("CosineAnnealingRestartCyclicLR", "CosineAnnealingRestartLR", "MultiStepLR", "MultiStepRestartLR")
-        if kind not in known:
-            raise UserError(f"train.scheduler.type: there is no schedule {kind}{did_you_mean(kind, known)}")
-        if "periods" in options and sum(options["periods"]) < total:
-            raise UserError(
-                f"train.scheduler.periods sum to {sum(options['periods'])} but train.total_iter is {total}: "
-                f"the cycles must cover the training"
-            )
-        classes = {
-            "CosineAnnealingRestartCyclicLR": CosineAnnealingRestartCyclicLR,
-            "CosineAnnealingRestartLR": basicsr_schedulers.CosineAnnealingRestartLR,
-        }
-        schedule = classes.get(kind, basicsr_schedulers.MultiStepRestartLR)
-        try:
-            self.schedulers = [schedule(optimizer, **options) for optimizer in self.optimizers]
-        except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"train.scheduler: {error}") from error
+        """BasicSR's schedules and `CosineAnnealingRestartCyclicLR`."""
+        train = self.opt["train"]
+        self.schedulers = [build_schedule(o, train["scheduler"], int(train["total_iter"])) for o in self.optimizers]
 
     # ---- training --------------------------------------------------------------------------------------------------
 
@@ -181,15 +167,14 @@ class DerainModel(SRModel):
                     return self._skip_nonfinite("loss", current_iter, names)
                 self.scaler.scale(loss / steps).backward()
             logs.update({name: value.detach() / steps for name, value in parts.items()})
-        clip = self.opt["train"].get("grad_clip")
-        if clip:
-            self.scaler.unscale_(self.optimizer_g)
-            norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), clip)
-            # With float16 the scaler skips such a step itself and lowers its scale.
-            if not self.scaler.is_enabled() and not norm.isfinite():
-                return self._skip_nonfinite("gradient", current_iter, names)
+        self.scaler.unscale_(self.optimizer_g)
+        norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.opt["train"].get("grad_clip") or math.inf)
+        if not norm.isfinite() and not self.scaler.is_enabled():
+            return self._skip_nonfinite("gradient", current_iter, names)
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
+        if not norm.isfinite():  # float16: the scaler left the step out and lowered its scale, as it is meant to
+            return self._skip_nonfinite("gradient", current_iter, names, SCALER_SKIPS)
         self.nonfinite_in_a_row = 0
         self.log_dict = self.reduce_loss_dict(OrderedDict(logs))
         if self.ema_decay > 0:
@@ -232,8 +217,8 @@ class DerainModel(SRModel):
         torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
         return bool(agreed)
 
-    def _skip_nonfinite(self, what: str, current_iter: int, names: list[str]) -> None:
-        allowed = int(self.opt["train"].get("max_nonfinite_skips", 0))
+    def _skip_nonfinite(self, what: str, current_iter: int, names: list[str], at_least: int = 0) -> None:
+        allowed = max(at_least, int(self.opt["train"].get("max_nonfinite_skips", 0)))
         self.nonfinite_in_a_row += 1
         self.optimizer_g.zero_grad()
         message = f"the {what} of iteration {current_iter} is not finite; pictures of its batch: {', '.join(names)}"
@@ -263,7 +248,7 @@ class DerainModel(SRModel):
         val = self.opt["val"]
         training = net.training
         net.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             self.output = restore(
                 net,
                 self.lq,
@@ -287,6 +272,16 @@ class DerainModel(SRModel):
             metrics = None
         with replaced(self.opt["val"], "metrics", metrics):
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+
+    def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> None:
+        """Plain floats: BasicSR's metrics return numpy's, which a state file must not hold to be loaded safely."""
+        super()._update_best_metric_result(dataset_name, metric, float(val), current_iter)
+
+    def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
+        """BasicSR's loop calls the last validation with one iteration too many."""
+        if self.is_train:
+            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
+        super().validation(dataloader, current_iter, tb_logger, save_img)
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         """Log every score with its protocol: numbers of different protocols must not be compared."""
@@ -350,10 +345,17 @@ class DerainModel(SRModel):
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Continue from a training state."""
+        # What a schedule does follows from this run's options; the state says only where it stands.
+        progress = ("last_epoch", "_step_count", "_last_lr")
+        resume_state["schedulers"] = [
+            {key: value for key, value in state.items() if key in progress} for state in resume_state["schedulers"]
+        ]
         super().resume_training(resume_state)
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
-        self.best_metric_results = resume_state.get("best_metric_results", {})
+        metrics = (self.opt["val"].get("metrics") or {}).keys()
+        best = resume_state.get("best_metric_results", {})
+        self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
         if "iters_per_epoch" in self.opt:
             # The epoch of this run's batch size, which need not be that of the interrupted one.
             resume_state["epoch"] = resume_state["iter"] // self.opt["iters_per_epoch"]

@@ -1,13 +1,23 @@
-"""Learning-rate schedules that BasicSR lacks."""
+"""Learning-rate schedules that BasicSR lacks, and building optimizer and schedule from an option file."""
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.errors import UserError, did_you_mean
+
+# isort: split
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
+
+UNSUITABLE_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam")  # need closures or sparse gradients
 
 
 class CosineAnnealingRestartCyclicLR(LRScheduler):
@@ -55,3 +65,51 @@ class CosineAnnealingRestartCyclicLR(LRScheduler):
         elapsed = min(self.last_epoch - (self.cycle_ends[cycle] - period), period)
         factor = weight * 0.5 * (1 + math.cos(math.pi * elapsed / period))
         return [eta_min + factor * (base - eta_min) for base in self.base_lrs]
+
+
+SCHEDULES: dict[str, Any] = {
+    "CosineAnnealingRestartCyclicLR": CosineAnnealingRestartCyclicLR,
+    "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
+    "MultiStepLR": MultiStepRestartLR,
+    "MultiStepRestartLR": MultiStepRestartLR,
+}
+
+
+def build_optimizer(kind: str, parameters: Sequence[nn.Parameter], options: dict[str, Any]) -> Optimizer:
+    """Any optimizer of torch.optim by its name.
+
+    Raises:
+        UserError: an unknown name, arguments it does not take.
+    """
+    known = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
+    known = [name for name in known if name not in UNSUITABLE_OPTIMIZERS]
+    if kind not in known:
+        raise UserError(f"train.optim_g.type: there is no optimizer {kind}{did_you_mean(kind, known)}")
+    try:
+        return getattr(torch.optim, kind)(parameters, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train.optim_g: {error}") from error
+
+
+def build_schedule(optimizer: Optimizer, options: dict[str, Any], total_iter: int) -> LRScheduler:
+    """The schedule of `train.scheduler`; cycles must cover the training.
+
+    Raises:
+        UserError: an unknown type, arguments it does not take, cycles shorter than the training.
+    """
+    arguments = {key: value for key, value in options.items() if key != "type"}
+    kind = options["type"]
+    if kind not in SCHEDULES:
+        raise UserError(f"train.scheduler.type: there is no schedule {kind}{did_you_mean(kind, SCHEDULES)}")
+    try:
+        covered = sum(arguments.get("periods", [total_iter]))
+        if covered < total_iter:
+            raise UserError(
+                f"train.scheduler.periods sum to {covered} but train.total_iter is {total_iter}: "
+                f"the cycles must cover the training"
+            )
+        return SCHEDULES[kind](optimizer, **arguments)
+    except UserError:
+        raise
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"train.scheduler: {error}") from error
