@@ -35,6 +35,7 @@ def labelled(picture: np.ndarray, text: str) -> np.ndarray:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--do-not-judge", action="store_true", help="exit 0 whatever the gain")
+    parser.add_argument("--draw", nargs="+", metavar="NAME", help="draw these pictures instead of all")
     args = parser.parse_args()
     rows, strips = [], []
     for target_path in sorted((DATA / "target").glob("*.png")):
@@ -47,6 +48,8 @@ def main() -> int:
             for f in (calculate_psnr_rain200, calculate_ssim_rain200)
         ]
         rows.append((name, *scores))
+        if args.draw and name not in args.draw:
+            continue
         captions = (f"rainy {scores[0]:.2f} dB", f"derained {scores[2]:.2f} dB", "clean")
         parts = [labelled(p, c) for p, c in zip((rainy, derained, target), captions, strict=True)]
         strips.append(np.hstack(parts))
@@ -62,7 +65,8 @@ def main() -> int:
 
     width = max(strip.shape[1] for strip in strips)
     sheet = [cv2.copyMakeBorder(s, 0, 6, 0, width - s.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3) for s in strips]
-    cv2.imwrite(str(PICTURE), np.vstack(sheet))
+    if not cv2.imwrite(str(PICTURE), np.vstack(sheet)):
+        sys.exit(f"error: cannot write {PICTURE}")
     print(f"Picture: {PICTURE}")
     if not args.do_not_judge and mean[2] - mean[0] < WANTED_GAIN_DB:
         print(f"error: the mean gain is below {WANTED_GAIN_DB} dB", file=sys.stderr)
