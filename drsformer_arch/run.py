@@ -41,7 +41,7 @@ def prepare(
         print(f"{path}: {message}", flush=True)
     gpus = torch.cuda.device_count()
     wanted = options["num_gpu"]
-    if not distributed and wanted != "auto" and wanted > gpus:
+    if wanted != "auto" and wanted > gpus and (gpus == 0 or not distributed):
         print(f"{path}: num_gpu is {wanted}, this machine has {gpus}: using {gpus}", flush=True)
         options["num_gpu"] = gpus
     try:

@@ -25,7 +25,9 @@ python scripts/make_demo_data.py
 
 echo "== 2/5 training, interrupted after iteration $stop_at"
 states=experiments/quickstart/training_states
-rm -rf experiments/quickstart
+if [ -e experiments/quickstart ]; then
+    mv experiments/quickstart "experiments/quickstart_archived_$(date +%Y%m%d_%H%M%S)"
+fi
 drsformer train -opt options/quickstart.yml "${options[@]}" &
 training=$!
 trap 'kill $training 2>/dev/null || true' EXIT

@@ -37,6 +37,17 @@ def run(folder: Path, script: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+DERIVED_MODEL = """
+import drsformer_arch.plugin
+from basicsr.utils.registry import MODEL_REGISTRY
+from drsformer_arch.models.derain_model import DerainModel
+
+@MODEL_REGISTRY.register()
+class Mine(DerainModel):
+    pass
+"""
+
+
 def edsr_options(pairs: Path) -> dict:
     dataset = {"type": "PairedImageDataset", "dataroot_lq": str(pairs / "input.lmdb")}
     dataset |= {"dataroot_gt": str(pairs / "target.lmdb"), "io_backend": {"type": "lmdb"}}
@@ -102,17 +113,16 @@ def test_drsformer_under_basicsrs_own_model_data_set_and_metric(pairs, tmp_path,
     assert (tmp_path / "experiments/edsr/models/net_g_latest.pth").exists()
 
 
-def test_our_model_accumulates_in_a_strangers_pipeline(options, tmp_path):
+def test_a_model_derived_from_ours_accumulates_in_a_strangers_pipeline(options, tmp_path):
     options["train"] |= {"total_iter": 3, "effective_batch_size": 4}
     options["datasets"]["train"] |= {"name": "t", "io_backend": {"type": "lmdb"}}
     options["datasets"]["val"] |= {"name": "v", "io_backend": {"type": "lmdb"}}
-    options |= {"scale": 1, "path": {"resume_state": None}}
+    options |= {"scale": 1, "path": {"resume_state": None}, "model_type": "Mine"}
     options["logger"]["use_tb_logger"] = False
     options["val"]["save_img"] = True
     options["train"]["optim_g"]["lr"] = 0.0003
     (tmp_path / "ours.yml").write_text(yaml.safe_dump(options))
-    script = USERS_SCRIPT.format(first="import drsformer_arch.plugin", start="")
-    output = run(tmp_path, script, "-opt", "ours.yml")
+    output = run(tmp_path, USERS_SCRIPT.format(first=DERIVED_MODEL, start=""), "-opt", "ours.yml")
     assert "effective batch 4 = 1 process(es) x 2 picture(s) x 2 accumulation step(s)" in output
     assert "# psnr [rain200 protocol]" in output and len(re.findall(r"l_pix: ", output)) == 3
 

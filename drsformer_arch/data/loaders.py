@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.errors import UserError
 from drsformer_arch.models.batch_plan import batch_plan
-from drsformer_arch.options import MODEL_TYPES
 
 # isort: split
 from basicsr.data import build_dataloader, build_dataset
+from basicsr.utils.registry import MODEL_REGISTRY
 
 _for_every_model = False
 
@@ -36,7 +36,13 @@ def use_for_every_model() -> None:
 
 def wanted(opt: dict[str, Any]) -> bool:
     """Whether these loaders serve a run with these options."""
-    return _for_every_model or opt.get("model_type") in MODEL_TYPES
+    return _for_every_model or _plans_batches(opt)
+
+
+def _plans_batches(opt: dict[str, Any]) -> bool:
+    """Whether the model is ours or derived from it, under whatever name."""
+    model = dict(iter(MODEL_REGISTRY)).get(opt.get("model_type"))
+    return getattr(model, "plans_batches", False)
 
 
 def seed_of(*numbers: int) -> int:
@@ -188,8 +194,7 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
         kind = phase.split("_")[0]
         loader_opt = dict(dataset_opt)
         if kind == "train":
-            ours = opt["model_type"] in MODEL_TYPES
-            if ours:
+            if _plans_batches(opt):
                 loader_opt["batch_size_per_gpu"] = batch_plan(opt).loader_batch
             loader_opt.setdefault("num_worker_per_gpu", 0)
             gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])

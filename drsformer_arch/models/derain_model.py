@@ -47,6 +47,8 @@ class DerainModel(SRModel):
         UserError: options that are unknown, of a wrong kind or do not fit together; weights that do not fit.
     """
 
+    plans_batches = True  # our loaders deliver what the batch plan says
+
     def __init__(self, opt: dict[str, Any]) -> None:
         logger = get_root_logger()
         for message in translate(opt):
