@@ -99,8 +99,9 @@ def _run_pipeline(args: argparse.Namespace) -> int:
 def _request_stop(number: int, _frame: Any) -> None:
     from drsformer_arch.models.derain_model import stop_requested  # noqa: PLC0415 - loaded by now
 
-    if stop_requested.is_set():
+    if stop_requested.is_set() and number == signal.SIGINT:
         raise KeyboardInterrupt
     stop_requested.set()
     name = signal.Signals(number).name
-    print(f"{name}: saving after this iteration, then stopping (again: stop at once)", file=sys.stderr, flush=True)
+    again = " (Ctrl-C again: stop at once)" if number == signal.SIGINT else ""
+    print(f"{name}: saving after this iteration, then stopping{again}", file=sys.stderr, flush=True)

@@ -126,6 +126,8 @@ class DerainModel(SRModel):
         """
         if self._any_process(stop_requested.is_set()):
             self.save(epoch=(current_iter - 1) // self.opt.get("iters_per_epoch", 1), current_iter=current_iter - 1)
+            if self.opt["dist"]:  # the first process to end makes torchrun end the others: none may before rank 0 saved
+                torch.distributed.barrier()
             raise TrainingStopped(current_iter - 1)
         self.current_iter = current_iter
         scheduled = [scheduler.get_last_lr() for scheduler in self.schedulers]
