@@ -68,7 +68,8 @@ class CheckedDataset(Dataset):
         self.opt = dataset.opt  # BasicSR's validation reads its name here
 
     def __getattr__(self, name: str) -> Any:
-        if name == "dataset":  # not there yet while a worker unpickles this
+        # Pickling asks for special methods, and for everything before `dataset` is back: those are not the data set's.
+        if name == "dataset" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
