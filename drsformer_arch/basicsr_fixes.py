@@ -40,15 +40,19 @@ make_importable()
 _cpu_only = False  # the command was told num_gpu: 0
 
 
-def apply() -> None:
-    """Repair what fails in BasicSR; safe to call again."""
+def apply(loaders: Any) -> None:
+    """Repair what fails in BasicSR; safe to call again.
+
+    Args:
+        loaders: the module `drsformer_arch.data.loaders`, which itself needs this one to import BasicSR.
+    """
     train: Any = importlib.import_module("basicsr.train")
     if getattr(train, "_repaired_by_drsformer", False):
         return
     train._repaired_by_drsformer = True
     train.load_resume_state = _load_resume_state
     train.copy_opt_file = _skip_copy_onto_itself(train.copy_opt_file)
-    train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader)
+    train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader, loaders)
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
     _start_processes_without_cuda()
@@ -114,12 +118,10 @@ def _skip_copy_onto_itself(copy_opt_file: Callable) -> Callable:
     return copy
 
 
-def _loaders_for_our_model(original: Callable) -> Callable:
+def _loaders_for_our_model(original: Callable, loaders: Any) -> Callable:
     """Our model class gets loaders that end with whole batches, draw new crops every epoch and can go on mid-epoch."""
 
     def create(opt: dict[str, Any], logger: Any) -> tuple:
-        from drsformer_arch.data import loaders  # noqa: PLC0415 - needs BasicSR, which imports this module's stub
-
         if loaders.wanted(opt):
             return loaders.create_train_val_dataloader(opt, logger)
         return original(opt, logger)
@@ -215,13 +217,11 @@ def _start_processes_without_cuda() -> None:
         module.init_dist = init_dist
 
 
-def apply_for_command(options: dict[str, Any]) -> None:
+def apply_for_command(options: dict[str, Any], loaders: Any) -> None:
     """Make BasicSR's pipelines run on options that were read and checked already, with data sets that name bad files.
 
     Replaces the loader of `parse_options`, which executes Python tags and leaves `1e-4` a text.
     """
-    from drsformer_arch.data import loaders  # noqa: PLC0415 - see _loaders_for_our_model
-
     global _cpu_only  # noqa: PLW0603 - one switch per process
     _cpu_only = options["num_gpu"] == 0
 

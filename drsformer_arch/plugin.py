@@ -22,6 +22,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 
 from drsformer_arch import metrics
 from drsformer_arch.archs import DRSformer
+from drsformer_arch.data import loaders
 from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
 from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
 
@@ -61,5 +62,5 @@ def register() -> None:
                 )
 
 
-basicsr_fixes.apply()
+basicsr_fixes.apply(loaders)
 register()

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import torch
 
 from drsformer_arch import basicsr_fixes, plugin
+from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
@@ -174,7 +175,7 @@ def _refuse_archiving_the_option_file(path: str, options: dict[str, Any]) -> Non
 
 def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
     """Run BasicSR's training or test pipeline; experiments and results go below `root`."""
-    basicsr_fixes.apply_for_command(options)
+    basicsr_fixes.apply_for_command(options, loaders)
     pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
     try:
         pipeline(root)
