@@ -5,6 +5,7 @@ Importing this module makes `import basicsr` work on a current stack. `apply` re
 another project computes.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -109,11 +110,8 @@ def _skip_copy_onto_itself(copy_opt_file: Callable) -> Callable:
     """A run resumed from the option file in its experiment folder must not copy it onto itself (SameFileError)."""
 
     def copy(opt_file: str, experiments_root: str) -> None:
-        if Path(opt_file).resolve().parent != Path(experiments_root).resolve():
-            try:
-                copy_opt_file(opt_file, experiments_root)
-            except shutil.SameFileError:
-                return
+        with contextlib.suppress(shutil.SameFileError):
+            copy_opt_file(opt_file, experiments_root)
 
     return copy
 

@@ -80,7 +80,7 @@ TEXT_OR_NONE = _or_none(TEXT)
 SEED = _or_none(Kind(lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"))
 SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
 WHOLES = _list_of(COUNT)
-SCHEDULE = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
+TYPED = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
 
 
 def kind_of_annotation(annotation: Any) -> Kind:
@@ -101,7 +101,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "manual_seed": SEED,
         "channels_last": BOOL,
         "datasets": SECTION,
-        "network_g": SCHEDULE,
+        "network_g": TYPED,
         "path": SECTION,
         "train": SECTION,
         "val": SECTION,
@@ -116,10 +116,10 @@ SCHEMA: dict[str, dict[str, Kind]] = {
     "train": {
         "total_iter": COUNT,
         "warmup_iter": WHOLE,
-        "optim_g": SCHEDULE,
-        "scheduler": SCHEDULE,
-        "pixel_opt": _or_none(SCHEDULE),
-        "perceptual_opt": _or_none(SCHEDULE),
+        "optim_g": TYPED,
+        "scheduler": TYPED,
+        "pixel_opt": _or_none(TYPED),
+        "perceptual_opt": _or_none(TYPED),
         "ema_decay": NUMBER,
         "grad_clip": _or_none(POSITIVE),
         "effective_batch_size": Kind(
@@ -163,7 +163,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "dataroot_gt": TEXT_OR_NONE,
         "dataroot_lq": TEXT,
         "filename_tmpl": TEXT,
-        "io_backend": SCHEDULE,
+        "io_backend": TYPED,
         "gt_size": COUNT,
         "use_hflip": BOOL,
         "use_rot": BOOL,
@@ -330,9 +330,9 @@ def check_model_options(opt: Options) -> None:
     for section in ("train", "val", "path", "logger"):
         if section in opt and not (section == "train" and not opt.get("is_train", True)):
             check_section(section, opt[section])
-    if "mixing_augs" in (opt.get("train") or {}):
-        check_section("train.mixing_augs", opt["train"]["mixing_augs"])
-    val = opt.get("val") or {}
+    train, val = opt.get("train") or {}, opt.get("val") or {}
+    if "mixing_augs" in train:
+        check_section("train.mixing_augs", train["mixing_augs"])
     tile, overlap = val.get("tile", 0), val.get("tile_overlap", 32)
     if tile and overlap >= tile:
         raise UserError(f"option val.tile_overlap ({overlap}, by default 32) must be smaller than val.tile ({tile})")
@@ -341,7 +341,7 @@ def check_model_options(opt: Options) -> None:
             for key, value in (("prefetch_mode", "cpu"), ("persistent_workers", True)):
                 if dataset.get(key) == value:
                     raise UserError(f"datasets.{phase}.{key}: {value} needs num_worker_per_gpu of at least 1")
-    lr = ((opt.get("train") or {}).get("optim_g") or {}).get("lr")
+    lr = (train.get("optim_g") or {}).get("lr")
     if lr is not None and not _is_number(lr):
         raise UserError(f"option train.optim_g.lr must be a number, not {lr!r}")
 

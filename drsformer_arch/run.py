@@ -47,7 +47,7 @@ def prepare(
         options["num_gpu"] = gpus
     try:
         check_names(options, is_train=is_train)
-        refuse_random_weights({**options, "is_train": is_train})
+        refuse_random_weights(options)
         check_files(options)
         if options["model_type"] in MODEL_TYPES:
             _check_sizes(options)
@@ -67,23 +67,8 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
         UserError: an unknown name or argument, with the nearest known one.
     """
     _find(MODEL_REGISTRY, options["model_type"], "model_type")
-    network = options.get("network_g")
-    if network is None:  # other people's models may name their networks otherwise
-        return
-    _check_arguments(ARCH_REGISTRY, network, "network_g")
-    our_names = {thing.__name__ for registry, things in plugin.OURS for thing in things}
-    if network["type"] in our_names:
-        arguments = {key: value for key, value in network.items() if key != "type"}
-        network_class = ARCH_REGISTRY.get(network["type"])
-        for key, annotation in get_type_hints(network_class.__init__).items():
-            kind = kind_of_annotation(annotation)
-            if key in arguments and not kind.accepts(arguments[key]):
-                raise UserError(f"option network_g.{key} must be {kind.name}, not {arguments[key]!r}")
-        try:
-            with torch.device("meta"):  # shapes only: nothing is allocated
-                network_class(**arguments)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise UserError(f"network_g: {str(error).splitlines()[0]}") from error
+    if options.get("network_g") is not None:  # other people's models may name their networks otherwise
+        _check_network(options["network_g"])
     for phase, dataset in options["datasets"].items():
         if not isinstance(dataset, dict) or "type" not in dataset:
             raise UserError(f"datasets.{phase} needs a type")
@@ -94,6 +79,24 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
         for name, loss in options["train"].items():
             if name.endswith("_opt") and isinstance(loss, dict):
                 _check_arguments(LOSS_REGISTRY, loss, f"train.{name}")
+
+
+def _check_network(network: dict[str, Any]) -> None:
+    """Check the network's arguments; ours are also tried out."""
+    _check_arguments(ARCH_REGISTRY, network, "network_g")
+    network_class = _find(ARCH_REGISTRY, network["type"], "network_g")
+    if not any(network_class in things for _, things in plugin.OURS):
+        return
+    arguments = {key: value for key, value in network.items() if key != "type"}
+    for key, annotation in get_type_hints(network_class.__init__).items():
+        kind = kind_of_annotation(annotation)
+        if key in arguments and not kind.accepts(arguments[key]):
+            raise UserError(f"option network_g.{key} must be {kind.name}, not {arguments[key]!r}")
+    try:
+        with torch.device("meta"):  # shapes only: nothing is allocated
+            network_class(**arguments)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"network_g: {str(error).splitlines()[0]}") from error
 
 
 def _find(registry: Registry, name: str, where: str) -> Any:

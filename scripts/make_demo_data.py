@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from drsformer_arch.data.lmdb_builder import build_lmdb
 from drsformer_arch.data.rain_synthesis import RainParameters, Strength, add_rain
+from drsformer_arch.metrics import calculate_psnr_ddn
 
 Picture = npt.NDArray[np.uint8]
 
@@ -101,13 +102,6 @@ def test_pairs(seed: int) -> tuple[dict[str, Picture], dict[str, Picture]]:
     return rainy, clean
 
 
-def psnr_y(result: Picture, target: Picture) -> float:
-    """PSNR in dB on BT.601 luma of 16 to 235, as deraining papers give it; both (H, W, 3) BGR uint8."""
-    weights = np.array([24.966, 128.553, 65.481]) / 255
-    difference = (result.astype(np.float64) - target) @ weights
-    return float(10 * np.log10(255**2 / np.mean(difference**2)))
-
-
 def write_folder(pictures: Mapping[str, Picture], folder: Path) -> None:
     folder.mkdir(parents=True)
     for key, picture in pictures.items():
@@ -129,7 +123,9 @@ def make(folder: Path, seed: int) -> dict[str, object]:
         "seed": seed,
         "training_pairs": len(rainy),
         "test_pairs": len(test_rainy),
-        "test_psnr_y": round(float(np.mean([psnr_y(test_rainy[key], test_clean[key]) for key in test_rainy])), 2),
+        "test_psnr_y": round(
+            float(np.mean([calculate_psnr_ddn(test_rainy[key], test_clean[key]) for key in test_rainy])), 2
+        ),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

@@ -34,6 +34,19 @@ DATA_SETS = (
 # GiB of activations per 128 px patch: scripts/measure_training_memory.py; weights and moments take 0.5 GiB more.
 ACTIVATIONS = {True: (4.4, 2.5), False: (3.3, 2.0)}
 
+PICTURES = """\
+    type: PairedRainDataset
+    dataroot_lq: datasets/{name}/{part}/input.lmdb
+    dataroot_gt: datasets/{name}/{part}/target.lmdb
+    io_backend:
+      type: lmdb
+    # Folders of pictures instead of LMDB (equal file names in both):
+    # dataroot_lq: datasets/{name}/{part}/input
+    # dataroot_gt: datasets/{name}/{part}/target
+    # io_backend:
+    #   type: disk
+"""
+
 NETWORK = """\
 network_g:
   type: DRSformer
@@ -77,17 +90,7 @@ manual_seed: 100
 datasets:
   train:
     name: {name}
-    type: PairedRainDataset
-    dataroot_lq: datasets/{name}/train/input.lmdb
-    dataroot_gt: datasets/{name}/train/target.lmdb
-    io_backend:
-      type: lmdb
-    # Folders of pictures instead of LMDB (equal file names in both):
-    # dataroot_lq: datasets/{name}/train/input
-    # dataroot_gt: datasets/{name}/train/target
-    # io_backend:
-    #   type: disk
-
+{train_pictures}
     gt_size: 128  # side of the patches in pixels
     use_hflip: true  # together the 8 symmetries
     use_rot: true
@@ -99,16 +102,7 @@ datasets:
 
   val:
     name: {name}-test
-    type: PairedRainDataset
-    dataroot_lq: datasets/{name}/test/input.lmdb
-    dataroot_gt: datasets/{name}/test/target.lmdb
-    io_backend:
-      type: lmdb
-    # dataroot_lq: datasets/{name}/test/input
-    # dataroot_gt: datasets/{name}/test/target
-    # io_backend:
-    #   type: disk
-
+{test_pictures}
 {network}
 path:
   pretrain_network_g: ~
@@ -171,17 +165,7 @@ manual_seed: 100
 datasets:
   test:
     name: {name}-test
-    type: PairedRainDataset
-    dataroot_lq: datasets/{name}/test/input.lmdb
-    dataroot_gt: datasets/{name}/test/target.lmdb
-    io_backend:
-      type: lmdb
-    # Folders of pictures instead of LMDB (equal file names in both):
-    # dataroot_lq: datasets/{name}/test/input
-    # dataroot_gt: datasets/{name}/test/target
-    # io_backend:
-    #   type: disk
-
+{test_pictures}
 {network}
 path:
   # Own weights; or the file that the authors publish for this data set.
@@ -207,6 +191,8 @@ def files() -> dict[Path, str]:
             **data._asdict(),
             "float32": float32,
             "bf16": bf16,
+            "train_pictures": PICTURES.format(name=data.name, part="train"),
+            "test_pictures": PICTURES.format(name=data.name, part="test"),
             "network": NETWORK.format(mefc=str(data.with_mefc).lower()),
             "metrics": METRICS.format(protocol=data.protocol),
         }
@@ -219,11 +205,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file differs")
     args = parser.parse_args()
-    different = [path for path, text in files().items() if not path.exists() or path.read_text() != text]
-    for path in different:
+    different = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
+    for path, text in different.items():
         if not args.check:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(files()[path])
+            path.write_text(text)
         print(("differs: " if args.check else "wrote ") + str(path.relative_to(OPTIONS.parent)))
     return 1 if args.check and different else 0
 

@@ -65,7 +65,6 @@ class CheckedDataset(Dataset):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self.opt = dataset.opt  # BasicSR's validation reads its name here
 
     def __getattr__(self, name: str) -> Any:
         # Pickling asks for special methods, and for everything before `dataset` is back: those are not the data set's.

@@ -56,7 +56,6 @@ class DerainModel(SRModel):
         add_defaults(opt)
         check_model_options(opt)
         refuse_random_weights(opt)
-        self.current_iter = 0
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []
         self.best_metric_results: dict[str, dict] = {}
@@ -129,7 +128,6 @@ class DerainModel(SRModel):
             if self.opt["dist"]:  # the first process to end makes torchrun end the others: none may before rank 0 saved
                 torch.distributed.barrier()
             raise TrainingStopped(current_iter - 1)
-        self.current_iter = current_iter
         scheduled = [scheduler.get_last_lr() for scheduler in self.schedulers]
         self._set_lr(scheduled)
         super().update_learning_rate(current_iter, warmup_iter=-1)

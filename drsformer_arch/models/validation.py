@@ -28,7 +28,7 @@ def refuse_equal_names(dataset: Any, name: str) -> None:
     Raises:
         UserError: two pictures of the set have one stem.
     """
-    paths = getattr(dataset, "paths", None) or getattr(getattr(dataset, "dataset", None), "paths", None) or []
+    paths = getattr(dataset, "paths", None) or []
     stems = Counter(Path(p["lq_path"] if isinstance(p, dict) else p).stem for p in paths)
     twice = [stem for stem, count in stems.items() if count > 1]
     if twice:
