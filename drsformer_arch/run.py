@@ -53,8 +53,8 @@ def prepare(
             _check_sizes(options)
         if is_train and options["model_type"] in MODEL_TYPES:
             _check_training(options, distributed)
-        if is_train and not resumes and not options["path"].get("resume_state"):
-            _refuse_archiving_the_option_file(path, options)
+        if is_train:
+            _refuse_archiving_the_option_file(path, options, resumes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return options
@@ -169,9 +169,11 @@ def _check_training(options: dict[str, Any], distributed: bool) -> None:
     build_schedule(optimizer, train["scheduler"], train["total_iter"])
 
 
-def _refuse_archiving_the_option_file(path: str, options: dict[str, Any]) -> None:
-    """BasicSR moves an existing experiment folder away before it reads the option file a second time."""
+def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:
+    """A run that starts anew moves an old experiment folder away, before BasicSR reads the option file again."""
     folder = Path("experiments", options["name"]).resolve()
+    if options["path"].get("resume_state") or (resumes and any(folder.glob("training_states/*.state"))):
+        return
     if folder in Path(path).resolve().parents:
         raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
 

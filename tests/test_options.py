@@ -229,6 +229,18 @@ def test_a_training_file_is_no_test(options, tmp_path):
         prepare(write(tmp_path / "train.yml", options), [], is_train=False, distributed=False)
 
 
+def test_an_option_file_is_not_moved_away_with_its_experiment(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    states = tmp_path / "experiments/small/training_states"
+    states.mkdir(parents=True)
+    path = write(states.parent / "small.yml", options)
+    for resumes in (False, True):  # there is no state yet, so that this would start anew
+        with pytest.raises(UserError, match="which this run would move away"):
+            prepare(path, [], is_train=True, distributed=False, resumes=resumes)
+    (states / "4.state").touch()
+    prepare(path, [], is_train=True, distributed=False, resumes=True)
+
+
 def test_random_weights_are_not_tested_by_accident(options, tmp_path):
     options["datasets"] = {"test": options["datasets"]["val"]}
     path = write(tmp_path / "test.yml", options)
