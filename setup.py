@@ -27,10 +27,11 @@ setup(
         "basicsr==1.4.2",
         "einops",
         "opencv-python",
-        "numpy",
+        "numpy>=2",
         "pyyaml",
         "lmdb",
         "tqdm",
+        "zstandard",
         "setuptools",  # BasicSR imports distutils, which Python 3.12 only has through setuptools
     ],
     extras_require={

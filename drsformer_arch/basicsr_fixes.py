@@ -8,7 +8,6 @@ another project computes.
 import contextlib
 import importlib
 import importlib.util
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from drsformer_arch.data.environments import open_shared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference.weights import load_file
 
@@ -153,38 +153,19 @@ def _pass_on_errors_of_the_prefetch_thread() -> None:
 
 def _share_lmdb_environments() -> None:
     """LMDB refuses to open one store twice in a process (train and val), and a missing key gives None."""
-    import lmdb  # noqa: PLC0415
-
     module: Any = importlib.import_module("basicsr.utils.file_client")
-    environments: dict[str, tuple[int, Any]] = {}
-    original = lmdb.open
 
-    def open_shared(path: str, **options: Any) -> Any:
-        real = os.path.realpath(path)
-        process, environment = environments.get(real, (None, None))
-        if process != os.getpid():  # an environment must not be used across a fork
-            if environment is not None:
-                environment.close()
-            if Path(path).is_dir() and not Path(path, "data.mdb").exists():
-                raise UserError(f"{path} is no LMDB (data.mdb is missing)")
-            environments[real] = os.getpid(), original(str(path), **options)
-        return environments[real][1]
-
-    def init(  # noqa: PLR0917 - the signature of BasicSR
+    def init(
         self: Any,
         db_paths: Any,
         client_keys: Any = "default",
-        readonly: bool = True,
-        lock: bool = False,
-        readahead: bool = False,
-        **options: Any,
+        **_options: Any,  # readonly, lock and readahead of BasicSR: nobody writes and nothing is locked here
     ) -> None:
         names = [client_keys] if isinstance(client_keys, str) else client_keys
         self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
         if len(names) != len(self.db_paths):
             raise UserError(f"LMDB: {len(names)} client_keys for {len(self.db_paths)} db_paths")
-        options = {"readonly": readonly, "lock": lock, "readahead": readahead, **options}
-        self._client = {name: open_shared(path, **options) for name, path in zip(names, self.db_paths, strict=True)}
+        self._client = {name: open_shared(path) for name, path in zip(names, self.db_paths, strict=True)}
 
     def get(self: Any, filepath: str, client_key: str) -> bytes:
         environment = self._client[client_key]

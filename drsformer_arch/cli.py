@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from drsformer_arch.errors import TrainingStopped, UserError
@@ -13,12 +14,26 @@ from drsformer_arch.options import MODEL_TYPES
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 EXIT_INTERRUPTED = 130
+DATA_SETS = ("rain200l", "rain200h", "did", "ddn", "spa", "rain100l", "rain100h", "rain800", "rain13k", "pairs")
 EXAMPLES = """examples:
   drsformer train -opt options/quickstart.yml
   drsformer train -opt options/train/DRSformer/Rain200H.yml --force_yml train:effective_batch_size=16
   drsformer train -opt options/train/DRSformer/Rain200H.yml --auto_resume
   drsformer test -opt options/test/DRSformer/Rain200H.yml
+  drsformer prepare rain200h Downloads/Rain200H.zip -o datasets/Rain200H --lmdb
   drsformer doctor
+"""
+PREPARE_EXAMPLES = """DATASET is one of {names}. SRC is a folder
+or an archive (.zip, .tar, .tar.gz, ...) and is only read; every layout in which the set circulates is recognised.
+Without --lmdb the result is DST/train and DST/test, folders with input/ and target/. The same command goes on after an
+interruption.
+
+examples:
+  drsformer prepare rain200l Downloads/Rain200L -o datasets/Rain200L --lmdb
+  drsformer prepare ddn DDN-Data.zip -o datasets/DDN-Data --lmdb raw
+  drsformer prepare pairs photos/rainy photos/clean -o datasets/mine --lmdb basicsr
+  drsformer prepare pairs photos -o datasets/mine --pattern 'rain/{{}}x2' 'norain/{{}}'
+  drsformer prepare --verify datasets/Rain200L/train.lmdb
 """
 
 
@@ -48,8 +63,43 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "train":
             command.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
+    _add_prepare(commands)
     commands.add_parser("doctor", help="show what is installed, from where, what is registered, and what is wrong")
     return parser
+
+
+def _add_prepare(commands: Any) -> None:
+    summary = "check the pairs of a data set and lay them out for training"
+    prepare = commands.add_parser(
+        "prepare",
+        help=summary,
+        description=summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=PREPARE_EXAMPLES.format(names=", ".join(DATA_SETS)),
+    )
+    prepare.add_argument("dataset", nargs="?", metavar="DATASET", help="which data set, see below")
+    prepare.add_argument("sources", nargs="*", type=Path, metavar="SRC", help="where it is (pairs: also two folders)")
+    prepare.add_argument("-o", dest="destination", type=Path, metavar="DST", help="folder for the result")
+    prepare.add_argument(
+        "--lmdb",
+        nargs="?",
+        const="compressed",
+        default="folder",
+        choices=["compressed", "raw", "basicsr"],
+        help="write stores instead of folders: compressed (smaller than PNG; the default), raw (read fastest), or "
+        "basicsr (BasicSR's own layout, for its own data sets)",
+    )
+    prepare.add_argument("--split", choices=["train", "test"], help="which split SRC is, where its folders do not say")
+    prepare.add_argument(
+        "--pattern", nargs=2, metavar=("RAINY", "CLEAN"), help="of names without extension (pairs only), see below"
+    )
+    prepare.add_argument("--skip-bad", action="store_true", help="leave out bad pairs and list them in the manifest")
+    prepare.add_argument("--overwrite", action="store_true", help="replace DST's splits once the new ones are finished")
+    prepare.add_argument("--workers", type=int, metavar="N", help="processes (one per core)")
+    prepare.add_argument("--shard-size", type=float, metavar="MIB", help="MiB of source files per LMDB file")
+    prepare.add_argument(
+        "--verify", type=Path, metavar="STORE", help="compare every byte of a store with its checksums"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from drsformer_arch import doctor  # noqa: PLC0415 - works where BasicSR does not import
 
             return doctor.report()
+        if args.command == "prepare":
+            return _prepare(args)
         return _run_pipeline(args)
     except TrainingStopped as stopped:
         print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
@@ -77,6 +129,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from drsformer_arch.data import prepare, store  # noqa: PLC0415 - OpenCV takes a while to load
+
+    if args.verify is not None:
+        if args.dataset is not None:
+            raise UserError("--verify takes a store and nothing else")
+        pairs, missing = store.verify(args.verify)
+        without = f"; {len(missing)} shards are missing" if missing else ""
+        print(f"{args.verify}: {pairs:,} pairs, every byte as it was written{without}")
+        return 0
+    for value, name in ((args.dataset, "DATASET"), (args.sources, "SRC"), (args.destination, "-o DST")):
+        if not value:
+            raise UserError(f"{name} is missing; drsformer prepare --help shows examples")
+    if (args.workers or 1) < 1 or (args.shard_size or 1) <= 0:
+        raise UserError("--workers and --shard-size must be above 0")
+    results = prepare.prepare(
+        args.dataset,
+        args.sources,
+        args.destination,
+        output=args.lmdb,
+        split=args.split,
+        patterns=args.pattern and tuple(args.pattern),
+        skip_bad=args.skip_bad,
+        overwrite=args.overwrite,
+        workers=args.workers,
+        shard_size=args.shard_size and int(args.shard_size * 2**20),
+    )
+    for result in results:
+        skipped = f", {result.skipped:,} skipped (see its manifest.jsonl)" if result.skipped else ""
+        print(f"{result.path}: {result.pairs:,} pairs{skipped}{', complete already' if result.was_there else ''}")
+    return 0
 
 
 def _run_pipeline(args: argparse.Namespace) -> int:
@@ -105,3 +190,7 @@ def _request_stop(number: int, _frame: Any) -> None:
     name = signal.Signals(number).name
     again = " (Ctrl-C again: stop at once)" if number == signal.SIGINT else ""
     print(f"{name}: saving after this iteration, then stopping{again}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

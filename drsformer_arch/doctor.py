@@ -17,6 +17,7 @@ PACKAGES = (
     "numpy",
     "opencv-python",
     "lmdb",
+    "zstandard",
     "pyyaml",
 )
 OPENCV_VARIANTS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")

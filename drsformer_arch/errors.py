@@ -1,6 +1,6 @@
 """Errors that a user can mend; the command prints them as one line instead of a traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -29,3 +29,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(str(one) for one in known)
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
+
+
+FEW = 3
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first names of many, for a message."""
+    return ", ".join(names[:FEW]) + (", ..." if len(names) > FEW else "")

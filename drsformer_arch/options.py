@@ -17,7 +17,14 @@ from drsformer_arch.errors import UserError, did_you_mean
 
 Options = dict[str, Any]
 MODEL_TYPES = ("DerainModel", "ImageCleanModel")
-DATASET_TYPES = ("PairedRainDataset", "Dataset_PairedImage")
+# our data sets, and the section of SCHEMA that says what each reads
+DATASET_TYPES = {
+    "PairedRainDataset": "datasets",
+    "Dataset_PairedImage": "datasets",
+    "RainSynthesisDataset": "datasets: RainSynthesisDataset",
+    "MixedRainDataset": "datasets: MixedRainDataset",
+}
+INHERITED = ("phase", "scale", "gt_size", "use_hflip", "use_rot")  # by the sets of a mixture
 OFFICIAL_GRAD_CLIP = 0.01  # what `use_grad_clip: true` meant in the published model class
 
 
@@ -91,6 +98,33 @@ def kind_of_annotation(annotation: Any) -> Kind:
     return simple.get(annotation, ANY)
 
 
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(POSITIVE.accepts(weight) for weight in value.values())
+
+
+_EVERY_DATASET = {
+    "name": TEXT,
+    "type": TEXT,
+    "io_backend": TYPED,
+    "gt_size": COUNT,
+    "use_hflip": BOOL,
+    "use_rot": BOOL,
+    # read by BasicSR's loader and the model's batch plan
+    "use_shuffle": Kind(lambda value: value is True, "true (training pictures are always shuffled)"),
+    "num_worker_per_gpu": WHOLE,
+    "batch_size_per_gpu": COUNT,
+    "mini_batch_sizes": WHOLES,
+    "gt_sizes": WHOLES,
+    "iters": WHOLES,
+    "dataset_enlarge_ratio": POSITIVE,
+    "prefetch_mode": _choice(None, "cpu", "cuda"),
+    "num_prefetch_queue": COUNT,
+    "pin_memory": BOOL,
+    "persistent_workers": BOOL,
+    "phase": TEXT,
+    "scale": COUNT,
+}
+
 # The keys that our classes and commands read.
 SCHEMA: dict[str, dict[str, Kind]] = {
     "": {
@@ -158,35 +192,33 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "wandb": _or_none(SECTION),
     },
     "datasets": {
-        "name": TEXT,
-        "type": TEXT,
+        **_EVERY_DATASET,
+        "dataroot": TEXT,
         "dataroot_gt": TEXT_OR_NONE,
         "dataroot_lq": TEXT,
+        "partial": BOOL,
         "filename_tmpl": TEXT,
-        "io_backend": TYPED,
-        "gt_size": COUNT,
-        "use_hflip": BOOL,
-        "use_rot": BOOL,
-        # read by BasicSR's loader and the model's batch plan
-        "use_shuffle": Kind(lambda value: value is True, "true (training pictures are always shuffled)"),
-        "num_worker_per_gpu": WHOLE,
-        "batch_size_per_gpu": COUNT,
-        "mini_batch_sizes": WHOLES,
-        "gt_sizes": WHOLES,
-        "iters": WHOLES,
-        "dataset_enlarge_ratio": POSITIVE,
-        "prefetch_mode": _choice(None, "cpu", "cuda"),
-        "num_prefetch_queue": COUNT,
-        "pin_memory": BOOL,
-        "persistent_workers": BOOL,
-        "phase": TEXT,
-        "scale": COUNT,
+    },
+    "datasets: RainSynthesisDataset": {
+        **_EVERY_DATASET,
+        "dataroot_gt": TEXT,
+        "partial": BOOL,
+        "presets": Kind(
+            lambda value: TEXT.accepts(value) or _list_of(TEXT).accepts(value) or _is_weights(value),
+            "a name, a list of names, or names with weights",
+        ),
+        "rain_seed": WHOLE,
+    },
+    "datasets: MixedRainDataset": {
+        **_EVERY_DATASET,
+        "sets": Kind(lambda value: bool(value) and _list_of(TYPED).accepts(value), "a list of data set sections"),
     },
 }
 REQUIRED = {
     "": ("name", "model_type", "datasets", "network_g"),
     "train": ("total_iter", "optim_g", "scheduler"),
-    "datasets": ("dataroot_lq",),
+    "datasets: RainSynthesisDataset": ("dataroot_gt",),
+    "datasets: MixedRainDataset": ("sets",),
 }
 
 
@@ -313,6 +345,41 @@ def check_section(section: str, values: Any, where: str | None = None) -> None:
             raise UserError(f"option {prefix}{key} is missing")
 
 
+def check_dataset(dataset: Options, where: str, schema: str | None = None) -> None:
+    """Check the section of one of our data sets; those of other people are left alone.
+
+    Args:
+        dataset: the section, with its `type`.
+        where: its name in messages.
+        schema: the section of `SCHEMA`, where not the type says it.
+
+    Raises:
+        UserError: see `check_section`; no source, or two.
+    """
+    schema = schema or DATASET_TYPES.get(dataset["type"])
+    if schema is None:
+        return
+    check_section(schema, dataset, where)
+    if schema == "datasets":
+        if dataset.get("dataroot") is None:
+            if dataset.get("dataroot_lq") is None:
+                raise UserError(f"option {where}.dataroot is missing (or dataroot_lq and dataroot_gt)")
+        elif dataset.get("dataroot_lq") is not None or dataset.get("dataroot_gt") is not None:
+            raise UserError(f"{where}: give either dataroot, or dataroot_lq and dataroot_gt")
+    from drsformer_arch.data.rain_synthesis import PRESETS  # noqa: PLC0415 - OpenCV takes a while to load
+
+    presets = dataset.get("presets", ())
+    for preset in [presets] if isinstance(presets, str) else presets:
+        if preset not in PRESETS:
+            raise UserError(f"option {where}.presets: unknown kind of rain {preset!r}{did_you_mean(preset, PRESETS)}")
+    for number, part in enumerate(dataset.get("sets", ())):
+        if not POSITIVE.accepts(part.get("weight", 1)):
+            raise UserError(f"option {where}.sets[{number}].weight must be {POSITIVE.name}, not {part['weight']!r}")
+        if "gt_size" in part:
+            raise UserError(f"option {where}.sets[{number}].gt_size: a batch has one size; give it in {where}")
+        check_dataset({key: value for key, value in part.items() if key != "weight"}, f"{where}.sets[{number}]")
+
+
 def check_model_options(opt: Options) -> None:
     """Check everything that `DerainModel` and our data sets read; other model types are left alone.
 
@@ -320,8 +387,8 @@ def check_model_options(opt: Options) -> None:
         UserError: see `check_section`.
     """
     for phase, dataset in (opt.get("datasets") or {}).items():
-        if isinstance(dataset, dict) and dataset.get("type") in DATASET_TYPES:
-            check_section("datasets", dataset, f"datasets.{phase}")
+        if isinstance(dataset, dict) and "type" in dataset:
+            check_dataset(dataset, f"datasets.{phase}")
     if opt.get("model_type") not in MODEL_TYPES:
         return
     top = {key: value for key, value in opt.items() if not (key.startswith("network_") and key != "network_g")}

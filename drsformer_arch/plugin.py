@@ -23,7 +23,9 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 from drsformer_arch import metrics
 from drsformer_arch.archs import DRSformer
 from drsformer_arch.data import loaders
+from drsformer_arch.data.mixed_dataset import MixedRainDataset
 from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
+from drsformer_arch.data.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
 
 __all__ = ["OURS", "register", "test_pipeline", "train_pipeline"]
@@ -42,7 +44,7 @@ def for_basicsr(metric: metrics.Metric) -> Any:
 OURS: tuple[tuple[Registry, tuple], ...] = (
     (ARCH_REGISTRY, (DRSformer,)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
-    (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage)),
+    (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
     (METRIC_REGISTRY, tuple(for_basicsr(one) for scores in metrics.PROTOCOLS.values() for one in scores.values())),
 )
 

@@ -72,13 +72,20 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
     for phase, dataset in options["datasets"].items():
         if not isinstance(dataset, dict) or "type" not in dataset:
             raise UserError(f"datasets.{phase} needs a type")
-        _find(DATASET_REGISTRY, dataset["type"], f"datasets.{phase}.type")
+        for where, section in _with_parts(f"datasets.{phase}", dataset):
+            _find(DATASET_REGISTRY, section["type"], f"{where}.type")
     for name, metric in (options["val"].get("metrics") or {}).items():
         _check_arguments(METRIC_REGISTRY, metric, f"val.metrics.{name}", given=("img", "img2"), extra=("better",))
     if is_train and options["model_type"] in MODEL_TYPES:
         for name, loss in options["train"].items():
             if name.endswith("_opt") and isinstance(loss, dict):
                 _check_arguments(LOSS_REGISTRY, loss, f"train.{name}")
+
+
+def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """A data set's section and, of a mixture, those of its sets, each with its name in messages."""
+    parts = dataset.get("sets", ()) if dataset.get("type") == "MixedRainDataset" else ()
+    return [(where, dataset), *((f"{where}.sets[{number}]", part) for number, part in enumerate(parts))]
 
 
 def _check_network(network: dict[str, Any]) -> None:
@@ -132,9 +139,10 @@ def check_files(options: dict[str, Any]) -> None:
         UserError: one that does not.
     """
     for phase, dataset in options["datasets"].items():
-        for key, value in dataset.items():
-            if key.startswith("dataroot") and isinstance(value, str) and not Path(value).expanduser().is_dir():
-                raise UserError(f"datasets.{phase}.{key}: there is no folder {value}")
+        for where, section in _with_parts(f"datasets.{phase}", dataset):
+            for key, value in section.items():
+                if key.startswith("dataroot") and isinstance(value, str) and not Path(value).expanduser().is_dir():
+                    raise UserError(f"{where}.{key}: there is no folder {value}")
     for key, value in options["path"].items():
         weights = key.startswith("pretrain_network") or key == "resume_state"
         if weights and value and not Path(value).expanduser().is_file():

@@ -6,6 +6,8 @@ Rain is drawn by `drsformer_arch.data.rain_synthesis`. Training and test differ 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,7 +22,7 @@ import numpy.typing as npt
 import skimage
 from tqdm import tqdm
 
-from drsformer_arch.data.lmdb_builder import build_lmdb
+from drsformer_arch.data.prepare import REPORT, prepare
 from drsformer_arch.data.rain_synthesis import RainParameters, Strength, add_rain
 from drsformer_arch.metrics import calculate_psnr_ddn
 
@@ -28,7 +30,8 @@ Picture = npt.NDArray[np.uint8]
 
 VERSION = 1  # of the pictures below: a change of tiles, photographs or rain gets a new number
 MANIFEST = "manifest.json"
-LMDBS = ("train_input.lmdb", "train_target.lmdb", "test_input.lmdb", "test_target.lmdb")
+SPLITS = ("train", "test")
+STORES = tuple(f"{split}.lmdb" for split in SPLITS)
 
 # Tiles cut from every training photograph. Left and right motorcycle are one scene and stay in one split.
 TRAINING_TILES = {
@@ -114,10 +117,12 @@ def make(folder: Path, seed: int) -> dict[str, object]:
     """Everything into an empty folder; returns the manifest, which is written last."""
     rainy, clean = training_pairs(seed)
     test_rainy, test_clean = test_pairs(seed)
-    for name, pictures in zip(LMDBS, (rainy, clean, test_rainy, test_clean), strict=True):
-        build_lmdb(pictures, folder / name)
-    write_folder(test_rainy, folder / "test" / "input")
-    write_folder(test_clean, folder / "test" / "target")
+    for split, parts in zip(SPLITS, ((rainy, clean), (test_rainy, test_clean)), strict=True):
+        for part, pictures in zip(("input", "target"), parts, strict=True):
+            write_folder(pictures, folder / split / part)
+        sources = [folder / split / "input", folder / split / "target"]
+        with contextlib.redirect_stdout(io.StringIO()):  # every tile is there twice, with different rain
+            prepare("pairs", sources, folder, output="compressed", split=split)
     manifest: dict[str, object] = {
         "version": VERSION,
         "seed": seed,
@@ -133,8 +138,8 @@ def make(folder: Path, seed: int) -> dict[str, object]:
 
 def read_manifest(folder: Path) -> dict[str, object] | None:
     """The manifest of complete demo data, None where there is none."""
-    wanted = [folder / MANIFEST, folder / "test" / "input", folder / "test" / "target"]
-    wanted += [folder / name / file for name in LMDBS for file in ("data.mdb", "meta_info.txt")]
+    wanted = [folder / MANIFEST, *(folder / split / part for split in SPLITS for part in ("input", "target"))]
+    wanted += [folder / store / "store.json" for store in STORES]
     if not all(path.exists() for path in wanted):
         return None
     try:
@@ -153,7 +158,7 @@ def summary(manifest: Mapping[str, object], folder: Path) -> str:
 
 def refuse_foreign(folder: Path) -> None:
     """Overwriting deletes the folder, so nothing but demo data may lie in it."""
-    foreign = sorted({path.name for path in folder.iterdir()} - {MANIFEST, "test", *LMDBS})
+    foreign = sorted({path.name for path in folder.iterdir()} - {MANIFEST, REPORT, *SPLITS, *STORES})
     if foreign:
         raise FileExistsError(f"{folder} holds other things ({', '.join(foreign[:3])}), so it is not overwritten")
 

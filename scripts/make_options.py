@@ -13,9 +13,10 @@ OPTIONS = Path(__file__).resolve().parent.parent / "options"
 
 
 class DataSet(NamedTuple):
-    """A benchmark: sizes, the protocol its published scores use, and whether its published weights have MEFC."""
+    """A benchmark: names, sizes, the protocol its published scores use, whether its published weights have MEFC."""
 
     name: str
+    key: str  # its name for `drsformer prepare`
     train_pairs: int
     test_pairs: int
     protocol: str
@@ -24,11 +25,11 @@ class DataSet(NamedTuple):
 
 
 DATA_SETS = (
-    DataSet("Rain200L", 1_800, 200, "rain200", False, "41.23 dB / 0.9894"),
-    DataSet("Rain200H", 1_800, 200, "rain200", True, "32.17 dB / 0.9326"),
-    DataSet("DID-Data", 12_000, 1_200, "ddn", True, "35.35 dB / 0.9646"),
-    DataSet("DDN-Data", 12_600, 1_400, "ddn", True, "34.35 dB / 0.9588"),
-    DataSet("SPA-Data", 638_492, 1_000, "rain200", False, "48.54 dB / 0.9924"),
+    DataSet("Rain200L", "rain200l", 1_800, 200, "rain200", False, "41.23 dB / 0.9894"),
+    DataSet("Rain200H", "rain200h", 1_800, 200, "rain200", True, "32.17 dB / 0.9326"),
+    DataSet("DID-Data", "did", 12_000, 1_200, "ddn", True, "35.35 dB / 0.9646"),
+    DataSet("DDN-Data", "ddn", 12_600, 1_400, "ddn", True, "34.35 dB / 0.9588"),
+    DataSet("SPA-Data", "spa", 638_492, 1_000, "rain200", False, "48.54 dB / 0.9924"),
 )
 
 # GiB of activations per 128 px patch: scripts/measure_training_memory.py; weights and moments take 0.5 GiB more.
@@ -36,15 +37,9 @@ ACTIVATIONS = {True: (4.4, 2.5), False: (3.3, 2.0)}
 
 PICTURES = """\
     type: PairedRainDataset
-    dataroot_lq: datasets/{name}/{part}/input.lmdb
-    dataroot_gt: datasets/{name}/{part}/target.lmdb
-    io_backend:
-      type: lmdb
-    # Folders of pictures instead of LMDB (equal file names in both):
-    # dataroot_lq: datasets/{name}/{part}/input
-    # dataroot_gt: datasets/{name}/{part}/target
-    # io_backend:
-    #   type: disk
+    dataroot: datasets/{name}/{part}.lmdb  # made by: drsformer prepare {key} SRC -o datasets/{name} --lmdb
+    # Instead of the store, a folder with input/ and target/ (pictures, or LMDBs in BasicSR's layout):
+    # dataroot: datasets/{name}/{part}
 """
 
 NETWORK = """\
@@ -191,8 +186,8 @@ def files() -> dict[Path, str]:
             **data._asdict(),
             "float32": float32,
             "bf16": bf16,
-            "train_pictures": PICTURES.format(name=data.name, part="train"),
-            "test_pictures": PICTURES.format(name=data.name, part="test"),
+            "train_pictures": PICTURES.format(**data._asdict(), part="train"),
+            "test_pictures": PICTURES.format(**data._asdict(), part="test"),
             "network": NETWORK.format(mefc=str(data.with_mefc).lower()),
             "metrics": METRICS.format(protocol=data.protocol),
         }

@@ -173,7 +173,7 @@ def test_mistakes_end_in_one_line_and_leave_old_experiments_alone(options, tmp_p
     assert "there is no folder" in fails(on_disk(tmp_path / "nowhere"))
     assert re.search(r"experiments", fails(on_disk(pairs)))  # cannot be written
     (tmp_path / "experiments").unlink()
-    assert re.search(r"data set train: cannot decode the picture .*broken/input/03.png", fails(on_disk(broken)))
+    assert re.search(r"data set train: picture .*broken/input/03.png cannot be read", fails(on_disk(broken)))
     assert re.search(r"data set train: .*10 pictures in .* but 9 in", fails(on_disk(fewer)))
     assert re.search(r"data set train.*empty", fails(write_empty(tmp_path, options)))
 

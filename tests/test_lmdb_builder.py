@@ -13,8 +13,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from drsformer_arch.data import lmdb_builder
-from drsformer_arch.data.lmdb_builder import build_lmdb, pictures_in_folder
+from drsformer_arch.data import environments
+from drsformer_arch.data.environments import Writer
+from drsformer_arch.data.lmdb_builder import build_lmdb
+from drsformer_arch.data.pictures import pictures_in_folder
+from drsformer_arch.errors import UserError
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -80,7 +83,7 @@ def test_basicsr_reads_the_same_from_the_lmdb_as_from_the_folder(tmp_path):
 
 
 def test_the_map_grows_by_need(tmp_path, monkeypatch):
-    monkeypatch.setattr(lmdb_builder, "_BATCH_BYTES", 100_000)  # several batches, and more than one that does not fit
+    monkeypatch.setattr(environments, "_BATCH_BYTES", 100_000)  # several batches, and more than one that does not fit
     pictures = {f"folder/{number:03d}": noise(number, 50, 60, 3) for number in range(60)}
     assert build_lmdb(pictures, tmp_path / "small.lmdb", map_size=1) == 60
     entries = content(tmp_path / "small.lmdb")
@@ -113,17 +116,15 @@ def test_an_unreadable_picture_leaves_everything_as_it_was(tmp_path, damage):
 
 
 def test_what_was_not_written_is_found_out(tmp_path, monkeypatch):
-    put_batch = lmdb_builder._put_batch
+    put = Writer.put
     pictures = {str(number): noise(number, 6, 7, 3) for number in range(5)}
 
-    monkeypatch.setattr(lmdb_builder, "_put_batch", lambda env, batch, size: put_batch(env, batch[:-1], size))
+    monkeypatch.setattr(Writer, "put", lambda self, key, value: key == b"4" or put(self, key, value))
     with pytest.raises(RuntimeError, match="5 pictures given, but 4 in the LMDB"):
         build_lmdb(pictures, tmp_path / "lost.lmdb")
 
     swapped = cv2.imencode(".png", noise(0, 9, 9, 3))[1].tobytes()
-    monkeypatch.setattr(
-        lmdb_builder, "_put_batch", lambda env, batch, size: put_batch(env, [*batch[:-1], (b"4", swapped)], size)
-    )
+    monkeypatch.setattr(Writer, "put", lambda self, key, value: put(self, key, swapped if key == b"4" else value))
     with pytest.raises(RuntimeError, match=r"'4' was written with shape \(6, 7, 3\), but \(9, 9, 3\)"):
         build_lmdb(pictures, tmp_path / "wrong.lmdb")
     assert not list(tmp_path.iterdir())
@@ -134,6 +135,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy as np
 from drsformer_arch.data import lmdb_builder
+from drsformer_arch.data.environments import Writer
 
 class Slow(dict):
     def __getitem__(self, key):
@@ -142,7 +144,8 @@ class Slow(dict):
             time.sleep(60)
         return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
-lmdb_builder._BATCH_BYTES = 1  # every picture is committed at once
+put = Writer.put
+Writer.put = lambda self, key, value: (put(self, key, value), self.commit())  # every picture at once
 if sys.argv[2] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 lmdb_builder.build_lmdb(Slow.fromkeys(map(str, range(40))), Path(sys.argv[1]), overwrite=True)
@@ -240,7 +243,7 @@ def test_wrong_arguments(tmp_path, pictures, options, reason):
 
 
 def test_pictures_in_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         pictures_in_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no picture"):
         pictures_in_folder(tmp_path)

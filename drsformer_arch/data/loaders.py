@@ -51,10 +51,19 @@ def seed_of(*numbers: int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's global generators."""
+    """Seed Python's, numpy's and torch's global generators, those of GPUs too."""
+    seed_sample(seed)
+    torch.manual_seed(seed)
+
+
+def seed_sample(seed: int) -> None:
+    """Seed the global generators that a data set may draw from, which are those of the processor.
+
+    `torch.manual_seed` also notes the call stack for GPUs that may wake up later: it takes longer than reading a patch.
+    """
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
 
 
 class CheckedDataset(Dataset):
@@ -78,7 +87,7 @@ class CheckedDataset(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> Any:
         if isinstance(index, tuple):
             index, seed = index
-            seed_everything(seed)
+            seed_sample(seed)
         try:
             return self.dataset[index]
         except UserError:
@@ -160,7 +169,7 @@ def build_checked_dataset(dataset_opt: dict[str, Any]) -> CheckedDataset:
     except (OSError, ValueError, AssertionError, TypeError) as error:
         raise UserError(f"data set {name}: {str(error).strip().splitlines()[0]}") from error
     if len(dataset) == 0:
-        raise UserError(f"data set {name} is empty: no pictures in {dataset_opt.get('dataroot_lq')}")
+        raise UserError(f"data set {name} is empty")
     return CheckedDataset(dataset)
 
 

@@ -1,0 +1,273 @@
+"""What the worker processes of ``drsformer prepare`` do: decode, check and write one shard of pairs.
+
+A shard gets its name when it is on the disk and was read back; then its rows follow, a small file with what is known
+of its pairs. Both exist, or the shard is built again: so a build that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import lmdb
+import numpy as np
+
+from drsformer_arch.data import records
+from drsformer_arch.data.environments import Writer, forget
+from drsformer_arch.data.overlap import perceptual_hash
+from drsformer_arch.data.pair_keys import Pair
+from drsformer_arch.data.pictures import Picture, decode, encode_png, read_file
+from drsformer_arch.data.store import check_shard, pair_key
+from drsformer_arch.errors import UserError
+from drsformer_arch.files import crc32_of_file, fsync, write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+Form = Literal["folder", "raw", "compressed", "png"]
+WORKERS_LOCK = "workers.lock"
+
+
+class Job(NamedTuple):
+    """A shard to build.
+
+    Attributes:
+        folder: rows of finished shards, locks; its ``content`` is the output.
+        shards: folder of the shards.
+        number: of the shard.
+        form: how pictures are written; "png" are shards on their way into BasicSR's layout.
+        pairs: in their order.
+        fingerprint: of the pairs and the form; a finished shard with the same one is kept.
+        root: source folder; names in the manifest are relative to it.
+        skip_bad: list pairs that cannot be used instead of stopping.
+    """
+
+    folder: Path
+    shards: Path
+    number: int
+    form: Form
+    pairs: list[Pair]
+    fingerprint: str
+    root: Path
+    skip_bad: bool
+
+    @property
+    def shard(self) -> Path:
+        return self.shards / f"shard-{self.number:05d}.mdb"
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / f"rows-{self.number:05d}.jsonl"
+
+
+class Stopped(Exception):
+    """The main process asked to stop."""
+
+
+class Shared(NamedTuple):
+    """What a worker shares with the main process: how many pairs are done, and whether to stop."""
+
+    done: Any
+    stop: Any
+
+
+_shared: Shared | None = None
+
+
+def start_worker(shared: Shared, folder: Path) -> None:
+    """Set up a worker process."""
+    global _shared  # noqa: PLW0603 - the way a process pool hands things to its workers
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
+    cv2.setNumThreads(1)  # the workers are the threads
+    # Decoders of picture formats print their own complaints; ours name the file.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    lock_file(folder / WORKERS_LOCK, shared=True)
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+
+    def end_with_the_main_process() -> None:
+        multiprocessing.connection.wait([main_process.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_main_process, daemon=True).start()
+
+
+def lock_file(file: Path, *, shared: bool, wait: bool = True) -> Any:
+    """Lock a file until the process ends or the result is closed.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and ``wait`` is not set.
+    """
+    handle = file.open("a")
+    if fcntl is not None:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    if shared:
+        _held.append(handle)
+    return handle
+
+
+_held: list[Any] = []  # a lock is gone when its file is closed
+
+
+def finished_rows(job: Job) -> dict[str, Any] | None:
+    """The first line of a finished shard's rows, None where the shard must be built."""
+    try:
+        with job.rows.open(encoding="utf-8") as file:
+            head = json.loads(file.readline())
+    except (OSError, ValueError):
+        return None
+    if head["fingerprint"] != job.fingerprint or (head["skipped"] and not job.skip_bad):
+        return None
+    if job.form != "folder" and (not job.shard.is_file() or job.shard.stat().st_size != head["bytes"]):
+        return None
+    return head
+
+
+def build_shard(job: Job) -> None:
+    """Build one shard and its rows.
+
+    Raises:
+        UserError: a picture or pair that cannot be used (unless skipped), a full disk.
+        Stopped: on request.
+    """
+    temporary = job.shards / f".shard-{job.number:05d}.{os.getpid()}.part"
+    rows: list[dict[str, Any]] = []
+    try:
+        if job.form == "folder":
+            for pair, row, content in _checked_pairs(job, rows):
+                for role in ("input", "target"):
+                    _write_file(job.folder / "content" / role / pair.key, row[role]["file"], content[role], pair.halves)
+            facts = {}
+        else:
+            pairs = _write_shard(job, temporary, rows)
+            check_shard(temporary, pairs)
+            forget(temporary)
+            facts = {"bytes": temporary.stat().st_size, "crc32": crc32_of_file(temporary)}
+            os.replace(temporary, job.shard)
+        skipped = sum("skipped" in row for row in rows)
+        head = {"fingerprint": job.fingerprint, "pairs": len(rows) - skipped, "skipped": skipped, **facts}
+        lines = [json.dumps(line, ensure_ascii=False) for line in (head, *rows)]
+        write_atomically(job.rows, ("\n".join(lines) + "\n").encode())
+    except (OSError, lmdb.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        free = shutil.disk_usage(job.folder).free / 2**30
+        raise UserError(
+            f"cannot write to {job.folder}: {reason} ({free:.1f} GiB free); what is finished stays, "
+            "the same command goes on"
+        ) from error
+    finally:
+        forget(temporary)
+        temporary.unlink(missing_ok=True)
+
+
+def _write_shard(job: Job, path: Path, rows: list[dict[str, Any]]) -> int:
+    """All pairs of a job into an LMDB file; a target that several pairs share is written once."""
+    writer, finished, number = Writer(path, subdir=False), False, 0
+    last: tuple[Path, bytes] | None = None
+    try:
+        for pair, _, content in _checked_pairs(job, rows):
+            input_key = f"input/{pair.key}".encode()
+            writer.put(input_key, records.pack(content["input"].pixels, job.form))  # type: ignore[arg-type]
+            if last is None or last[0] != pair.target or pair.halves:
+                last = pair.target, f"target/{pair.key}".encode()
+                writer.put(last[1], records.pack(content["target"].pixels, job.form))  # type: ignore[arg-type]
+            writer.put(pair_key(number), input_key + b"\0" + last[1])
+            number += 1
+        finished = True
+    finally:
+        writer.close(finished=finished)
+    fsync(path)
+    return number
+
+
+class Loaded(NamedTuple):
+    """A picture and the file content it was decoded from."""
+
+    pixels: Picture
+    content: bytes
+
+
+def _checked_pairs(job: Job, rows: list[dict[str, Any]]) -> Iterator[tuple[Pair, dict[str, Any], dict[str, Loaded]]]:
+    """Decoded pairs that are in order, each with its row of the manifest; every row is added to ``rows``."""
+    target: tuple[Path, Loaded, dict[str, Any]] | None = None
+    for pair in job.pairs:
+        if _shared is not None:
+            if _shared.stop.is_set():
+                raise Stopped
+            with _shared.done.get_lock():
+                _shared.done.value += 1
+        try:
+            if pair.halves:
+                rainy, clean = _halves(pair)
+                target = None
+            else:
+                rainy = _load(pair.input)
+                clean = target[1] if target is not None and target[0] == pair.target else _load(pair.target)
+            if rainy.pixels.shape[:2] != clean.pixels.shape[:2]:
+                sizes = [f"{one.pixels.shape[1]}x{one.pixels.shape[0]}" for one in (rainy, clean)]
+                raise UserError(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
+        except UserError as error:
+            if not job.skip_bad:
+                raise
+            rows.append({"name": pair.key, "skipped": str(error).replace(f"{job.root}{os.sep}", "")})
+            continue
+        if target is None or target[0] != pair.target:
+            facts = _facts(clean.pixels, pair.target, job.root) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
+            target = pair.target, clean, facts
+        row = {"name": pair.key, "input": _facts(rainy.pixels, pair.input, job.root), "target": target[2]}
+        rows.append(row)
+        yield pair, row, {"input": rainy, "target": clean}
+
+
+def _load(path: Path) -> Loaded:
+    content = read_file(path)
+    return Loaded(decode(content, path), content)
+
+
+def _halves(pair: Pair) -> tuple[Loaded, Loaded]:
+    """Rainy and clean half of a picture that holds both."""
+    both = _load(pair.input)
+    width = both.pixels.shape[1]
+    if width % 2:
+        raise UserError(f"picture {pair.input} holds two halves side by side, but its width {width} is odd")
+    left, right = (Loaded(np.ascontiguousarray(half), b"") for half in np.split(both.pixels, 2, axis=1))
+    return (right, left) if pair.halves == "clean_left" else (left, right)
+
+
+def _facts(pixels: Picture, path: Path, root: Path) -> dict[str, Any]:
+    """A row's entry of one picture; the hash is that of the pixels (RGB, row by row, little-endian)."""
+    little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    return {
+        "file": os.path.relpath(path, root).replace(os.sep, "/"),
+        "shape": list(pixels.shape),
+        "dtype": str(pixels.dtype),
+        "sha256": hashlib.sha256(little_endian.data).hexdigest(),
+    }
+
+
+def _write_file(stem: Path, source: str, picture: Loaded, halves: str) -> None:
+    """The file as it came, or a half as PNG."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = stem.with_name(stem.name + (".png" if halves else os.path.splitext(source)[1]))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(encode_png(picture.pixels) if halves else picture.content)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

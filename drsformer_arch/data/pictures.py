@@ -1,0 +1,104 @@
+"""Picture files as arrays: one set of rules for folders, stores and the checks before them.
+
+Pictures are (H, W, C) in RGB order, C = 3, or 1 for gray ones; uint8 with values 0 to 255, or uint16 with 0 to 65535.
+They are turned as EXIF says; alpha is dropped (colours stay as they are, whatever shines through); palettes are
+resolved. Anything else, such as floating point TIFF, is refused.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from drsformer_arch.errors import UserError
+
+Picture = npt.NDArray[Any]  # of uint8 or uint16
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def pictures_in_folder(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder and its subfolders.
+
+    Args:
+        folder: searched for the suffixes in ``PICTURE_SUFFIXES``, in small or capital letters. Names that start with a
+            dot are left out.
+
+    Returns:
+        key to file, sorted by key. The key is the path relative to ``folder`` without its extension, with "/" between
+        folders.
+
+    Raises:
+        UserError: there is no such folder, no picture lies in it, or two files have the same key (``a.png`` and
+            ``a.jpg``).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no such folder of pictures: {folder}")
+    found: dict[str, Path] = {}
+    for at, folders, files in os.walk(folder, followlinks=True):
+        # Such as the ._NAME.png that macOS puts beside NAME.png.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            stem, suffix = os.path.splitext(name)
+            if name.startswith(".") or suffix.lower() not in PICTURE_SUFFIXES:
+                continue
+            path = Path(at, name)
+            key = os.path.join(os.path.relpath(at, folder), stem).removeprefix(f".{os.sep}").replace(os.sep, "/")
+            if key in found:
+                raise UserError(f"two pictures have the same key {key!r}: {found[key]} and {path}")
+            found[key] = path
+    if not found:
+        raise UserError(f"no picture ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
+    return dict(sorted(found.items()))
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a picture file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"picture {path} cannot be read: {error.strerror}") from error
+
+
+def decode(content: bytes, name: object) -> Picture:
+    """An encoded picture as (H, W, C), see the top of this module.
+
+    Args:
+        content: what the file holds.
+        name: of the picture, for error messages.
+
+    Raises:
+        UserError: it is damaged, or of an unknown kind.
+    """
+    pixels = None
+    if content:  # cv2 would raise an error about its own buffer
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels is None:
+        raise UserError(f"picture {name} cannot be read: it is damaged or of an unknown kind ({len(content)} bytes)")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def encode_png(pixels: Picture, compress_level: int = 1) -> bytes:
+    """A picture of this module as PNG, lossless.
+
+    Args:
+        pixels: (H, W, C), C = 1 or 3.
+        compress_level: 0 (none) to 9 (slow and small).
+    """
+    bgr = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
+    if not done:
+        raise ValueError(f"a picture of shape {pixels.shape} cannot be encoded as PNG")
+    return encoded.tobytes()

@@ -1,0 +1,320 @@
+"""`drsformer prepare`: every form holds the same data, kills cost nothing, and bad input is named in one line."""
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.data import build_dataset
+from skimage import data
+
+from drsformer_arch.cli import main
+from drsformer_arch.data.building import lock_file
+from drsformer_arch.data.manifest import read_manifest
+from drsformer_arch.data.rain_synthesis import add_rain
+from drsformer_arch.data.store import Store, entries
+from drsformer_arch.files import sha256_of_file
+
+COMMAND = [sys.executable, "-m", "drsformer_arch.cli", "prepare", "pairs"]
+
+
+def write_pairs(root: Path, count: int, size: tuple[int, int] = (96, 112), seed: int = 0) -> list[Path]:
+    """Folders rainy/ and clean/ with cuts of a photograph."""
+    photograph = cv2.cvtColor(data.coffee(), cv2.COLOR_RGB2BGR)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        top, left = rng.integers(photograph.shape[0] - size[0]), rng.integers(photograph.shape[1] - size[1])
+        clean = photograph[top : top + size[0], left : left + size[1]]
+        for part, picture in (("clean", clean), ("rainy", add_rain(clean, rng))):
+            path = root / part / f"{index:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), picture)
+    return [root / "rainy", root / "clean"]
+
+
+def content(store: Path) -> dict[bytes, bytes]:
+    return {key: bytes(value) for shard in Store(store).shards for key, value in entries(store / shard.file)}
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """Run a command that must fail with one line on stderr, which is returned."""
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "pair/s" not in line]
+    assert [line for line in lines if line.strip() and not line.startswith("train:")][:-1] == []
+    return lines[-1]
+
+
+def test_all_forms_hold_the_same_pairs(tmp_path, capsys):
+    sources = [str(folder) for folder in write_pairs(tmp_path / "source", 7)]
+    before = files_below(tmp_path / "source")
+    for form in ([], ["--lmdb"], ["--lmdb", "raw"], ["--lmdb", "basicsr"]):
+        name = form[-1] if len(form) == 2 else "store" if form else "folder"
+        assert main(["prepare", "pairs", *sources, "-o", str(tmp_path / name), *form, "--shard-size", "0.05"]) == 0
+    assert files_below(tmp_path / "source") == before
+    capsys.readouterr()
+    assert (
+        main(["prepare", "pairs", *sources, "-o", str(tmp_path / "raw"), "--lmdb", "raw", "--shard-size", "0.05"]) == 0
+    )
+    assert "7 pairs, complete already" in capsys.readouterr().out
+    places = {"folder": "train", "store": "train.lmdb", "raw": "train.lmdb", "basicsr": "train"}
+    manifests = {sha256_of_file(tmp_path / name / place / "manifest.jsonl") for name, place in places.items()}
+    assert manifests == {Store(tmp_path / "raw/train.lmdb").manifest_sha256}
+    assert not [path for name in places for path in (tmp_path / name).glob(".*")]
+
+    head, rows = read_manifest(tmp_path / "raw/train.lmdb/manifest.jsonl")
+    assert (head["dataset"], head["split"], head["pairs"], head["skipped"]) == ("pairs", "train", 7, 0)
+    pictures = dict(Store(tmp_path / "raw/train.lmdb").items())
+    for row in rows:
+        for role, part in (("input", "rainy"), ("target", "clean")):
+            picture = cv2.imread(str(tmp_path / "source" / part / f"{row['name']}.png"))[..., ::-1]
+            assert np.array_equal(pictures[f"{role}/{row['name']}"], picture)
+            assert row[role]["shape"] == [96, 112, 3]
+
+    # BasicSR's own data set reads the folders and the LMDBs.
+    samples = []
+    for kind, ending in (("disk", ""), ("lmdb", ".lmdb")):
+        root = tmp_path / ("folder" if kind == "disk" else "basicsr") / "train"
+        roots = {"dataroot_lq": str(root / f"input{ending}"), "dataroot_gt": str(root / f"target{ending}")}
+        section = {"type": "PairedImageDataset", "name": kind, "phase": "val", "scale": 1, "io_backend": {"type": kind}}
+        pairs = build_dataset(section | roots)
+        samples.append(sorted((Path(pairs[i]["gt_path"]).stem, float(pairs[i]["lq"].sum())) for i in range(len(pairs))))
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 7
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path):
+    """Twenty kills, of the command alone or with its workers; each store is killed four times before it may finish."""
+    sources = [str(folder) for folder in write_pairs(tmp_path / "source", 48)]
+    (tmp_path / "source/rainy/007.png").write_bytes(b"no picture")  # skipped pairs are the same, too
+
+    def command(place: str) -> list[str]:
+        return [*COMMAND, *sources, "-o", str(tmp_path / place), "--lmdb", "--shard-size", "0.15", "--skip-bad"]
+
+    start = time.monotonic()
+    subprocess.run(command("whole"), check=True, capture_output=True, timeout=120)
+    duration = time.monotonic() - start
+    reference = tmp_path / "whole/train.lmdb"
+    assert len(list(reference.glob("*.mdb"))) > 4
+    moments = random.Random(5)
+    unfinished = 0
+    for place in range(5):
+        for kill in range(4):
+            builder = subprocess.Popen(
+                command(str(place)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+            time.sleep(moments.uniform(0.1, 1) * duration)
+            unfinished += builder.poll() is None
+            if kill % 2:
+                builder.kill()  # the workers end by themselves
+            elif builder.poll() is None:
+                os.killpg(builder.pid, signal.SIGKILL)
+            builder.wait()
+        subprocess.run(command(str(place)), check=True, capture_output=True, timeout=120)
+        store = tmp_path / str(place) / "train.lmdb"
+        assert content(store) == content(reference)
+        assert Store(store).manifest_sha256 == Store(reference).manifest_sha256
+        assert main(["prepare", "--verify", str(store)]) == 0
+        assert not list((tmp_path / str(place)).glob(".*"))
+    assert unfinished >= 8  # otherwise the kills came too late to test anything
+
+
+def test_finished_shards_are_kept(tmp_path, capsys):
+    sources = write_pairs(tmp_path / "source", 12)
+    broken = tmp_path / "source/clean/011.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-30])
+    target = tmp_path / "out"
+    arguments = ["prepare", "pairs", *sources, "-o", target, "--lmdb", "raw", "--shard-size", "0.06", "--workers", "1"]
+    assert f"picture {broken} cannot be read" in fails(capsys, *arguments)
+    assert [path.name for path in target.iterdir()] == [".train.lmdb.building"]
+    kept = {path: path.stat().st_mtime_ns for path in (target / ".train.lmdb.building/content").glob("*.mdb")}
+    assert len(kept) >= 2
+    broken.write_bytes(whole)
+    assert main([str(argument) for argument in arguments]) == 0
+    for path, changed in kept.items():
+        assert (target / "train.lmdb" / path.name).stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("corrupt", r"picture .*rainy/002.png cannot be read"),
+        ("unequal", r"picture .*rainy/002.png is 112x96 but its target .*clean/002.png is 112x95"),
+        ("float", r"picture .*rainy/002.tiff holds float32; only 8 and 16 bits"),
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--lmdb"], ["--lmdb", "basicsr"]])
+def test_bad_pairs_are_named_or_skipped(tmp_path, capsys, fault, message, form):
+    sources = write_pairs(tmp_path / "source", 5)
+    rainy, clean = (tmp_path / "source" / part / "002.png" for part in ("rainy", "clean"))
+    if fault == "corrupt":
+        rainy.write_bytes(rainy.read_bytes()[:1000])
+    elif fault == "unequal":
+        cv2.imwrite(str(clean), cv2.imread(str(clean))[1:])
+    else:
+        rainy.unlink()
+        cv2.imwrite(str(rainy.with_suffix(".tiff")), np.zeros((96, 112, 3), np.float32))
+    arguments = ["prepare", "pairs", *sources, "-o", tmp_path / "out", *form]
+    line = fails(capsys, *arguments)
+    assert re.search(message, line)
+    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+    assert main([str(argument) for argument in (*arguments, "--skip-bad")]) == 0
+    assert "4 pairs, 1 skipped" in capsys.readouterr().out
+    place = tmp_path / "out" / ("train.lmdb" if form == ["--lmdb"] else "train")
+    head, rows = read_manifest(place / "manifest.jsonl")
+    assert (head["pairs"], head["skipped"]) == (4, 1)
+    (skipped,) = [row for row in rows if "skipped" in row]
+    assert skipped["name"] == "002"
+    assert str(tmp_path) not in skipped["skipped"]
+    section = {"type": "PairedRainDataset", "name": "n", "phase": "val", "scale": 1, "dataroot": str(place)}
+    assert len(build_dataset(section)) == 4
+
+
+def test_other_bad_input(tmp_path, capsys):
+    rainy, clean = write_pairs(tmp_path / "source", 3)
+    out = tmp_path / "out"
+    assert "unknown data set 'rain20l'; did you mean 'rain200l'?" in fails(
+        capsys, "prepare", "rain20l", rainy, "-o", out
+    )
+    assert "-o DST is missing" in fails(capsys, "prepare", "pairs", rainy, clean)
+    assert "nowhere" in fails(capsys, "prepare", "pairs", tmp_path / "nowhere", clean, "-o", out)
+    shutil.copy(rainy / "001.png", rainy / "extra.png")
+    assert "extra.png" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", out)
+    (rainy / "extra.png").unlink()
+    cv2.imwrite(str(rainy / "001.jpg"), cv2.imread(str(rainy / "001.png")))
+    line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", out)
+    assert "001.png" in line
+    assert "001.jpg" in line
+    (rainy / "001.jpg").unlink()
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.write(rainy / "001.png", "../escaped.png")
+    assert "escaped.png" in fails(capsys, "prepare", "pairs", tmp_path / "evil.zip", "-o", out)
+    assert not list(tmp_path.glob("**/escaped.png"))
+    for folder, name in ((rainy, "im.v1"), (clean, "im.v1")):
+        shutil.copy(folder / "001.png", folder / f"{name}.png")
+    assert "BasicSR cuts a key at its first dot" in fails(
+        capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "basicsr"
+    )
+
+    assert main(["prepare", "pairs", str(rainy), str(clean), "-o", str(out), "--lmdb"]) == 0
+    before = files_below(out)
+    assert "--overwrite" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "raw")
+    (tmp_path / "foreign/train.lmdb").mkdir(parents=True)
+    (tmp_path / "foreign/train.lmdb/mine.txt").write_text("precious")
+    line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", tmp_path / "foreign", "--lmdb", "--overwrite")
+    assert "was not made by this command" in line
+    (out / ".train.lmdb.building").mkdir()
+    with lock_file(out / ".train.lmdb.building/build.lock", shared=False):
+        line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "raw", "--overwrite")
+    assert "another process is preparing" in line
+    shutil.rmtree(out / ".train.lmdb.building")
+    assert files_below(out) == before
+    assert main(["prepare", "pairs", str(rainy), str(clean), "-o", str(out), "--lmdb", "raw", "--overwrite"]) == 0
+    assert Store(out / "train.lmdb").encoding == "raw"
+    assert "no store" in fails(capsys, "prepare", "--verify", rainy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files the way Linux does")
+@pytest.mark.parametrize("form", [[], ["--lmdb"], ["--lmdb", "raw"], ["--lmdb", "basicsr"]])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, form):
+    sources = write_pairs(tmp_path / "source", 6)
+    limit = 20_000 if form in ([], ["--lmdb"]) else 60_000
+    full = subprocess.run(
+        [*COMMAND, *sources, "-o", tmp_path / "out", *form],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.splitlines()[-1].startswith("error: cannot write to ")
+    assert "Traceback" not in full.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
+    subprocess.run([*COMMAND, *sources, "-o", tmp_path / "out", *form], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="becomes somebody without permission")
+def test_no_permission(tmp_path):
+    os.chmod(tmp_path, 0o755)
+    write_pairs(tmp_path / "source", 2)
+    code = (
+        "import os, sys; from drsformer_arch import cli; from drsformer_arch.data import prepare; os.setuid(65534);"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    arguments = ["prepare", "pairs", tmp_path / "source/rainy", tmp_path / "source/clean", "-o", tmp_path / "out"]
+    refused = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "Permission denied" in refused.stderr.splitlines()[-1]
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_benchmark_from_its_archive(tmp_path, capsys):
+    """Rain800 as it circulates: side by side, train and test in one archive, one test picture leaked from train."""
+    photograph = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(tmp_path / "Rain800.zip", "w") as archive:
+        for index in range(8):
+            top, left = rng.integers(0, 300, 2)
+            clean = photograph[top : top + 180, left : left + 200]
+            both = np.hstack([clean, add_rain(clean, rng)])
+            for name in [f"ID-CGAN/training/{index}.png"] + (["ID-CGAN/test_syn/0.png"] if index == 5 else []):
+                archive.writestr(name, cv2.imencode(".png", both)[1].tobytes())
+        other = cv2.cvtColor(data.cat(), cv2.COLOR_RGB2BGR)[:200, :220]
+        archive.writestr("ID-CGAN/test_syn/1.png", cv2.imencode(".png", np.hstack([other, other]))[1].tobytes())
+    assert main(["prepare", "rain800", str(tmp_path / "Rain800.zip"), "-o", str(tmp_path / "out"), "--lmdb"]) == 0
+    printed = capsys.readouterr().out
+    assert "Rain800 has 700 train pairs as published, this copy has 8" in printed
+    assert "1 of 2 test.lmdb pictures are also in train.lmdb (exact): 0 = 5" in printed
+    assert (tmp_path / "out/duplicates.txt").read_text() in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["duplicates.txt", "test.lmdb", "train.lmdb"]
+    rainy, clean = Store(tmp_path / "out/train.lmdb").pair(0)
+    assert rainy.shape == clean.shape == (180, 200, 3)
+    assert rainy.whole().mean() > clean.whole().mean()  # rain adds light: the halves are the right way round
+
+
+def test_shared_targets_are_stored_once(tmp_path):
+    """DDN: fourteen rainy pictures of one clean one."""
+    rng = np.random.default_rng(0)
+    for split, count in (("training", 2), ("testing", 1)):
+        for part in ("rainy_image", "ground_truth"):
+            (tmp_path / "DDN" / split / part).mkdir(parents=True)
+        for index in range(1, count + 1):
+            clean = rng.integers(0, 200, (40, 50, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / f"DDN/{split}/ground_truth/{index}.jpg"), clean)
+            for rain in range(1, 15):
+                cv2.imwrite(str(tmp_path / f"DDN/{split}/rainy_image/{index}_{rain}.jpg"), add_rain(clean, rng))
+    assert main(["prepare", "ddn", str(tmp_path / "DDN"), "-o", str(tmp_path / "out"), "--lmdb"]) == 0
+    store = Store(tmp_path / "out/train.lmdb")
+    assert len(store) == 28
+    assert len([key for key, _ in store.items() if key.startswith("target/")]) == 2
+    for index in range(28):
+        lq, gt = store.names(index)
+        assert gt.split("_")[0].removeprefix("target/") == lq.split("_")[0].removeprefix("input/")
+        assert store.pair(index)[0].shape == store.pair(index)[1].shape
+    assert main(["prepare", "ddn", str(tmp_path / "DDN"), "-o", str(tmp_path / "theirs"), "--lmdb", "basicsr"]) == 0
+    lines = [(tmp_path / f"theirs/train/{part}.lmdb/meta_info.txt").read_text() for part in ("input", "target")]
+    assert lines[0] == lines[1]
+    assert len(lines[0].splitlines()) == 28
+
+
+def test_the_manifest_is_json_lines(tmp_path):
+    sources = write_pairs(tmp_path / "source", 2)
+    assert main(["prepare", "pairs", *map(str, sources), "-o", str(tmp_path / "out"), "--lmdb"]) == 0
+    lines = (tmp_path / "out/train.lmdb/manifest.jsonl").read_text().splitlines()
+    assert [list(json.loads(line)) for line in lines[1:]] == [["name", "input", "target"]] * 2
