@@ -32,6 +32,7 @@ from drsformer_arch.metrics import calculate_psnr_rain200
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "options/quickstart.yml"
 WANTED_SHARE = 0.5
+SCORED = 32  # of the pairs held back
 
 
 def scenes(manifest: Path) -> list[list[str]]:
@@ -85,9 +86,9 @@ def load(weights: Path) -> DRSformer:
 
 
 def score(network: DRSformer | None, root: Path) -> list[float]:
-    """PSNR (rain200) of every pair held back; of the rainy pictures where there is no network."""
+    """PSNR (rain200) of the pairs held back; of the rainy pictures where there is no network."""
     pairs, scores = open_pairs(str(root / "test")), []
-    for index in range(len(pairs)):
+    for index in range(min(len(pairs), SCORED)):
         rainy, clean = (one[:, :] for one in pairs.pair(index))
         if network is not None:
             tensor = torch.from_numpy(rainy.transpose(2, 0, 1).astype(np.float32) / 255)[None]
@@ -114,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     clean = {"type": "RainSynthesisDataset", "dataroot_gt": str(root / "train/target"), "presets": arguments.preset}
     sources = {"real": {"type": "PairedRainDataset", "dataroot": str(root / "train")}, "synthetic": clean}
     before = score(None, root)
-    print(f"{len(before)} pairs held back of {len(os.listdir(root / 'train/input')) + len(before)}")
+    pairs = {split: len(os.listdir(root / split / "input")) for split in ("train", "test")}
+    print(f"{pairs['train']} pairs to train, {pairs['test']} held back, {len(before)} of them scored", flush=True)
     gains = {}
     for name, source in sources.items():
         after = score(load(train(name, source, root, arguments.iterations)), root)

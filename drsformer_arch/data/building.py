@@ -255,7 +255,7 @@ def _facts(pixels: Picture, path: Path, root: Path) -> dict[str, Any]:
     return {
         "file": os.path.relpath(path, root).replace(os.sep, "/"),
         "shape": list(pixels.shape),
-        "dtype": str(pixels.dtype),
+        "dtype": f"uint{8 * pixels.itemsize}",
         "sha256": hashlib.sha256(little_endian.data).hexdigest(),
     }
 
