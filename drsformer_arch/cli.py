@@ -77,8 +77,7 @@ def _add_prepare(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=PREPARE_EXAMPLES.format(names=", ".join(DATA_SETS)),
     )
-    prepare.add_argument("dataset", nargs="?", metavar="DATASET", help="which data set, see below")
-    prepare.add_argument("sources", nargs="*", type=Path, metavar="SRC", help="where it is (pairs: also two folders)")
+    prepare.add_argument("what", nargs="*", metavar="DATASET SRC", help="which data set and where (pairs: two folders)")
     prepare.add_argument("-o", dest="destination", type=Path, metavar="DST", help="folder for the result")
     prepare.add_argument(
         "--lmdb",
@@ -109,7 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: done; 2: a mistake in the input, explained on stderr; 75: stopped on request, go on with --auto_resume;
         130: interrupted without saving.
     """
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args, rest = parser.parse_known_args(arguments)
+    if args.command == "prepare" and not any(one.startswith("-") for one in rest):
+        args.what += rest  # argparse does not see that DATASET and SRC may stand before and after options
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if args.command == "doctor":
             from drsformer_arch import doctor  # noqa: PLC0415 - works where BasicSR does not import
@@ -124,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        again = " What is finished stays; the same command goes on." if args.command == "prepare" else ""
+        print(f"Interrupted.{again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
         print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
@@ -135,20 +140,20 @@ def _prepare(args: argparse.Namespace) -> int:
     from drsformer_arch.data import prepare, store  # noqa: PLC0415 - OpenCV takes a while to load
 
     if args.verify is not None:
-        if args.dataset is not None:
+        if args.what:
             raise UserError("--verify takes a store and nothing else")
         pairs, missing = store.verify(args.verify)
         without = f"; {len(missing)} shards are missing" if missing else ""
         print(f"{args.verify}: {pairs:,} pairs, every byte as it was written{without}")
         return 0
-    for value, name in ((args.dataset, "DATASET"), (args.sources, "SRC"), (args.destination, "-o DST")):
+    for value, name in ((args.what, "DATASET"), (args.what[1:], "SRC"), (args.destination, "-o DST")):
         if not value:
             raise UserError(f"{name} is missing; drsformer prepare --help shows examples")
-    if (args.workers or 1) < 1 or (args.shard_size or 1) <= 0:
+    if (args.workers is not None and args.workers < 1) or not 0 < (args.shard_size or 1) < float("inf"):
         raise UserError("--workers and --shard-size must be above 0")
     results = prepare.prepare(
-        args.dataset,
-        args.sources,
+        args.what[0],
+        [Path(source) for source in args.what[1:]],
         args.destination,
         output=args.lmdb,
         split=args.split,

@@ -99,17 +99,18 @@ def kind_of_annotation(annotation: Any) -> Kind:
 
 
 def _is_weights(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(POSITIVE.accepts(weight) for weight in value.values())
+    return isinstance(value, dict) and bool(value) and all(WEIGHT.accepts(weight) for weight in value.values())
 
 
-_EVERY_DATASET = {
-    "name": TEXT,
-    "type": TEXT,
-    "io_backend": TYPED,
-    "gt_size": COUNT,
-    "use_hflip": BOOL,
-    "use_rot": BOOL,
-    # read by BasicSR's loader and the model's batch plan
+WEIGHT = Kind(lambda value: POSITIVE.accepts(value) and value < float("inf"), "a finite number above 0")
+TEMPLATE = Kind(
+    lambda value: isinstance(value, str) and value.count("{}") == 1 and value.count("{") == value.count("}") == 1,
+    "a text with one {} in it",
+)
+
+
+# read by BasicSR's loader and the model's batch plan
+_LOADER = {
     "use_shuffle": Kind(lambda value: value is True, "true (training pictures are always shuffled)"),
     "num_worker_per_gpu": WHOLE,
     "batch_size_per_gpu": COUNT,
@@ -121,8 +122,17 @@ _EVERY_DATASET = {
     "num_prefetch_queue": COUNT,
     "pin_memory": BOOL,
     "persistent_workers": BOOL,
+}
+_EVERY_DATASET = {
+    "name": TEXT,
+    "type": TEXT,
+    "io_backend": Kind(lambda value: isinstance(value, dict) and value.get("type") in {"disk", "lmdb"}, "disk or lmdb"),
+    "gt_size": COUNT,
+    "use_hflip": BOOL,
+    "use_rot": BOOL,
     "phase": TEXT,
     "scale": COUNT,
+    **_LOADER,
 }
 
 # The keys that our classes and commands read.
@@ -197,17 +207,17 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "dataroot_gt": TEXT_OR_NONE,
         "dataroot_lq": TEXT,
         "partial": BOOL,
-        "filename_tmpl": TEXT,
+        "filename_tmpl": TEMPLATE,
     },
     "datasets: RainSynthesisDataset": {
         **_EVERY_DATASET,
         "dataroot_gt": TEXT,
         "partial": BOOL,
         "presets": Kind(
-            lambda value: TEXT.accepts(value) or _list_of(TEXT).accepts(value) or _is_weights(value),
+            lambda value: TEXT.accepts(value) or (_list_of(TEXT).accepts(value) and value) or _is_weights(value),
             "a name, a list of names, or names with weights",
         ),
-        "rain_seed": WHOLE,
+        "rain_seed": SEED,
     },
     "datasets: MixedRainDataset": {
         **_EVERY_DATASET,
@@ -269,6 +279,9 @@ def override(opt: Options, entries: Sequence[str]) -> None:
 def translate_dataset(dataset: Options) -> list[str]:
     """Translate the published fork's data set keys in place; returns one message per change."""
     messages = []
+    for part in dataset.get("sets") or () if dataset.get("type") == "MixedRainDataset" else ():
+        if isinstance(part, dict):
+            messages += translate_dataset(part)
     if dataset.get("type") == "Dataset_PairedImage":
         dataset["type"] = "PairedRainDataset"
         messages.append("data set type Dataset_PairedImage is PairedRainDataset here")
@@ -361,11 +374,7 @@ def check_dataset(dataset: Options, where: str, schema: str | None = None) -> No
         return
     check_section(schema, dataset, where)
     if schema == "datasets":
-        if dataset.get("dataroot") is None:
-            if dataset.get("dataroot_lq") is None:
-                raise UserError(f"option {where}.dataroot is missing (or dataroot_lq and dataroot_gt)")
-        elif dataset.get("dataroot_lq") is not None or dataset.get("dataroot_gt") is not None:
-            raise UserError(f"{where}: give either dataroot, or dataroot_lq and dataroot_gt")
+        _check_source(dataset, where)
     from drsformer_arch.data.rain_synthesis import PRESETS  # noqa: PLC0415 - OpenCV takes a while to load
 
     presets = dataset.get("presets", ())
@@ -373,11 +382,22 @@ def check_dataset(dataset: Options, where: str, schema: str | None = None) -> No
         if preset not in PRESETS:
             raise UserError(f"option {where}.presets: unknown kind of rain {preset!r}{did_you_mean(preset, PRESETS)}")
     for number, part in enumerate(dataset.get("sets", ())):
-        if not POSITIVE.accepts(part.get("weight", 1)):
-            raise UserError(f"option {where}.sets[{number}].weight must be {POSITIVE.name}, not {part['weight']!r}")
-        if "gt_size" in part:
-            raise UserError(f"option {where}.sets[{number}].gt_size: a batch has one size; give it in {where}")
+        if not WEIGHT.accepts(part.get("weight", 1)):
+            raise UserError(f"option {where}.sets[{number}].weight must be {WEIGHT.name}, not {part['weight']!r}")
+        for key in ("gt_size", "phase", "sets", *_LOADER):
+            if key in part:
+                raise UserError(f"option {where}.sets[{number}].{key}: the mixture has one for all; give it in {where}")
         check_dataset({key: value for key, value in part.items() if key != "weight"}, f"{where}.sets[{number}]")
+
+
+def _check_source(dataset: Options, where: str) -> None:
+    if dataset.get("dataroot") is None:
+        if dataset.get("dataroot_lq") is None:
+            raise UserError(f"option {where}.dataroot is missing (or dataroot_lq and dataroot_gt)")
+        return
+    for key in ("dataroot_lq", "dataroot_gt", "filename_tmpl"):
+        if dataset.get(key) is not None:
+            raise UserError(f"{where}: give either dataroot, or dataroot_lq and dataroot_gt (option {key})")
 
 
 def check_model_options(opt: Options) -> None:

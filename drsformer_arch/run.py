@@ -15,7 +15,7 @@ from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
-from drsformer_arch.options import MODEL_TYPES, kind_of_annotation, read_options
+from drsformer_arch.options import DATASET_TYPES, MODEL_TYPES, kind_of_annotation, read_options
 
 # isort: split
 from basicsr.losses import LOSS_REGISTRY
@@ -142,7 +142,8 @@ def check_files(options: dict[str, Any]) -> None:
         for where, section in _with_parts(f"datasets.{phase}", dataset):
             for key, value in section.items():
                 if key.startswith("dataroot") and isinstance(value, str) and not Path(value).expanduser().is_dir():
-                    raise UserError(f"{where}.{key}: there is no folder {value}")
+                    hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
+                    raise UserError(f"{where}.{key}: there is no folder {value}{hint}")
     for key, value in options["path"].items():
         weights = key.startswith("pretrain_network") or key == "resume_state"
         if weights and value and not Path(value).expanduser().is_file():
@@ -153,6 +154,8 @@ def _check_sizes(options: dict[str, Any]) -> None:
     """Patches and padding must suit the network."""
     multiple = getattr(_find(ARCH_REGISTRY, options["network_g"]["type"], "network_g"), "size_multiple", 1)
     train = options["datasets"].get("train", {})
+    if train.get("type") in DATASET_TYPES and "gt_size" not in train:
+        raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")
     for key in ("gt_size", "gt_sizes"):
         sizes = train.get(key, [])
         for size in sizes if isinstance(sizes, list) else [sizes]:

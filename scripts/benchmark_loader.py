@@ -78,10 +78,20 @@ def data_set(case: str, root: Path) -> Any:
 
 def measure(case: str, root: Path, workers: int, seconds: float) -> dict[str, float]:
     """One case in this process."""
-    from torch.utils.data import DataLoader  # noqa: PLC0415
+    from torch.utils.data import DataLoader, default_collate  # noqa: PLC0415
+
+    from drsformer_arch.data.loaders import collate  # noqa: PLC0415
 
     pairs = data_set(case, root)
-    loader = DataLoader(pairs, batch_size=BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    theirs = case.startswith("basicsr")
+    loader = DataLoader(
+        pairs,
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=default_collate if theirs else collate,  # as the loaders of either training
+    )
 
     def batches() -> Iterator[Any]:
         while True:

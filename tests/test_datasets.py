@@ -102,21 +102,34 @@ def test_a_mixture_keeps_its_weights(pairs, store):
             {"type": "RainSynthesisDataset", "dataroot_gt": "a", "presets": ["rain200x"]},
             "here.presets: unknown kind of rain 'rain200x'; did you mean 'rain200",
         ),
+        ({"type": "RainSynthesisDataset", "dataroot_gt": "a", "presets": []}, "here.presets must be a name, a list"),
+        ({"type": "RainSynthesisDataset", "dataroot_gt": "a", "rain_seed": -1}, "here.rain_seed must be a whole"),
+        (
+            {"type": "PairedRainDataset", "dataroot_lq": "a", "dataroot_gt": "b", "filename_tmpl": "{x}"},
+            "here.filename_tmpl must be a text with one {} in it",
+        ),
         ({"type": "MixedRainDataset", "sets": []}, "here.sets must be a list of data set sections"),
         ({"type": "MixedRainDataset", "sets": [{"type": "PairedRainDataset"}]}, r"here.sets\[0\].dataroot is missing"),
         (
             {"type": "MixedRainDataset", "sets": [{"type": "PairedRainDataset", "dataroot": "a", "weight": 0}]},
-            r"here.sets\[0\].weight must be a number above 0, not 0",
+            r"here.sets\[0\].weight must be a finite number above 0, not 0",
         ),
         (
             {"type": "MixedRainDataset", "sets": [{"type": "PairedRainDataset", "dataroot": "a", "gt_size": 8}]},
-            r"here.sets\[0\].gt_size: a batch has one size",
+            r"here.sets\[0\].gt_size: the mixture has one for all",
         ),
     ],
 )
 def test_wrong_sections(section, message):
     with pytest.raises(UserError, match=message):
         check_dataset(section, "here")
+
+
+def test_clean_pictures_of_a_prepared_folder_are_its_targets(pairs):
+    (root,) = {path.parent for path in (pairs / "input", pairs / "target")}
+    clean = synthesis(root, "val", presets="light")
+    assert len(clean) == 10
+    assert all("target" in path["gt_path"] or "/" not in path["gt_path"] for path in clean.paths)
 
 
 def test_missing_sources_are_named(tmp_path):

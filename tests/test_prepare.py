@@ -7,10 +7,12 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -20,8 +22,9 @@ from basicsr.data import build_dataset
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.data.building import lock_file
+from drsformer_arch.data.building import lock_folder
 from drsformer_arch.data.manifest import read_manifest
+from drsformer_arch.data.prepare import prepare
 from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.data.store import Store, entries
 from drsformer_arch.files import sha256_of_file
@@ -51,6 +54,11 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def lmdb_content(folder: Path) -> dict:
+    pictures = {line: b"" for line in (folder / "meta_info.txt").read_text().splitlines()}
+    return pictures | {key.decode(): bytes(value) for key, value in entries(folder)}
+
+
 def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
     """Run a command that must fail with one line on stderr, which is returned."""
     assert main([str(argument) for argument in arguments]) == 2
@@ -67,9 +75,8 @@ def test_all_forms_hold_the_same_pairs(tmp_path, capsys):
         assert main(["prepare", "pairs", *sources, "-o", str(tmp_path / name), *form, "--shard-size", "0.05"]) == 0
     assert files_below(tmp_path / "source") == before
     capsys.readouterr()
-    assert (
-        main(["prepare", "pairs", *sources, "-o", str(tmp_path / "raw"), "--lmdb", "raw", "--shard-size", "0.05"]) == 0
-    )
+    again = ["prepare", "pairs", *sources, "-o", str(tmp_path / "raw"), "--lmdb", "raw", "--shard-size", "0.05"]
+    assert main(again) == 0
     assert "7 pairs, complete already" in capsys.readouterr().out
     places = {"folder": "train", "store": "train.lmdb", "raw": "train.lmdb", "basicsr": "train"}
     manifests = {sha256_of_file(tmp_path / name / place / "manifest.jsonl") for name, place in places.items()}
@@ -97,25 +104,38 @@ def test_all_forms_hold_the_same_pairs(tmp_path, capsys):
     assert len(samples[0]) == 7
 
 
-def test_killed_at_any_moment_it_goes_on(tmp_path):
-    """Twenty kills, of the command alone or with its workers; each store is killed four times before it may finish."""
-    sources = [str(folder) for folder in write_pairs(tmp_path / "source", 48)]
-    (tmp_path / "source/rainy/007.png").write_bytes(b"no picture")  # skipped pairs are the same, too
+@pytest.mark.parametrize("form", ["compressed", "folder", "basicsr"])
+def test_killed_at_any_moment_it_goes_on(tmp_path, form):
+    """Twenty-four kills in all, of the command alone or with its workers, of an archive of two splits."""
+    for split, count in (("train", 36), ("test", 12)):
+        write_pairs(tmp_path / "source" / split, count)
+    (tmp_path / "source/train/rainy/007.png").write_bytes(b"no picture")  # skipped pairs are the same, too
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path / "source")
 
     def command(place: str) -> list[str]:
-        return [*COMMAND, *sources, "-o", str(tmp_path / place), "--lmdb", "--shard-size", "0.15", "--skip-bad"]
+        options = [] if form == "folder" else ["--lmdb", form]
+        return [*COMMAND, archive, "-o", str(tmp_path / place), *options, "--shard-size", "0.15", "--skip-bad"]
+
+    def results(place: str) -> list[dict]:
+        root = tmp_path / place
+        splits = sorted(path for path in root.iterdir() if path.is_dir())
+        assert [path.stem for path in splits] == ["test", "train"]
+        if form == "compressed":
+            return [content(store) | {b"manifest": Store(store).manifest_sha256} for store in splits]
+        if form == "folder":
+            return [files_below(folder) for folder in splits]
+        return [lmdb_content(split / f"{role}.lmdb") for split in splits for role in ("input", "target")]
 
     start = time.monotonic()
     subprocess.run(command("whole"), check=True, capture_output=True, timeout=120)
     duration = time.monotonic() - start
-    reference = tmp_path / "whole/train.lmdb"
-    assert len(list(reference.glob("*.mdb"))) > 4
+    reference = results("whole")
     moments = random.Random(5)
     unfinished = 0
-    for place in range(5):
+    for place in ("first", "second"):
         for kill in range(4):
             builder = subprocess.Popen(
-                command(str(place)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+                command(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
             time.sleep(moments.uniform(0.1, 1) * duration)
             unfinished += builder.poll() is None
@@ -124,13 +144,48 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
             elif builder.poll() is None:
                 os.killpg(builder.pid, signal.SIGKILL)
             builder.wait()
-        subprocess.run(command(str(place)), check=True, capture_output=True, timeout=120)
-        store = tmp_path / str(place) / "train.lmdb"
-        assert content(store) == content(reference)
-        assert Store(store).manifest_sha256 == Store(reference).manifest_sha256
-        assert main(["prepare", "--verify", str(store)]) == 0
-        assert not list((tmp_path / str(place)).glob(".*"))
-    assert unfinished >= 8  # otherwise the kills came too late to test anything
+        subprocess.run(command(place), check=True, capture_output=True, timeout=120)
+        assert results(place) == reference
+        assert not list((tmp_path / place).glob(".*"))
+    assert unfinished >= 3  # otherwise the kills came too late to test anything
+
+
+def test_what_a_stopped_run_left_is_trusted_only_where_it_is_whole(tmp_path, capsys):
+    """A picture cut short by a power failure, and a run in another form between, cost nothing but time."""
+    sources = write_pairs(tmp_path / "source", 8)
+    (tmp_path / "source/rainy/007.png").write_bytes(b"no picture")
+    arguments = ["prepare", "pairs", *sources, "-o", tmp_path / "out", "--shard-size", "0.05", "--workers", "1"]
+    fails(capsys, *arguments)
+    finished = sorted((tmp_path / "out").glob(".train*/content/input/*.png"))
+    assert len(finished) >= 4
+    finished[1].write_bytes(b"")
+    finished[1].with_name(".999.part").write_bytes(b"part")
+    assert main([str(argument) for argument in (*arguments, "--skip-bad")]) == 0
+    for part, role in (("rainy", "input"), ("clean", "target")):
+        expected = files_below(tmp_path / "source" / part)
+        expected.pop("007.png")
+        assert files_below(tmp_path / "out/train" / role) == expected
+
+    shutil.rmtree(tmp_path / "out")
+    fails(capsys, *arguments)
+    fails(capsys, *arguments, "--lmdb", "basicsr")
+    assert main([str(argument) for argument in (*arguments, "--skip-bad")]) == 0
+    assert len(files_below(tmp_path / "out/train/input")) == 7
+    capsys.readouterr()
+    assert main([str(argument) for argument in (*arguments, "--skip-bad")]) == 0
+    assert "7 pairs, 1 skipped (see its manifest.jsonl), complete already" in capsys.readouterr().out
+    assert "not complete" in fails(capsys, *arguments)  # without --skip-bad the bad pair is an error
+
+
+def test_an_overwritten_store_is_read_anew(tmp_path):
+    sources = write_pairs(tmp_path / "source", 2)
+    pictures = []
+    for value in (10, 200):
+        for folder in sources:
+            cv2.imwrite(str(folder / "000.png"), np.full((30, 40, 3), value, np.uint8))
+        prepare("pairs", sources, tmp_path / "out", output="raw", overwrite=True, workers=1)
+        pictures.append(Store(tmp_path / "out/train.lmdb").pair(0)[0].whole())
+    assert [picture.mean() for picture in pictures] == [10, 200]
 
 
 def test_finished_shards_are_kept(tmp_path, capsys):
@@ -141,8 +196,8 @@ def test_finished_shards_are_kept(tmp_path, capsys):
     target = tmp_path / "out"
     arguments = ["prepare", "pairs", *sources, "-o", target, "--lmdb", "raw", "--shard-size", "0.06", "--workers", "1"]
     assert f"picture {broken} cannot be read" in fails(capsys, *arguments)
-    assert [path.name for path in target.iterdir()] == [".train.lmdb.building"]
-    kept = {path: path.stat().st_mtime_ns for path in (target / ".train.lmdb.building/content").glob("*.mdb")}
+    assert [path.name for path in target.iterdir()] == [".train.lmdb.raw.building"]
+    kept = {path: path.stat().st_mtime_ns for path in (target / ".train.lmdb.raw.building/content").glob("*.mdb")}
     assert len(kept) >= 2
     broken.write_bytes(whole)
     assert main([str(argument) for argument in arguments]) == 0
@@ -218,14 +273,21 @@ def test_other_bad_input(tmp_path, capsys):
     (tmp_path / "foreign/train.lmdb/mine.txt").write_text("precious")
     line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", tmp_path / "foreign", "--lmdb", "--overwrite")
     assert "was not made by this command" in line
-    (out / ".train.lmdb.building").mkdir()
-    with lock_file(out / ".train.lmdb.building/build.lock", shared=False):
-        line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "raw", "--overwrite")
+    lock = lock_folder(out, shared=False)
+    line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "raw", "--overwrite")
     assert "another process is preparing" in line
-    shutil.rmtree(out / ".train.lmdb.building")
+    os.close(lock)
     assert files_below(out) == before
-    assert main(["prepare", "pairs", str(rainy), str(clean), "-o", str(out), "--lmdb", "raw", "--overwrite"]) == 0
+    (out / "train.lmdb/store.json").write_text("{")  # --overwrite needs nothing of what it replaces
+    assert main(["prepare", "pairs", "--overwrite", str(rainy), "-o", str(out), "--lmdb", "raw", str(clean)]) == 0
     assert Store(out / "train.lmdb").encoding == "raw"
+    for destination in (rainy, rainy / "out"):
+        assert "would lie in the source" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", destination)
+    (out / "train.lmdb/shard-00000.mdb").unlink()
+    assert "not complete" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "raw")
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 40000, 40000, 8, 2, 0, 0, 0)
+    (rainy / "001.png").write_bytes(header + struct.pack(">I", zlib.crc32(header[12:])) + b"\0" * 20)
+    assert "001.png" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", tmp_path / "huge")
     assert "no store" in fails(capsys, "prepare", "--verify", rainy)
 
 
@@ -277,8 +339,11 @@ def test_a_benchmark_from_its_archive(tmp_path, capsys):
                 archive.writestr(name, cv2.imencode(".png", both)[1].tobytes())
         other = cv2.cvtColor(data.cat(), cv2.COLOR_RGB2BGR)[:200, :220]
         archive.writestr("ID-CGAN/test_syn/1.png", cv2.imencode(".png", np.hstack([other, other]))[1].tobytes())
-    assert main(["prepare", "rain800", str(tmp_path / "Rain800.zip"), "-o", str(tmp_path / "out"), "--lmdb"]) == 0
+    arguments = ["prepare", "rain800", str(tmp_path / "Rain800.zip"), "-o", str(tmp_path / "out"), "--lmdb"]
+    assert main(arguments) == 0
     printed = capsys.readouterr().out
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("complete already") == 2
     assert "Rain800 has 700 train pairs as published, this copy has 8" in printed
     assert "1 of 2 test.lmdb pictures are also in train.lmdb (exact): 0 = 5" in printed
     assert (tmp_path / "out/duplicates.txt").read_text() in printed

@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +27,7 @@ from drsformer_arch.data import records
 from drsformer_arch.data.environments import Writer, forget
 from drsformer_arch.data.overlap import perceptual_hash
 from drsformer_arch.data.pair_keys import Pair
-from drsformer_arch.data.pictures import Picture, decode, encode_png, read_file
+from drsformer_arch.data.pictures import BadPicture, Picture, decode, encode_png, read_file
 from drsformer_arch.data.store import check_shard, pair_key
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import crc32_of_file, fsync, write_atomically
@@ -38,7 +38,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 Form = Literal["folder", "raw", "compressed", "png"]
-WORKERS_LOCK = "workers.lock"
 
 
 class Job(NamedTuple):
@@ -51,7 +50,7 @@ class Job(NamedTuple):
         form: how pictures are written; "png" are shards on their way into BasicSR's layout.
         pairs: in their order.
         fingerprint: of the pairs and the form; a finished shard with the same one is kept.
-        root: source folder; names in the manifest are relative to it.
+        folders: the sources; names in the manifest are relative to them.
         skip_bad: list pairs that cannot be used instead of stopping.
     """
 
@@ -61,7 +60,7 @@ class Job(NamedTuple):
     form: Form
     pairs: list[Pair]
     fingerprint: str
-    root: Path
+    folders: tuple[Path, ...]
     skip_bad: bool
 
     @property
@@ -96,7 +95,7 @@ def start_worker(shared: Shared, folder: Path) -> None:
     # Decoders of picture formats print their own complaints; ours name the file.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
-    lock_file(folder / WORKERS_LOCK, shared=True)
+    lock_folder(folder, shared=True)  # until the process ends
     main_process = multiprocessing.parent_process()
     assert main_process is not None
 
@@ -107,21 +106,51 @@ def start_worker(shared: Shared, folder: Path) -> None:
     threading.Thread(target=end_with_the_main_process, daemon=True).start()
 
 
-def lock_file(file: Path, *, shared: bool, wait: bool = True) -> Any:
-    """Lock a file until the process ends or the result is closed.
+def lock_folder(folder: Path, *, shared: bool, wait: bool = True) -> int:
+    """Lock a folder against other processes that do the same.
+
+    Returns:
+        a file descriptor; the lock is gone when it is closed, or the process ends.
 
     Raises:
         BlockingIOError: another process holds the lock, and ``wait`` is not set.
     """
-    handle = file.open("a")
-    if fcntl is not None:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    if shared:
-        _held.append(handle)
-    return handle
+    if fcntl is None:  # Windows, which cannot open folders either
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-_held: list[Any] = []  # a lock is gone when its file is closed
+def name_in_source(path: Path, folders: Sequence[Path]) -> str:
+    """A file's path relative to the source it lies in; with several sources their names stand first."""
+    for folder in folders:
+        if path.is_relative_to(folder):
+            inside = path.relative_to(folder).as_posix()
+            return inside if len(folders) == 1 else f"{folder.name}/{inside}"
+    return path.as_posix()
+
+
+@contextlib.contextmanager
+def disk_errors_named(folder: Path) -> Iterator[None]:
+    """Turn a failure to write into one line.
+
+    Raises:
+        UserError: instead of OSError and lmdb.Error.
+    """
+    try:
+        yield
+    except (OSError, lmdb.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        free = shutil.disk_usage(folder).free / 2**30
+        where = getattr(error, "filename", None) or folder
+        raise UserError(
+            f"cannot write to {where}: {reason} ({free:.1f} GiB free); what is finished stays, the same command goes on"
+        ) from error
 
 
 def finished_rows(job: Job) -> dict[str, Any] | None:
@@ -133,9 +162,23 @@ def finished_rows(job: Job) -> dict[str, Any] | None:
         return None
     if head["fingerprint"] != job.fingerprint or (head["skipped"] and not job.skip_bad):
         return None
-    if job.form != "folder" and (not job.shard.is_file() or job.shard.stat().st_size != head["bytes"]):
+    if _bytes_of(job) != head["bytes"]:
         return None
     return head
+
+
+def _bytes_of(job: Job) -> int:
+    """Size of a job's shard or of all its picture files, as far as they are there."""
+    if job.form != "folder":
+        return job.shard.stat().st_size if job.shard.is_file() else -1
+    size = 0
+    with job.rows.open(encoding="utf-8") as rows:
+        next(rows)
+        for row in map(json.loads, rows):
+            for role in ("input", "target") if "skipped" not in row else ():
+                path = _path_in_folder(job, role, row)
+                size += path.stat().st_size if path.is_file() else -1
+    return size
 
 
 def build_shard(job: Job) -> None:
@@ -147,12 +190,19 @@ def build_shard(job: Job) -> None:
     """
     temporary = job.shards / f".shard-{job.number:05d}.{os.getpid()}.part"
     rows: list[dict[str, Any]] = []
-    try:
+    facts: dict[str, Any]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(disk_errors_named(job.folder))
+        stack.callback(temporary.unlink, missing_ok=True)
+        stack.callback(forget, temporary)
         if job.form == "folder":
+            size = 0
             for pair, row, content in _checked_pairs(job, rows):
                 for role in ("input", "target"):
-                    _write_file(job.folder / "content" / role / pair.key, row[role]["file"], content[role], pair.halves)
-            facts = {}
+                    size += _write_file(_path_in_folder(job, role, row), content[role], is_half=bool(pair.halves))
+            facts = {"bytes": size}
+            if hasattr(os, "sync"):
+                os.sync()  # before the rows vouch for them; one call for all
         else:
             pairs = _write_shard(job, temporary, rows)
             check_shard(temporary, pairs)
@@ -163,16 +213,6 @@ def build_shard(job: Job) -> None:
         head = {"fingerprint": job.fingerprint, "pairs": len(rows) - skipped, "skipped": skipped, **facts}
         lines = [json.dumps(line, ensure_ascii=False) for line in (head, *rows)]
         write_atomically(job.rows, ("\n".join(lines) + "\n").encode())
-    except (OSError, lmdb.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        free = shutil.disk_usage(job.folder).free / 2**30
-        raise UserError(
-            f"cannot write to {job.folder}: {reason} ({free:.1f} GiB free); what is finished stays, "
-            "the same command goes on"
-        ) from error
-    finally:
-        forget(temporary)
-        temporary.unlink(missing_ok=True)
 
 
 def _write_shard(job: Job, path: Path, rows: list[dict[str, Any]]) -> int:
@@ -220,16 +260,19 @@ def _checked_pairs(job: Job, rows: list[dict[str, Any]]) -> Iterator[tuple[Pair,
                 clean = target[1] if target is not None and target[0] == pair.target else _load(pair.target)
             if rainy.pixels.shape[:2] != clean.pixels.shape[:2]:
                 sizes = [f"{one.pixels.shape[1]}x{one.pixels.shape[0]}" for one in (rainy, clean)]
-                raise UserError(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
-        except UserError as error:
+                raise BadPicture(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
+        except BadPicture as error:
             if not job.skip_bad:
                 raise
-            rows.append({"name": pair.key, "skipped": str(error).replace(f"{job.root}{os.sep}", "")})
+            reason = str(error)
+            for path in (pair.input, pair.target):
+                reason = reason.replace(str(path), name_in_source(path, job.folders))
+            rows.append({"name": pair.key, "skipped": reason})
             continue
         if target is None or target[0] != pair.target:
-            facts = _facts(clean.pixels, pair.target, job.root) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
+            facts = _facts(clean.pixels, pair.target, job) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
             target = pair.target, clean, facts
-        row = {"name": pair.key, "input": _facts(rainy.pixels, pair.input, job.root), "target": target[2]}
+        row = {"name": pair.key, "input": _facts(rainy.pixels, pair.input, job), "target": target[2]}
         rows.append(row)
         yield pair, row, {"input": rainy, "target": clean}
 
@@ -244,30 +287,38 @@ def _halves(pair: Pair) -> tuple[Loaded, Loaded]:
     both = _load(pair.input)
     width = both.pixels.shape[1]
     if width % 2:
-        raise UserError(f"picture {pair.input} holds two halves side by side, but its width {width} is odd")
+        raise BadPicture(f"picture {pair.input} holds two halves side by side, but its width {width} is odd")
     left, right = (Loaded(np.ascontiguousarray(half), b"") for half in np.split(both.pixels, 2, axis=1))
     return (right, left) if pair.halves == "clean_left" else (left, right)
 
 
-def _facts(pixels: Picture, path: Path, root: Path) -> dict[str, Any]:
+def _facts(pixels: Picture, path: Path, job: Job) -> dict[str, Any]:
     """A row's entry of one picture; the hash is that of the pixels (RGB, row by row, little-endian)."""
     little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return {
-        "file": os.path.relpath(path, root).replace(os.sep, "/"),
+        "file": name_in_source(path, job.folders),
         "shape": list(pixels.shape),
         "dtype": f"uint{8 * pixels.itemsize}",
         "sha256": hashlib.sha256(little_endian.data).hexdigest(),
     }
 
 
-def _write_file(stem: Path, source: str, picture: Loaded, halves: str) -> None:
-    """The file as it came, or a half as PNG."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    path = stem.with_name(stem.name + (".png" if halves else os.path.splitext(source)[1]))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _path_in_folder(job: Job, role: str, row: dict[str, Any]) -> Path:
+    """Where a picture goes in the folder form: under its pair's name, a half as PNG."""
+    both = row["input"]["file"] == row["target"]["file"]
+    ending = ".png" if both else os.path.splitext(row[role]["file"])[1]
+    return job.folder / "content" / role / f"{row['name']}{ending}"
+
+
+def _write_file(path: Path, picture: Loaded, *, is_half: bool) -> int:
+    """The file as it came, or a half as PNG; returns its size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.part")  # no longer than the name itself may be
+    content = encode_png(picture.pixels) if is_half else picture.content
     try:
-        temporary.write_bytes(encode_png(picture.pixels) if halves else picture.content)
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+    return len(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,9 @@ LONGEST_KEY = 511  # bytes, fixed when liblmdb is compiled
 MAP_SIZE = 64 * 2**20  # bytes, to begin with
 _BATCH_BYTES = 32 * 2**20  # written in one transaction, and again when the map was too small for it
 
-_open: dict[str, tuple[int, lmdb.Environment]] = {}
+_open: dict[str, tuple[int, lmdb.Environment]] = {}  # by real path
+_real: dict[str, str] = {}  # by the paths asked for: resolving links takes longer than reading a patch
+_lock = os.getpid(), threading.Lock()
 
 
 def open_shared(path: str | Path) -> lmdb.Environment:
@@ -29,7 +32,27 @@ def open_shared(path: str | Path) -> lmdb.Environment:
     Raises:
         UserError: it does not exist, is no LMDB, or was cut short.
     """
-    real = os.path.realpath(path)
+    name = os.fspath(path)
+    real = _real.get(name)
+    if real is None:
+        real = os.path.realpath(name)
+    process, environment = _open.get(real, (None, None))
+    if environment is not None and process == os.getpid():
+        _real[name] = real
+        return environment
+    with _opening():
+        return _open_here(real, path)
+
+
+def _opening() -> threading.Lock:
+    """The lock of this process: one that was held by another thread during a fork would stay so in the child."""
+    global _lock  # noqa: PLW0603
+    if _lock[0] != os.getpid():
+        _lock = os.getpid(), threading.Lock()
+    return _lock[1]
+
+
+def _open_here(real: str, path: str | Path) -> lmdb.Environment:
     process, environment = _open.get(real, (None, None))
     if environment is not None and process != os.getpid():  # an environment must not be used across a fork
         environment.close()  # of this process only; LMDB's own list of open files would refuse a second one
@@ -53,10 +76,13 @@ def open_shared(path: str | Path) -> lmdb.Environment:
 
 
 def forget(path: str | Path) -> None:
-    """Close the shared environment of an LMDB that is going to be moved or removed."""
-    process, environment = _open.pop(os.path.realpath(path), (None, None))
-    if environment is not None and process == os.getpid():
-        environment.close()
+    """Close the shared environments of LMDBs that are going to be moved or removed: this one, or all in a folder."""
+    real = os.path.realpath(path)
+    for one in [one for one in _open if one == real or one.startswith(os.path.join(real, ""))]:
+        process, environment = _open.pop(one)
+        if process == os.getpid():
+            environment.close()
+    _real.clear()
 
 
 class Writer:
@@ -104,16 +130,12 @@ class Writer:
                 self._batch, self._waiting = [], 0
                 return
 
-    def sync(self) -> None:
-        """Write what is waiting and see that all is on the disk."""
-        self.commit()
-        self._environment.sync(True)
-
     def close(self, *, finished: bool) -> None:
         """Release the LMDB; a finished one is written to the disk first."""
         try:
             if finished:
-                self.sync()
+                self.commit()
+                self._environment.sync(True)
         finally:
             self._environment.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.errors import UserError
@@ -153,6 +153,18 @@ class ResumableSampler(Sampler):
                 yield order[position] % self.size, seed_of(self.seed, self.epoch, position)
 
 
+def collate(samples: list[Any]) -> Any:
+    """`default_collate`; in the main process without torch's threads, which take longer to wake than the copy takes."""
+    if get_worker_info() is not None or not isinstance(samples[0], dict):
+        return default_collate(samples)
+    return {
+        key: torch.from_numpy(np.stack([sample[key].numpy() for sample in samples]))
+        if isinstance(value, torch.Tensor)
+        else default_collate([sample[key] for sample in samples])
+        for key, value in samples[0].items()
+    }
+
+
 def build_checked_dataset(dataset_opt: dict[str, Any]) -> CheckedDataset:
     """BasicSR's `build_dataset` with errors that name the data set.
 
@@ -230,6 +242,7 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         if kind == "train":
             loader.worker_init_fn = _obey_the_main_process_only
+            loader.collate_fn = collate
             train_loader = loader
         else:
             val_loaders.append(loader)

@@ -17,19 +17,25 @@ from drsformer_arch.errors import UserError
 
 Picture = npt.NDArray[Any]  # of uint8 or uint16
 
+
+class BadPicture(UserError):
+    """A picture that was read but cannot be used: damaged, or of an unknown kind."""
+
+
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-def pictures_in_folder(folder: Path) -> dict[str, Path]:
+def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Path]:
     """The pictures in a folder and its subfolders.
 
     Args:
         folder: searched for the suffixes in ``PICTURE_SUFFIXES``, in small or capital letters. Names that start with a
             dot are left out.
+        recursive: look into subfolders, too.
 
     Returns:
-        key to file, sorted by key. The key is the path relative to ``folder`` without its extension, with "/" between
-        folders.
+        key to file, sorted by key; without subfolders by file name, as BasicSR does. The key is the path relative to
+        ``folder`` without its extension, with "/" between folders.
 
     Raises:
         UserError: there is no such folder, no picture lies in it, or two files have the same key (``a.png`` and
@@ -41,7 +47,7 @@ def pictures_in_folder(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for at, folders, files in os.walk(folder, followlinks=True):
         # Such as the ._NAME.png that macOS puts beside NAME.png.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
             if name.startswith(".") or suffix.lower() not in PICTURE_SUFFIXES:
@@ -53,7 +59,7 @@ def pictures_in_folder(folder: Path) -> dict[str, Path]:
             found[key] = path
     if not found:
         raise UserError(f"no picture ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())) if recursive else found
 
 
 def read_file(path: Path) -> bytes:
@@ -76,15 +82,18 @@ def decode(content: bytes, name: object) -> Picture:
         name: of the picture, for error messages.
 
     Raises:
-        UserError: it is damaged, or of an unknown kind.
+        BadPicture: it is damaged, of an unknown kind, or too large for OpenCV or the memory.
     """
     pixels = None
-    if content:  # cv2 would raise an error about its own buffer
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    try:
+        if content:  # cv2 would raise an error about its own buffer
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except (cv2.error, MemoryError) as error:
+        raise BadPicture(f"picture {name} is too large to be decoded") from error
     if pixels is None:
-        raise UserError(f"picture {name} cannot be read: it is damaged or of an unknown kind ({len(content)} bytes)")
+        raise BadPicture(f"picture {name} cannot be read: it is damaged or of an unknown kind ({len(content)} bytes)")
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
+        raise BadPicture(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
     if pixels.ndim == 2:
         return pixels[..., None]
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

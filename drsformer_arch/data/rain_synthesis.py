@@ -344,10 +344,10 @@ _LINES = _Group(
         "length_spread": 0.1,
         "width": (1.0, 1.4),
         "width_spread": 0.1,
-        "density": (25, 80),
+        "density": (22, 68),
         "brightness": 1,
         "faintness": 0.5,
-        "ceiling": (0.12, 0.34),
+        "ceiling": (0.13, 0.36),
         "ripple": 0,
         "ripples": 1.0,
         "fade": 0,
@@ -361,14 +361,14 @@ _SOFT: dict[str, _Value] = {
     "length_spread": 0.5,
     "width": (1.4, 2.1),
     "width_spread": 0.5,
-    "density": (15, 45),
-    "brightness": (0.4, 0.85),
+    "density": (20, 55),
+    "brightness": (0.42, 0.85),
     "faintness": 3.5,
     "ripple": 0.6,
     "ripples": 2.5,
     "fade": 0.5,
 }
-_ALONG = _Group(_SOFT, (_Depth(1, 1, 1, 1, wobble=1.5),), turn=(-4, 4), copies=(1, 2))
+_ALONG = _Group(_SOFT, (_Depth(1, 1, 1, 1, wobble=2.0),), turn=(-5, 5), copies=(1, 2))
 _ACROSS = _Group(_SOFT, (_Depth(0.6, 1, 1, 0.6, wobble=1.5),), turn=(-30, 30), copies=(0, 2))
 
 
@@ -564,7 +564,7 @@ def _line_coordinates(
 
 
 def _compress(picture: npt.NDArray[np.uint8], rng: np.random.Generator, quality: int) -> npt.NDArray[np.uint8]:
-    """The picture after JPEG with halved chroma, on a grid of blocks that starts anywhere.
+    """The picture after JPEG (with halved chroma, OpenCV's default) on a grid of blocks that starts anywhere.
 
     A patch for training comes from anywhere in a photograph, so its blocks must not always start in its corner.
     """
@@ -572,11 +572,9 @@ def _compress(picture: npt.NDArray[np.uint8], rng: np.random.Generator, quality:
     if picture.ndim == 3:
         picture = np.ascontiguousarray(picture[:, :, ::-1])  # as OpenCV has it
     padded = cv2.copyMakeBorder(picture, top, 0, left, 0, cv2.BORDER_REPLICATE)
-    options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
-    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     if max(padded.shape) > _JPEG_LARGEST:
         raise ValueError(f"JPEG holds at most {_JPEG_LARGEST} px a side; this picture has shape {picture.shape}")
-    done, code = cv2.imencode(".jpg", padded, options)
+    done, code = cv2.imencode(".jpg", padded, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     if not done:
         raise ValueError(f"OpenCV could not compress a picture of shape {picture.shape} as JPEG")
     decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_UNCHANGED), np.uint8)[top:, left:]

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data import samples
 from drsformer_arch.data.rain_synthesis import PRESETS, RainParameters, add_rain
-from drsformer_arch.data.sources import open_pictures
+from drsformer_arch.data.sources import Paths, open_pictures
 from drsformer_arch.errors import UserError
 from drsformer_arch.options import check_dataset
 
@@ -43,6 +43,7 @@ class RainSynthesisDataset(Dataset):
             self._pictures = open_pictures(opt["dataroot_gt"], partial=opt.get("partial", False))
         except UserError as error:
             raise UserError(f"data set {opt['name']}: {error}") from error
+        self.paths = Paths(self._pictures)
 
     def __len__(self) -> int:
         return len(self._pictures)

@@ -48,9 +48,9 @@ class Pairs(Protocol):
 class FolderPictures:
     """Picture files below a folder; they are sorted by their paths without extension, the keys."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, recursive: bool) -> None:
         self.folder = folder
-        found = pictures_in_folder(folder)
+        found = pictures_in_folder(folder, recursive=recursive)
         self.keys = list(found)
         self._files = _names(os.path.relpath(path, folder) for path in found.values())
 
@@ -155,20 +155,22 @@ class MatchedPairs:
 class Paths(Sequence):
     """Names of a source as BasicSR's data sets give them: ``lq_path`` and ``gt_path``, made when asked for."""
 
-    def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
+    def __init__(self, source: Pairs | Pictures) -> None:
+        self._source = source
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._source)
 
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return dict(zip(("lq_path", "gt_path"), self._pairs.names(index), strict=True))
+        source: Any = self._source
+        lq, gt = source.names(index) if hasattr(source, "names") else [source.name(index)] * 2
+        return {"lq_path": lq, "gt_path": gt}
 
 
 def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
-    """The pictures of a folder, of an LMDB in BasicSR's layout, or the clean ones of a store.
+    """The pictures of a folder or of an LMDB in BasicSR's layout; the clean ones of a store or a prepared folder.
 
     Raises:
         UserError: there is nothing of the kind.
@@ -176,7 +178,8 @@ def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
     path = Path(folder).expanduser()
     if is_store(path):
         return StoredTargets(Store(path, partial=partial))
-    return _open_plain(path)
+    clean = [path / f"target{ending}" for ending in (".lmdb", "") if (path / f"input{ending}").is_dir()]
+    return _open_plain(next((one for one in clean if one.is_dir()), path), recursive=True)
 
 
 def open_pairs(root: str, *, partial: bool = False) -> Pairs:
@@ -190,22 +193,24 @@ def open_pairs(root: str, *, partial: bool = False) -> Pairs:
         return StoredPairs(Store(path, partial=partial))
     for ending in (".lmdb", ""):
         if (path / f"input{ending}").is_dir() and (path / f"target{ending}").is_dir():
-            return MatchedPairs(_open_plain(path / f"input{ending}"), _open_plain(path / f"target{ending}"), "{}")
+            lq, gt = (_open_plain(path / f"{role}{ending}", recursive=True) for role in ("input", "target"))
+            return MatchedPairs(lq, gt, "{}")
     if not path.is_dir():
         raise UserError(f"there is no {root}; drsformer prepare makes it (see datasets/README.md)")
     raise UserError(f"{root} is no store (store.json is missing) and has no folders input and target")
 
 
 def match_pairs(lq_root: str, gt_root: str, template: str = "{}") -> Pairs:
-    """The pairs of two folders or of two LMDBs in BasicSR's layout.
+    """The pairs of two folders, without their subfolders, or of two LMDBs in BasicSR's layout: as BasicSR finds them.
 
     Raises:
         UserError: there is nothing of the kind, or a picture lacks its partner.
     """
-    return MatchedPairs(_open_plain(Path(lq_root).expanduser()), _open_plain(Path(gt_root).expanduser()), template)
+    lq, gt = (_open_plain(Path(root).expanduser(), recursive=False) for root in (lq_root, gt_root))
+    return MatchedPairs(lq, gt, template)
 
 
-def _open_plain(path: Path) -> FolderPictures | LmdbPictures:
+def _open_plain(path: Path, *, recursive: bool) -> FolderPictures | LmdbPictures:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}")
     if (path / "meta_info.txt").is_file():
@@ -214,7 +219,7 @@ def _open_plain(path: Path) -> FolderPictures | LmdbPictures:
         raise UserError(f"{path} is a store of pairs: name it as dataroot, without dataroot_lq and dataroot_gt")
     if path.suffix == ".lmdb":
         raise UserError(f"{path} is no LMDB of BasicSR (no meta_info.txt)")
-    return FolderPictures(path)
+    return FolderPictures(path, recursive=recursive)
 
 
 def _names(names: Any) -> np.ndarray:

@@ -57,7 +57,7 @@ class StoredPicture:
         UserError: the record is missing or damaged.
     """
 
-    def __init__(self, shard: Path, key: bytes) -> None:
+    def __init__(self, shard: str, key: bytes) -> None:
         self._shard, self._key = shard, key
         self._header = self._with_record(records.read_header)
         self.shape, self.dtype = self._header.shape, self._header.dtype
@@ -114,20 +114,21 @@ class Store:
                 "copy them too, or accept the part that is there (partial: true in the data set's options)"
             )
         self.shards = present
+        self._files = [str(self.path / shard.file) for shard in present]
         self._ends = list(accumulate(shard.pairs for shard in present))
 
     def __len__(self) -> int:
         """Pairs in the shards that are there."""
         return self._ends[-1] if self._ends else 0
 
-    def _locate(self, index: int) -> tuple[Path, bytes]:
+    def _locate(self, index: int) -> tuple[str, bytes]:
         if not 0 <= index < len(self):
             raise IndexError(f"store {self.path} has {len(self)} pairs, there is no pair {index}")
         number = bisect_right(self._ends, index)
         first = self._ends[number - 1] if number else 0
-        return self.path / self.shards[number].file, pair_key(index - first)
+        return self._files[number], pair_key(index - first)
 
-    def _keys(self, index: int) -> tuple[Path, bytes, bytes]:
+    def _keys(self, index: int) -> tuple[str, bytes, bytes]:
         shard, key = self._locate(index)
         with open_shared(shard).begin() as transaction:
             pair = transaction.get(key)
@@ -262,6 +263,7 @@ def verify(path: Path | str) -> tuple[int, list[str]]:
         if crc32_of_file(file) != shard.crc32:
             check_shard(file, shard.pairs)  # names the picture where it can
             raise UserError(f"{file} is damaged: its CRC-32 is not {shard.crc32}; copy it again")
-    if sha256_of_file(store.path / MANIFEST) != store.manifest_sha256:
+    manifest = store.path / MANIFEST
+    if not manifest.is_file() or sha256_of_file(manifest) != store.manifest_sha256:
         raise UserError(f"{store.path / MANIFEST} is not the manifest of this store; copy it again")
     return len(store), store.missing
