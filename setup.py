@@ -32,6 +32,7 @@ setup(
         "lmdb",
         "tqdm",
         "zstandard",
+        "imagecodecs",
         "setuptools",  # BasicSR imports distutils, which Python 3.12 only has through setuptools
     ],
     extras_require={

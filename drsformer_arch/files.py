@@ -77,7 +77,7 @@ def sha256_of_file(path: Path) -> str:
 
 def crc32_of_file(path: Path) -> str:
     """CRC-32 of a file as 8 hexadecimal digits."""
-    checksum, block = 0, bytearray(2**20)
+    checksum, block = 0, bytearray(2**17)  # stays in the processor's cache
     with path.open("rb") as file:
         while count := file.readinto(block):
             checksum = zlib.crc32(memoryview(block)[:count], checksum)

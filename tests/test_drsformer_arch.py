@@ -1,5 +1,7 @@
 """The network against the published implementation's outputs, gradients, keys and shapes."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,7 @@ from drsformer_arch import DRSformer
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json
 
 VARIANTS = ["drsformer_small", "drsformer_small_without_mefc"]
-# Gradients of float32 hold to 1e-5 for one rounding only: another processor or memory format can carry a pre-activation
-# of 1e-8 over the kink of a ReLU and change a few of them by 1e-2. That is why forms are compared in float64.
-TOLERANCE = {torch.float64: (1e-9, 1e-9), torch.float32: (1e-5, 2e-2)}  # outputs, gradients
+TOLERANCE = {torch.float64: (1e-9, 1e-9), torch.float32: (1e-5, 1e-4)}  # outputs, gradient norms
 SMALL = {"dim": 8, "num_blocks": (1, 1, 1, 1)}
 
 
@@ -24,19 +24,47 @@ def deviation(a: torch.Tensor, b: np.ndarray) -> float:
     return float(np.abs(a.detach().double().numpy() - b).max() / np.abs(b).max())
 
 
+@pytest.fixture
+def relu_sides(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The first pass decides which values ReLUs let through, the second follows it.
+
+    Some values are 1e-8 from the kink. In float32 processor and number of threads decide on which side they fall, and
+    with it about gradients that differ by up to a tenth.
+    """
+    sides: list[torch.Tensor] = []
+    relu, ahead = torch.nn.functional.relu, 0
+
+    def follow(x: torch.Tensor, **_: bool) -> torch.Tensor:
+        nonlocal ahead
+        if x.dtype == torch.float64:
+            sides.append(x > 0)
+            return relu(x)
+        ahead += 1
+        return x * sides[ahead - 1]
+
+    monkeypatch.setattr(torch.nn.functional, "relu", follow)
+    yield
+    assert sides
+    assert ahead in (0, len(sides))
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.usefixtures("relu_sides")
 def test_outputs_and_gradients_equal_the_published_network(name, dtype):
     net, facts, golden = golden_network(name)
-    net = net.to(dtype)
-    image = golden_input(facts["input_shape"], facts["input_seed"]).to(dtype).requires_grad_()
+    image = golden_input(facts["input_shape"], facts["input_seed"])
+    if dtype == torch.float32:
+        net.double()(image.double())
+        net, *_ = golden_network(name)
+    net, image = net.to(dtype), image.to(dtype).requires_grad_()
     output = net(image)
     output_tolerance, gradient_tolerance = TOLERANCE[dtype]
     assert deviation(output, golden["output"]) <= output_tolerance
 
     g = np.random.RandomState(facts["input_seed"] + 1).standard_normal(tuple(output.shape))
     (output * torch.from_numpy(g).to(dtype)).sum().backward()
-    assert deviation(image.grad, golden["grad_input"]) <= gradient_tolerance
+    assert deviation(image.grad, golden["grad_input"]) <= output_tolerance
     norms = {key: float(parameter.grad.double().norm()) for key, parameter in net.named_parameters()}
     assert norms.keys() == facts["grad_l2"].keys()
     for key, expected in facts["grad_l2"].items():

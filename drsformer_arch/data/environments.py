@@ -14,7 +14,7 @@ from drsformer_arch.errors import UserError
 
 LONGEST_KEY = 511  # bytes, fixed when liblmdb is compiled
 MAP_SIZE = 64 * 2**20  # bytes, to begin with
-_BATCH_BYTES = 32 * 2**20  # written in one transaction, and again when the map was too small for it
+_BATCH_BYTES = 2 * 2**20  # in one transaction: LMDB allocates its pages anew, and larger ones cost several times that
 
 _open: dict[str, tuple[int, lmdb.Environment]] = {}  # by real path
 _real: dict[str, str] = {}  # by the paths asked for: resolving links takes longer than reading a patch
