@@ -94,7 +94,7 @@ def _add_prepare(commands: Any) -> None:
     )
     prepare.add_argument("--skip-bad", action="store_true", help="leave out bad pairs and list them in the manifest")
     prepare.add_argument("--overwrite", action="store_true", help="replace DST's splits once the new ones are finished")
-    prepare.add_argument("--workers", type=int, metavar="N", help="processes (one per core)")
+    prepare.add_argument("--workers", type=int, metavar="N", help="processes (one more than cores)")
     prepare.add_argument("--shard-size", type=float, metavar="MIB", help="MiB of source files per LMDB file")
     prepare.add_argument(
         "--verify", type=Path, metavar="STORE", help="compare every byte of a store with its checksums"

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 
+from drsformer_arch.data.rain_presets import PRESETS
 from drsformer_arch.errors import UserError, did_you_mean
 
 Options = dict[str, Any]
@@ -375,8 +376,6 @@ def check_dataset(dataset: Options, where: str, schema: str | None = None) -> No
     check_section(schema, dataset, where)
     if schema == "datasets":
         _check_source(dataset, where)
-    from drsformer_arch.data.rain_synthesis import PRESETS  # noqa: PLC0415 - OpenCV takes a while to load
-
     presets = dataset.get("presets", ())
     for preset in [presets] if isinstance(presets, str) else presets:
         if preset not in PRESETS:

@@ -89,7 +89,7 @@ def peak_memory(root: Path) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=1000, help="of 512x512 pictures for the speed (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=3000, help="of 512x512 pictures for the speed (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--speed", action="store_true", help="only the speed")
     parser.add_argument("--memory", action="store_true", help="only the memory")

@@ -23,8 +23,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from drsformer_arch.data.pictures import decode, pictures_in_folder, read_file
+from drsformer_arch.data.rain_presets import PRESETS, RainParameters
 from drsformer_arch.data.rain_statistics import RainStatistics, rain_statistics
-from drsformer_arch.data.rain_synthesis import PRESETS, RainParameters, add_rain
+from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.errors import UserError
 
 Picture = npt.NDArray[np.uint8]

@@ -23,7 +23,8 @@ import skimage
 from tqdm import tqdm
 
 from drsformer_arch.data.prepare import REPORT, prepare
-from drsformer_arch.data.rain_synthesis import RainParameters, Strength, add_rain
+from drsformer_arch.data.rain_presets import RainParameters, Strength
+from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.metrics import calculate_psnr_ddn
 
 Picture = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ from basicsr.data import build_dataset
 
 from drsformer_arch.data.loaders import CheckedDataset, ResumableSampler
 from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.rain_synthesis import PRESETS
+from drsformer_arch.data.rain_presets import PRESETS
 from drsformer_arch.errors import UserError
 from drsformer_arch.options import check_dataset
 

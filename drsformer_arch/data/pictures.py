@@ -6,6 +6,7 @@ resolved. Anything else, such as floating point TIFF, is refused.
 """
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from drsformer_arch.errors import UserError
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+_PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"})  # no say in pixels
+_CHUNK = struct.Struct(">I4s")  # length, kind
 
 Picture = npt.NDArray[Any]  # of uint8 or uint16
 
@@ -110,8 +113,12 @@ def _decode_plain_png(content: bytes) -> Picture | None:
     is_gray_or_rgb = content[24:26] in (b"\x08\x00", b"\x08\x02", b"\x10\x00", b"\x10\x02")  # bits, colour type
     if not (content.startswith(_PNG) and is_gray_or_rgb and content.endswith(_PNG_END)):
         return None
-    if any(chunk in content for chunk in (b"eXIf", b"tRNS", b"acTL")):
-        return None
+    position = len(_PNG)
+    while position <= len(content) - len(_PNG_END):
+        length, kind = _CHUNK.unpack_from(content, position)
+        if kind not in _PLAIN_CHUNKS:
+            return None
+        position += length + 12
     try:
         pixels = imagecodecs.png_decode(content)
     except (ValueError, RuntimeError, MemoryError):  # OpenCV knows the reason

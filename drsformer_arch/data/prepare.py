@@ -53,7 +53,7 @@ def prepare(
         patterns: of the rainy and the clean names, see ``pair_search.find_pairs``.
         skip_bad: leave out pairs that cannot be used, and list them in the manifest.
         overwrite: replace what is there, once the new is finished.
-        workers: processes; by default one per core.
+        workers: processes; by default one more than cores.
         shard_size: bytes of source files per shard.
 
     Returns:
@@ -86,7 +86,7 @@ def prepare(
                 head={"dataset": dataset, "title": benchmark.title, "split": name, "version": warning},
                 shard_size=shard_size,
             )
-            prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or _cores()))
+            prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or _cores() + 1))
         if not all(result.was_there for result in prepared) or not (destination / REPORT).is_file():
             report = list(_report(destination, ".lmdb" if output in STORES else ""))
             print("\n".join(report))
@@ -154,7 +154,7 @@ def _fingerprints(folder: Path, name: str) -> Fingerprints:
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use; one more process computes while another waits for the disk."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

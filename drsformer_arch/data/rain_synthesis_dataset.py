@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data import samples
-from drsformer_arch.data.rain_synthesis import PRESETS, RainParameters, add_rain
+from drsformer_arch.data.rain_presets import PRESETS, RainParameters
+from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.data.sources import Paths, open_pictures
 from drsformer_arch.errors import UserError
 from drsformer_arch.options import check_dataset

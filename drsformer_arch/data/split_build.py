@@ -43,7 +43,7 @@ Output = Literal["folder", "raw", "compressed", "basicsr"]
 STORES = ("raw", "compressed")  # the outputs that are stores
 NOTE = ".prepared.json"  # in other outputs: what store.json says of a store
 USUAL_SHARDS, MOST_SHARDS = 64, 4096  # a training process opens all files of a store
-SMALLEST_SHARD, LARGEST_SHARD = 8 * 2**20, 256 * 2**20  # bytes of source files, unless that makes too many
+SMALLEST_SHARD = 16 * 2**20  # bytes of source files
 
 
 class Prepared(NamedTuple):
@@ -107,8 +107,7 @@ class SplitBuild:
         groups = [list(group) for _, group in itertools.groupby(pairs, key=lambda pair: pair.target)]
         if shard_size is None:
             total = sum(self._state(path)[0] for group in groups for path in _files(group))
-            # Enough shards for all cores, unless they are tiny; not more files than a training should open.
-            shard_size = max(total // USUAL_SHARDS, min(max(total // 8, SMALLEST_SHARD), LARGEST_SHARD))
+            shard_size = max(total // USUAL_SHARDS, SMALLEST_SHARD)  # as many as keep all cores busy to the end
         number, size, shard, digest = 0, 0, list[Pair](), hashlib.sha256(self.form.encode())
         for position, group in enumerate(groups, 1):
             states = {path: self._state(path) for path in _files(group)}
