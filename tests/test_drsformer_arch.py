@@ -8,15 +8,16 @@ import torch
 
 from drsformer_arch import DRSformer
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json
+from tests.literal_drsformer import LiteralDRSformer
 
 VARIANTS = ["drsformer_small", "drsformer_small_without_mefc"]
 TOLERANCE = {torch.float64: (1e-9, 1e-9), torch.float32: (1e-5, 1e-4)}  # outputs, gradient norms
 SMALL = {"dim": 8, "num_blocks": (1, 1, 1, 1)}
 
 
-def golden_network(name: str) -> tuple[DRSformer, dict, dict]:
+def golden_network(name: str, kind: type[torch.nn.Module] = DRSformer) -> tuple[torch.nn.Module, dict, dict]:
     facts = load_json(name)
-    net = DRSformer(**facts["config"])
+    net = kind(**facts["config"])
     return load_golden_weights(net), facts, dict(np.load(GOLDEN / f"{name}.npz"))
 
 
@@ -69,6 +70,51 @@ def test_outputs_and_gradients_equal_the_published_network(name, dtype):
     assert norms.keys() == facts["grad_l2"].keys()
     for key, expected in facts["grad_l2"].items():
         assert norms[key] == pytest.approx(expected, rel=gradient_tolerance, abs=1e-7), key
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_literal_network_is_the_published_one(name):
+    net, facts, golden = golden_network(name, LiteralDRSformer)
+    image = golden_input(facts["input_shape"], facts["input_seed"]).double().requires_grad_()
+    output = net.double()(image)
+    assert deviation(output, golden["output"]) <= 1e-9
+    g = np.random.RandomState(facts["input_seed"] + 1).standard_normal(tuple(output.shape))
+    (output * torch.from_numpy(g)).sum().backward()
+    assert deviation(image.grad, golden["grad_input"]) <= 1e-9
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({"dim": 8, "heads": (1, 2, 2, 4), "bias": True}, (2, 3, 16, 40)),
+        ({"dim": 12, "ffn_expansion_factor": 2.1, "LayerNorm_type": "BiasFree"}, (1, 3, 24, 16)),  # odd hidden sizes
+        ({"dim": 8, "num_blocks": (2, 1, 1, 1), "with_mefc": False, "bias": True}, (3, 3, 16, 16)),
+        ({"dim": 8, "inp_channels": 1, "out_channels": 1, "ffn_expansion_factor": 3.2}, (1, 1, 32, 24)),
+    ],
+)
+def test_network_equals_the_literal_one_on_random_weights(options, shape):
+    """8x8 pictures would be no fair question: with one pixel left at the lowest level all its scores are ties."""
+    torch.manual_seed(0)
+    options = {"num_blocks": (1, 1, 1, 1)} | options
+    literal = LiteralDRSformer(**options).double()
+    with torch.no_grad():
+        for parameter in literal.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    net = DRSformer(**options).double()
+    net.load_state_dict(literal.state_dict())
+    image, direction = torch.rand(2, *shape, dtype=torch.float64)
+    image.requires_grad_()
+    output, expected = net(image), literal(image)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    gradients = []
+    for one in (output, expected):
+        image.grad = None
+        (one * direction).sum().backward(inputs=[image, *(net if one is output else literal).parameters()])
+        gradients.append(image.grad)
+    assert deviation(gradients[0], gradients[1].numpy()) <= 1e-9
+    reference = dict(literal.named_parameters())
+    for name, parameter in net.named_parameters():
+        assert deviation(parameter.grad, reference[name].grad.numpy()) <= 1e-9, name
 
 
 @pytest.mark.parametrize(
