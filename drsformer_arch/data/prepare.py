@@ -86,7 +86,7 @@ def prepare(
                 head={"dataset": dataset, "title": benchmark.title, "split": name, "version": warning},
                 shard_size=shard_size,
             )
-            prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or _cores() + 1))
+            prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or _usual_workers()))
         if not all(result.was_there for result in prepared) or not (destination / REPORT).is_file():
             report = list(_report(destination, ".lmdb" if output in STORES else ""))
             print("\n".join(report))
@@ -153,9 +153,10 @@ def _fingerprints(folder: Path, name: str) -> Fingerprints:
     return Fingerprints(name, names, digests, np.array(perceptual, np.uint64))
 
 
-def _cores() -> int:
-    """Cores this process may use; one more process computes while another waits for the disk."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _usual_workers() -> int:
+    """One more than the cores this process may use: one waits for the disk while the others compute."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
 
 
 @contextlib.contextmanager

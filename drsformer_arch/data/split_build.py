@@ -194,9 +194,7 @@ class SplitBuild:
             try:
                 while True:
                     while len(running) < workers and (job := next(waiting, None)):
-                        with (
-                            _interrupts_ignored()
-                        ):  # so the process that this may start ignores them from the beginning
+                        with _interrupts_ignored():  # from the beginning, in the process that this may start
                             running.add(pool.submit(build_shard, job))
                     if not running:
                         break
