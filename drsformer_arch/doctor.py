@@ -13,7 +13,6 @@ PACKAGES = (
     "basicsr",
     "torch",
     "torchvision",
-    "einops",
     "numpy",
     "opencv-python",
     "lmdb",

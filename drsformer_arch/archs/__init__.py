@@ -1,4 +1,4 @@
-"""Networks: torch and einops only; they know nothing of options, data or files."""
+"""Networks: torch only; they know nothing of options, data or files."""
 
 from drsformer_arch.archs.drsformer_arch import DRSformer
 

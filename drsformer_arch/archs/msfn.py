@@ -1,0 +1,239 @@
+"""MSFN, DRSformer's feed-forward with crossing 3x3 and 5x5 depth-wise branches (paper, section 3.3).
+
+Its grouped convolutions mix two adjacent channels each, which every library computes slowly. Where the even and the odd
+channels lie in two slabs, the same is a depth-wise convolution and the sum of the slabs. The published weights are put
+into that order in every pass of training, and once for inference.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .depthwise import depthwise_conv
+from .transformer_parts import Arrangeable
+
+
+def even_and_odd_slabs(weight: Tensor, extra: Tensor | None = None) -> Tensor:
+    """Order channels for MSFN: (h, ...) → (2m, ...), m = ceil(h/2), the even channels, then the odd ones.
+
+    With an odd h the odd slab begins with one more channel, a copy of the last: `extra` (1, ...), default weight[-1:].
+    """
+    odds = weight[1::2]
+    if weight.shape[0] % 2:
+        odds = torch.cat((weight[-1:] if extra is None else extra, odds))
+    return torch.cat((weight[0::2], odds))
+
+
+def from_slabs(slabs: Tensor, hidden: int) -> Tensor:
+    """The inverse of `even_and_odd_slabs`: (2m, ...) → (h, ...)."""
+    odd = hidden % 2
+    weight = slabs.new_empty(hidden, *slabs.shape[1:])
+    weight[0::2], weight[1::2] = slabs.chunk(2)[0], slabs.chunk(2)[1][odd:]
+    return weight
+
+
+def pairs_to_slabs(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Filters of MSFN's grouped convolution as depth-wise filters of the slabs.
+
+    Args:
+        weight: (h, 2, k, k); group j mixes the channels 2j and 2j+1 of the concatenation of 3x3 and 5x5 branch.
+
+    Returns:
+        Filters of the 3x3 and of the 5x5 branch, each (2m, 1, k, k). With an odd h, group m-1 mixes the last channel
+        of the 3x3 branch with the first one of the 5x5 branch, and all later groups an odd with the next even channel.
+    """
+    first, second = weight.split(1, dim=1)
+    odd, m = weight.shape[0] % 2, (weight.shape[0] + 1) // 2
+    if not odd:
+        return torch.cat((first[:m], second[:m])), torch.cat((first[m:], second[m:]))
+    nothing = torch.zeros_like(first[:1])
+    small = torch.cat((first[: m - 1], nothing, nothing, second[: m - 1]))
+    return small, torch.cat((second[m - 1 :], first[m - 1 :]))
+
+
+def pairs_from_slabs(small: Tensor, large: Tensor, hidden: int) -> Tensor:
+    """The inverse of `pairs_to_slabs`: two times (2m, 1, k, k) → (h, 2, k, k)."""
+    (small_even, small_odd), (large_even, large_odd) = small.chunk(2), large.chunk(2)
+    if hidden % 2:
+        first, second = torch.cat((small_even[:-1], large_odd)), torch.cat((small_odd[1:], large_even))
+    else:
+        first, second = torch.cat((small_even, large_even)), torch.cat((small_odd, large_odd))
+    return torch.cat((first, second), dim=1)
+
+
+class HalfFeedForward(NamedTuple):
+    """Weights of one half of MSFN's hidden channels, in slabs. The halves meet only in the sum at the end."""
+
+    project_in: Tensor  # (2m, C, 1, 1)
+    project_in_bias: Tensor | None
+    small: Tensor  # (2m, 1, 3, 3)
+    small_bias: Tensor | None
+    large: Tensor  # (2m, 1, 5, 5)
+    large_bias: Tensor | None
+    small_pairs: Tensor  # (2m, 1, k, k), k = 3 in the first half and 5 in the second
+    large_pairs: Tensor  # (2m, 1, k, k)
+    pairs_bias: Tensor | None
+    project_out: Tensor  # (C, h, 1, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        x = F.conv2d(x, self.project_in, self.project_in_bias)
+        odd = self.project_out.shape[1] % 2
+        small = self.branch(x, self.small, self.small_bias, self.small_pairs, shift=odd)
+        large = self.branch(x, self.large, self.large_bias, self.large_pairs, shift=0)
+        mixed = torch.cat((small, large), dim=1)
+        if self.pairs_bias is not None:
+            mixed = mixed + self.pairs_bias[:, None, None]
+        return F.conv2d(F.relu(mixed, inplace=True), self.project_out)
+
+    @staticmethod
+    def branch(x: Tensor, weight: Tensor, bias: Tensor | None, pairs: Tensor, shift: int) -> Tensor:
+        """One kernel size: (N, 2m, H, W) → (N, m - shift, H, W); `shift` leaves out what has no partner."""
+        filtered = depthwise_conv(F.relu(depthwise_conv(x, weight, bias), inplace=True), pairs)
+        m = filtered.shape[1] // 2
+        even, _, odd = filtered.split((m - shift, 2 * shift, m - shift), dim=1)
+        return even + odd
+
+
+class MixedScaleFeedForward(Arrangeable):
+    """MSFN: two depth-wise branches, each split in halves; each half mixes the branches by a grouped convolution."""
+
+    halo = 4  # rows above and below that a row of the result depends on: two 5x5 convolutions
+
+    def __init__(self, channels: int, hidden: int, bias: bool) -> None:
+        super().__init__()
+
+        def conv(inputs: int, outputs: int, kernel: int, groups: int) -> nn.Conv2d:
+            return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+
+        self.project_in = conv(channels, 2 * hidden, 1, groups=1)
+        self.dwconv3x3 = conv(2 * hidden, 2 * hidden, 3, groups=2 * hidden)
+        self.dwconv5x5 = conv(2 * hidden, 2 * hidden, 5, groups=2 * hidden)
+        # Each group mixes two adjacent channels of the concatenated branches.
+        self.dwconv3x3_1 = conv(2 * hidden, hidden, 3, groups=hidden)
+        self.dwconv5x5_1 = conv(2 * hidden, hidden, 5, groups=hidden)
+        self.project_out = conv(2 * hidden, channels, 1, groups=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape."""
+        first, second = self.halves()
+        y = first(x) + second(x)
+        return y if self.project_out.bias is None else y + self.project_out.bias[:, None, None]
+
+    def halves(self) -> tuple[HalfFeedForward, HalfFeedForward]:
+        """The weights in slabs; gradients flow through."""
+        one, other = (
+            self.half_weights(index, pairs) for index, pairs in enumerate((self.dwconv3x3_1, self.dwconv5x5_1))
+        )
+        return one, other
+
+    def half_weights(self, index: int, pairs: nn.Conv2d) -> HalfFeedForward:
+        """The weights of the first (0) or the second (1) half of the hidden channels."""
+
+        def part(whole: Any, dim: int = 0) -> Any:
+            return None if whole is None else whole.chunk(2, dim)[index]
+
+        def slabs(whole: Tensor | None, extra: Tensor | None = None) -> Any:
+            return None if whole is None else even_and_odd_slabs(part(whole), extra)
+
+        # The extra channel of an odd number belongs to the 3x3 branch but is summed with the 5x5 branch: a 3x3 filter
+        # in the middle of a 5x5 one.
+        small, small_bias = part(self.dwconv3x3.weight), part(self.dwconv3x3.bias)
+        return HalfFeedForward(
+            slabs(self.project_in.weight),
+            slabs(self.project_in.bias),
+            slabs(self.dwconv3x3.weight),
+            slabs(self.dwconv3x3.bias),
+            slabs(self.dwconv5x5.weight, F.pad(small[-1:], (1, 1, 1, 1))),
+            slabs(self.dwconv5x5.bias, None if small_bias is None else small_bias[-1:]),
+            *pairs_to_slabs(pairs.weight),
+            pairs.bias,
+            part(self.project_out.weight, dim=1),
+        )
+
+    def arranged(self) -> "ArrangedMixedScaleFeedForward":
+        """The form for inference."""
+        return ArrangedMixedScaleFeedForward(self)
+
+
+class ArrangedMixedScaleFeedForward(nn.Module):
+    """MSFN that holds its weights in slabs and nothing else; saved and loaded under the published keys."""
+
+    def __init__(self, source: MixedScaleFeedForward) -> None:
+        super().__init__()
+        self.channels, self.hidden = source.project_in.in_channels, source.dwconv3x3_1.out_channels
+        self.arrange(source)
+
+    def arrange(self, source: MixedScaleFeedForward) -> None:
+        """Take over the weights of the ordinary form."""
+        for place, half in enumerate(source.halves()):
+            for name, value in half._asdict().items():
+                self.register_buffer(f"{name}{place}", None if value is None else value.detach().clone(), False)
+        bias = source.project_out.bias
+        self.bias: Tensor | None
+        self.register_buffer("bias", None if bias is None else bias.detach().clone(), False)
+
+    def halves(self) -> tuple[HalfFeedForward, HalfFeedForward]:
+        """The weights in slabs."""
+        one, other = (
+            HalfFeedForward(*(getattr(self, f"{name}{place}") for name in HalfFeedForward._fields)) for place in (0, 1)
+        )
+        return one, other
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape."""
+        first, second = self.halves()
+        y = first(x) + second(x)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+    def published(self) -> dict[str, Tensor]:
+        """The weights as the ordinary form's `state_dict` has them."""
+        first, second = self.halves()
+
+        def both(name: str) -> Tensor | None:
+            parts = [getattr(half, name) for half in (first, second)]
+            return None if parts[0] is None else torch.cat([from_slabs(part, self.hidden) for part in parts])
+
+        state: dict[str, Any] = {
+            "project_in.weight": both("project_in"),
+            "project_in.bias": both("project_in_bias"),
+            "dwconv3x3.weight": both("small"),
+            "dwconv3x3.bias": both("small_bias"),
+            "dwconv5x5.weight": both("large"),
+            "dwconv5x5.bias": both("large_bias"),
+            "dwconv3x3_1.weight": pairs_from_slabs(first.small_pairs, first.large_pairs, self.hidden),
+            "dwconv3x3_1.bias": first.pairs_bias,
+            "dwconv5x5_1.weight": pairs_from_slabs(second.small_pairs, second.large_pairs, self.hidden),
+            "dwconv5x5_1.bias": second.pairs_bias,
+            "project_out.weight": torch.cat((first.project_out, second.project_out), dim=1),
+            "project_out.bias": self.bias,
+        }
+        return {key: value for key, value in state.items() if value is not None}
+
+    def _save_to_state_dict(self, destination: dict[str, Tensor], prefix: str, keep_vars: bool) -> None:  # noqa: ARG002
+        destination.update({prefix + key: value for key, value in self.published().items()})
+
+    def _load_from_state_dict(  # noqa: PLR0917 - torch's signature
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict,  # noqa: ARG002
+        strict: bool,  # noqa: ARG002
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        ordinary = MixedScaleFeedForward(self.channels, self.hidden, bias=self.bias is not None)
+        ordinary.to(self.halves()[0].project_in)
+        own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        try:
+            result = ordinary.load_state_dict(own, strict=False)
+        except RuntimeError as error:
+            error_msgs.append(f"{prefix}: {error}")
+            return
+        missing_keys += [prefix + key for key in result.missing_keys]
+        unexpected_keys += [prefix + key for key in result.unexpected_keys]
+        if not result.missing_keys:
+            self.arrange(ordinary)

@@ -1,0 +1,301 @@
+"""What Restormer (arXiv 2111.09881) and DRSformer share: norm, block, resampling and the U shape around them."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+NormType = Literal["WithBias", "BiasFree"]
+Network = TypeVar("Network", bound="UShapedTransformer")
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half-precision tensors become float32; float32 and float64 pass through."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H·W, C); no copy in channels-last memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def picture(x: Tensor, height: int, width: int) -> Tensor:
+    """(N, H·W, C) → (N, C, H, W) in channels-last memory, without a copy."""
+    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+class LayerNormBody(nn.Module):
+    """Holds the affine parameters under the key `body` that the checkpoints use."""
+
+    def __init__(self, channels: int, with_bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if with_bias else None
+
+
+class LayerNorm(nn.Module):
+    """Normalises the channels of every pixel (biased variance, eps 1e-5 inside the root), in float32 or better.
+
+    `BiasFree` divides by the deviation without subtracting the mean, and has no bias (Restormer, arXiv 2111.09881).
+    """
+
+    def __init__(self, channels: int, norm_type: NormType) -> None:
+        super().__init__()
+        if norm_type not in ("WithBias", "BiasFree"):
+            raise ValueError(f"LayerNorm_type must be 'WithBias' or 'BiasFree', not {norm_type!r}")
+        self.body = LayerNormBody(channels, with_bias=norm_type == "WithBias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape and type."""
+        weight, bias = self.body.weight, self.body.bias
+        last = x.permute(0, 2, 3, 1)
+        if bias is not None:
+            # It sums in float32 whatever the type of its arguments, which must all be the same on GPUs.
+            last = F.layer_norm(last, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps=1e-5)
+        else:
+            precise = at_least_float32(last)
+            variance = precise.var(dim=-1, keepdim=True, correction=0)
+            last = (precise * torch.rsqrt(variance + 1e-5) * weight).to(x.dtype)
+        return last.permute(0, 3, 1, 2)
+
+
+def in_row_strips(function: Callable[[Tensor], Tensor], x: Tensor, halo: int, rows: int) -> Tensor:
+    """Apply a function to strips of rows one after the other, so that its intermediate results stay small. Exact.
+
+    Args:
+        function: maps (N, C, H, W) to the same shape; a row of its result depends on `halo` rows around it, and
+            beyond the border it pads with what it likes.
+        x: (N, C, H, W).
+        halo: rows on each side that are computed and thrown away where a strip ends inside the picture.
+        rows: of a strip; 0 for the whole picture at once.
+    """
+    height = x.shape[2]
+    if not 0 < rows < height:
+        return function(x)
+    result = torch.empty_like(x)
+    for top in range(0, height, rows):
+        above = min(halo, top)
+        strip = function(x[:, :, top - above : top + rows + halo])
+        result[:, :, top : top + rows] = strip[:, :, above : above + rows]
+    return result
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(LN(x)), then x + feed-forward(LN(x)).
+
+    Args:
+        attention: maps (N, C, H, W) to the same shape.
+        feed_forward: likewise.
+        halo: rows above and below that a row of the feed-forward's result depends on.
+    """
+
+    def __init__(
+        self, channels: int, attention: nn.Module, feed_forward: nn.Module, halo: int, norm_type: NormType
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(channels, norm_type)
+        self.attn = attention
+        self.norm2 = LayerNorm(channels, norm_type)
+        self.ffn = feed_forward
+        self.halo = halo
+        self.strip_rows = 0  # set by the network's fused form
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape."""
+        x = x + self.attn(self.norm1(x))
+        return x + in_row_strips(self.ffn, self.norm2(x), self.halo, self.strip_rows)
+
+
+class Checkpointed(nn.Module):
+    """Runs inner blocks; in training they can be computed again in the backward pass instead of stored."""
+
+    checkpointing = False
+
+    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """The block's result; with checkpointing only its inputs are kept for the backward pass."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return block(*inputs)
+
+
+class Level(Checkpointed, nn.Sequential):
+    """Blocks one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape."""
+        for block in self:
+            x = self.run(block, x)
+        return x
+
+
+class Arrangeable(nn.Module):
+    """Computes from its parameters, in every pass, weights in another order; for inference that is done once."""
+
+    def arranged(self) -> nn.Module:
+        """A module that computes the same and holds the weights of this moment in their final order.
+
+        It holds nothing else, so that there is nothing they could disagree with, and is saved and loaded under the
+        keys of this one.
+        """
+        raise NotImplementedError
+
+
+class PatchEmbedding(nn.Module):
+    """3x3 convolution from pictures to features, never with a bias."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, in_channels, H, W) → (N, channels, H, W)."""
+        return self.proj(x)
+
+
+class Downsample(nn.Module):
+    """Half the size, twice the channels: 3x3 convolution, pixel-unshuffle."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → (N, 2C, H/2, W/2)."""
+        return self.body(x)
+
+
+class Upsample(nn.Module):
+    """Twice the size, half the channels: 3x3 convolution, pixel-shuffle."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → (N, C/2, 2H, 2W)."""
+        return self.body(x)
+
+
+class UShapedTransformer(nn.Module):
+    """Encoder and decoder of four levels with skips; the input picture is added to the output.
+
+    Level i has dim·2^(i-1) channels at 1/2^(i-1) of the size; level 1 decodes at 2·dim, its skip is not reduced.
+
+    Args:
+        make_block: (channels, heads) → a block of the network.
+        encoder_level0: follows the embedding.
+        refinement: follows the decoder, at 2·dim channels.
+        use_checkpoint: compute the blocks again in the backward pass instead of storing what they hold.
+        others: see the networks.
+    """
+
+    size_multiple = 8  # three halvings: models and inference pad pictures to a multiple of it
+
+    def __init__(
+        self,
+        *,
+        inp_channels: int,
+        out_channels: int,
+        dim: int,
+        num_blocks: Sequence[int],
+        heads: Sequence[int],
+        bias: bool,
+        make_block: Callable[[int, int], nn.Module],
+        encoder_level0: nn.Module,
+        refinement: nn.Module,
+        use_checkpoint: bool,
+    ) -> None:
+        super().__init__()
+        if len(num_blocks) != 4 or len(heads) != 4:
+            raise ValueError(f"num_blocks and heads need four entries each, not {num_blocks} and {heads}")
+        self.inp_channels = inp_channels
+        self.feature_dtype: torch.dtype | None = None  # set by the fused form
+
+        def level(channels: int, index: int) -> Level:
+            return Level(*(make_block(channels, heads[index]) for _ in range(num_blocks[index])))
+
+        self.patch_embed = PatchEmbedding(inp_channels, dim)
+        self.encoder_level0 = encoder_level0
+        self.encoder_level1 = level(dim, 0)
+        self.down1_2 = Downsample(dim)
+        self.encoder_level2 = level(2 * dim, 1)
+        self.down2_3 = Downsample(2 * dim)
+        self.encoder_level3 = level(4 * dim, 2)
+        self.down3_4 = Downsample(4 * dim)
+        self.latent = level(8 * dim, 3)
+        self.up4_3 = Upsample(8 * dim)
+        self.reduce_chan_level3 = nn.Conv2d(8 * dim, 4 * dim, 1, bias=bias)
+        self.decoder_level3 = level(4 * dim, 2)
+        self.up3_2 = Upsample(4 * dim)
+        self.reduce_chan_level2 = nn.Conv2d(4 * dim, 2 * dim, 1, bias=bias)
+        self.decoder_level2 = level(2 * dim, 1)
+        self.up2_1 = Upsample(2 * dim)
+        self.decoder_level1 = level(2 * dim, 0)
+        self.refinement = refinement
+        self.output = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
+        for module in self.modules():
+            if isinstance(module, Checkpointed):
+                module.checkpointing = use_checkpoint
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Derain pictures.
+
+        Args:
+            image: (N, inp_channels, H, W), RGB in [0, 1], H and W multiples of 8.
+
+        Returns:
+            The derained pictures, same shape, not clamped to [0, 1].
+
+        Raises:
+            ValueError: another number of channels or a size that is no multiple of 8.
+        """
+        name = type(self).__name__
+        channels, height, width = image.shape[1:]
+        if channels != self.inp_channels:
+            raise ValueError(f"{name} was built for {self.inp_channels} channels, the picture has {channels}")
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(f"height and width must be multiples of {self.size_multiple}, not {height}x{width}")
+        features = self.patch_embed(image.contiguous(memory_format=torch.channels_last))
+        return self.reconstruct(features, image)
+
+    def reconstruct(self, embedded: Tensor, image: Tensor) -> Tensor:
+        """From the embedded picture (N, dim, H, W) to the result; first and last convolution keep the image's type."""
+        return self.output(self.decoded(embedded.to(self.feature_dtype)).to(embedded.dtype)) + image
+
+    def decoded(self, x: Tensor) -> Tensor:
+        """(N, dim, H, W) → (N, 2·dim, H, W): everything between the first and the last convolution."""
+        level1 = self.encoder_level1(self.encoder_level0(x))
+        level2 = self.encoder_level2(self.down1_2(level1))
+        level3 = self.encoder_level3(self.down2_3(level2))
+        x = self.latent(self.down3_4(level3))
+        x = self.decoder_level3(self.reduce_chan_level3(torch.cat((self.up4_3(x), level3), dim=1)))
+        x = self.decoder_level2(self.reduce_chan_level2(torch.cat((self.up3_2(x), level2), dim=1)))
+        x = self.decoder_level1(torch.cat((self.up2_1(x), level1), dim=1))
+        return self.refinement(x)
+
+    def fused(self: Network, dtype: torch.dtype | None = None, strip_rows: int = 64) -> Network:
+        """The same function for inference: weights arranged once, feed-forwards in strips of rows.
+
+        The result is a network of its own: training this one on does not change it. It is saved and loaded under the
+        same keys.
+
+        Args:
+            dtype: of the features and convolutions, for example torch.bfloat16; normalisation, attention scores,
+                gates, the first and the last convolution keep the type of this network. Default: all keep it.
+            strip_rows: rows of a strip; 0 computes whole pictures, for export and torch.compile.
+        """
+        net = copy.deepcopy(self).eval().requires_grad_(False)
+        net.feature_dtype = dtype
+        for module in list(net.modules()):
+            if isinstance(module, TransformerBlock):
+                module.strip_rows = strip_rows
+            for name, child in list(module.named_children()):
+                if isinstance(child, Arrangeable):
+                    setattr(module, name, child.arranged().to(dtype))
+                elif isinstance(child, nn.Conv2d) and child not in (net.patch_embed.proj, net.output):
+                    child.to(dtype)
+        return net
