@@ -179,6 +179,7 @@ def _run_pipeline(args: argparse.Namespace) -> int:
     if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
         signal.signal(signal.SIGINT, _request_stop)
         signal.signal(signal.SIGTERM, _request_stop)
+    run.use_processor(options)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
     sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]

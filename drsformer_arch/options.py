@@ -184,6 +184,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "window_size": COUNT,
         "tile": WHOLE,
         "tile_overlap": WHOLE,
+        "precision": _choice(None, "float32", "bf16"),
         "allow_random_weights": BOOL,
     },
     "path": {

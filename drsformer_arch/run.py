@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from drsformer_arch import basicsr_fixes, plugin
+from drsformer_arch import basicsr_fixes, plugin, processor
 from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.models.batch_plan import batch_plan
@@ -187,6 +187,12 @@ def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resume
         return
     if folder in Path(path).resolve().parents:
         raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
+
+
+def use_processor(options: dict[str, Any]) -> None:
+    """Tune the process where it computes on the CPU; a process that feeds a GPU needs no memory kept."""
+    if options["num_gpu"] == 0 or not torch.cuda.is_available():
+        processor.tune()
 
 
 def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:

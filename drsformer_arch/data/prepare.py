@@ -24,6 +24,7 @@ from drsformer_arch.data.split_build import STORES, Output, Prepared, SplitBuild
 from drsformer_arch.data.store import MANIFEST
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import write_atomically
+from drsformer_arch.processor import usable_cores
 
 REPORT = "duplicates.txt"
 
@@ -155,8 +156,7 @@ def _fingerprints(folder: Path, name: str) -> Fingerprints:
 
 def _usual_workers() -> int:
     """One more than the cores this process may use: one waits for the disk while the others compute."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 1
+    return usable_cores() + 1
 
 
 @contextlib.contextmanager

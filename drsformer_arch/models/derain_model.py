@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.archs.transformer_parts import UShapedTransformer, at_least_float32
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError
 from drsformer_arch.inference import explain_mismatch, read_state_dict, restore
@@ -58,6 +59,7 @@ class DerainModel(SRModel):
         refuse_random_weights(opt)
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []
+        self.inference_net: nn.Module | None = None  # while a validation runs
         self.best_metric_results: dict[str, dict] = {}
         super().__init__(opt)
 
@@ -246,11 +248,12 @@ class DerainModel(SRModel):
 
     def test(self) -> None:
         """Derain `lq` with the averaged network where there is one: padded, in tiles where asked for."""
-        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        net = self.inference_net or self.network_to_test()
         val = self.opt["val"]
+        bf16 = val.get("precision") == "bf16" and net is not self.inference_net
         training = net.training
         net.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             self.output = restore(
                 net,
                 self.lq,
@@ -258,7 +261,12 @@ class DerainModel(SRModel):
                 tile=int(val.get("tile", 0)),
                 overlap=int(val.get("tile_overlap", 32)),
             )
+        self.output = at_least_float32(self.output)
         net.train(training)
+
+    def network_to_test(self) -> nn.Module:
+        """The averaged network, or the trained one where none is averaged."""
+        return self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
 
     def nondist_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool) -> None:
         """SRModel's loop; sets without targets are restored but not scored, equal names in one set are refused."""
@@ -272,8 +280,16 @@ class DerainModel(SRModel):
         if metrics and dataset.opt.get("dataroot_gt") is None and "gt" not in dataset[0]:
             get_root_logger().warning(f"{name} has no targets: the pictures are restored but not scored")
             metrics = None
-        with replaced(self.opt["val"], "metrics", metrics):
-            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        net = self.network_to_test()
+        if isinstance(net, UShapedTransformer):
+            # Made anew for each validation, during which no weights change.
+            dtype = torch.bfloat16 if self.opt["val"].get("precision") == "bf16" else None
+            self.inference_net = net.fused(dtype)
+        try:
+            with replaced(self.opt["val"], "metrics", metrics):
+                super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        finally:
+            self.inference_net = None
 
     def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> None:
         """Plain floats: BasicSR's metrics return numpy's, which a state file must not hold to be loaded safely."""
