@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drsformer_arch.archs import DRSformer
+    from drsformer_arch.archs import DRSformer, Restormer
 
-__all__ = ["DRSformer", "__version__"]
+__all__ = ["DRSformer", "Restormer", "__version__"]
 __version__ = "0.1.0"
 
 

@@ -21,7 +21,7 @@ from basicsr.train import train_pipeline
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 from drsformer_arch import metrics
-from drsformer_arch.archs import DRSformer
+from drsformer_arch.archs import DRSformer, Restormer
 from drsformer_arch.data import loaders
 from drsformer_arch.data.mixed_dataset import MixedRainDataset
 from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
@@ -42,7 +42,7 @@ def for_basicsr(metric: metrics.Metric) -> Any:
 
 
 OURS: tuple[tuple[Registry, tuple], ...] = (
-    (ARCH_REGISTRY, (DRSformer,)),
+    (ARCH_REGISTRY, (DRSformer, Restormer)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
     (METRIC_REGISTRY, tuple(for_basicsr(one) for scores in metrics.PROTOCOLS.values() for one in scores.values())),

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds; QUOTA is "max" without a limit
 KEPT_BYTES = 2**31 - 1  # the largest that mallopt takes
 
 
@@ -17,8 +18,8 @@ def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the share of its container (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))  # without a limit quota is "max", no number
+        quota, period = CGROUP_LIMIT.read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(cores, 1)
 
 

@@ -142,6 +142,8 @@ class Compensator(nn.Module):
 
 
 class LiteralDRSformer(nn.Module):
+    block: type[nn.Module] = Block
+
     def __init__(  # noqa: PLR0917 - the order of the published class
         self,
         inp_channels=3,
@@ -157,8 +159,8 @@ class LiteralDRSformer(nn.Module):
         super().__init__()
 
         def level(channels: int, number: int) -> nn.Sequential:
-            block = (channels, heads[number], ffn_expansion_factor, bias, LayerNorm_type)
-            return nn.Sequential(*(Block(*block) for _ in range(num_blocks[number])))
+            arguments = (channels, heads[number], ffn_expansion_factor, bias, LayerNorm_type)
+            return nn.Sequential(*(self.block(*arguments) for _ in range(num_blocks[number])))
 
         def resample(channels: int, outputs: int, shuffle: nn.Module) -> nn.Module:
             return holder("body", nn.Sequential(Convolution(channels, outputs, 3, 1, 1, bias=False), shuffle))

@@ -12,6 +12,7 @@ from torch import nn
 from drsformer_arch import DRSformer
 from drsformer_arch.data.loaders import CheckedDataset
 from drsformer_arch.errors import UserError
+from drsformer_arch.inference import restore
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import DerainModel
 from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
@@ -117,10 +118,8 @@ def test_mixed_precision_keeps_the_scores_in_float32(model_options, monkeypatch,
     model_options["train"]["amp"] = amp
     seen = set()
     attention = type(DRSformer(**{k: v for k, v in model_options["network_g"].items() if k != "type"}).latent[0].attn)
-    original = attention.sparse_softmax
-    monkeypatch.setattr(
-        attention, "sparse_softmax", lambda self, scores: seen.add(scores.dtype) or original(self, scores)
-    )
+    original = attention.attention
+    monkeypatch.setattr(attention, "attention", lambda self, scores: seen.add(scores.dtype) or original(self, scores))
     model, losses, _ = train(model_options, [batch(2, 1, dtype=torch.float32)] * 3, torch.float32)
     assert seen == {torch.float32} and all(math.isfinite(loss) for loss in losses)
     start = load_golden_weights(DerainModel(model_options).net_g).state_dict()
@@ -229,6 +228,48 @@ def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs
     assert len(list((pairs / "input").glob("*.png"))) == 10
 
 
+def test_validation_runs_on_the_weights_of_its_moment(model_options):
+    """On the fused network, in both precisions, also of averaged weights; a test alone works as well."""
+    model_options["train"]["ema_decay"] = 0.5
+    model = DerainModel(model_options)
+    data = {**model_options["datasets"]["val"], "phase": "val", "scale": 1, "name": "v", "io_backend": {"type": "lmdb"}}
+    loader = torch.utils.data.DataLoader(CheckedDataset(build_dataset(data)))
+    deviations, outputs, original = [], [], model.test
+
+    def test() -> None:
+        original()
+        with torch.no_grad():
+            expected = restore(model.net_g_ema, model.lq, multiple=8)
+        deviations.append(float((model.output - expected).abs().max()))
+        outputs.append(model.output)
+        assert (model.inference_net is None) == alone
+        assert model.output.dtype == torch.float32
+
+    model.test, alone = test, False
+    for precision, smallest, largest in ((None, 0, 1e-4), ("bf16", 1e-5, 0.2), ("float32", 0, 1e-4)):
+        model.opt["val"]["precision"] = precision
+        model.update_learning_rate(1)
+        model.feed_data(batch(2, 3, dtype=torch.float32))
+        model.optimize_parameters(1)
+        with torch.no_grad():
+            model.net_g.output.weight.mul_(2)
+            model.model_ema(0.5)
+        model.validation(loader, 1, None)
+        assert len(deviations) == 10
+        assert smallest <= max(deviations) <= largest
+        first = outputs[0]
+        deviations.clear()
+        outputs.clear()
+        model.validation(loader, 1, None)
+        assert torch.equal(outputs[0], first)
+        deviations.clear()
+        outputs.clear()
+    alone = True
+    model.feed_data(batch(1, 4, dtype=torch.float32))
+    model.test()
+    assert deviations == [0]
+
+
 def test_basicsrs_swinir_runs_under_our_model(model_options):
     model_options["network_g"] = {
         "type": "SwinIR",
@@ -243,6 +284,11 @@ def test_basicsrs_swinir_runs_under_our_model(model_options):
     model.lq = torch.rand(1, 3, 21, 13)
     model.test()
     assert model.output.shape == (1, 3, 21, 13)
+    precise = model.output
+    model.opt["val"]["precision"] = "bf16"
+    model.test()
+    assert model.output.dtype == torch.float32
+    assert 0 < (model.output - precise).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("wrap", ["params", "params_ema", "bare", "module", "state_dict"])

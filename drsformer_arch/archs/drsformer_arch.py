@@ -14,102 +14,46 @@ Features are kept in channels-last memory. There a matrix product over the chann
 depth-wise convolutions and norms are several times as fast on CPUs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .depthwise import DepthwiseConv2d, depthwise_conv
+from .channel_attention import ChannelAttention
 from .mefc import MixtureOfExpertsFeatureCompensator
 from .msfn import MixedScaleFeedForward
-from .transformer_parts import NormType, TransformerBlock, UShapedTransformer, at_least_float32, picture, pixels
+from .transformer_parts import NormType, TransformerBlock, UShapedTransformer
 
 __all__ = ["DRSformer"]
 
 TOP_K_SHARES = ((1, 2), (2, 3), (3, 4), (4, 5))  # k of the four sparse maps as fractions of the channels per head
 
 
-def channel_scores(query: Tensor, key: Tensor, heads: int, temperature: Tensor) -> Tensor:
-    """Cosines between the channels of two feature maps, each over all pixels, times a temperature.
-
-    Args:
-        query, key: (N, C, H, W).
-        heads: groups of channels; only channels of the same group are compared.
-        temperature: (heads, 1, 1).
-
-    Returns:
-        (N, heads, C/heads, C/heads), float32 or better: sums over all pixels need it.
-    """
-    query, key = (at_least_float32(pixels(part)) for part in (query, key))
-
-    def norms(x: Tensor) -> Tensor:
-        # The smallest norm is that of F.normalize. The root of the clamped sum has a gradient at zero.
-        return x.square().sum(dim=1).clamp_min(1e-24).sqrt().unflatten(1, (heads, -1))
-
-    # Head by head, as one product over all heads would copy query and key.
-    by_head = zip(query.unflatten(2, (heads, -1)).unbind(2), key.unflatten(2, (heads, -1)).unbind(2), strict=True)
-    products = torch.stack([q.transpose(1, 2) @ k for q, k in by_head], dim=1)
-    return products / (norms(query)[..., :, None] * norms(key)[..., None, :]) * temperature
-
-
-class TopKSparseAttention(nn.Module):
+class TopKSparseAttention(ChannelAttention):
     """TKSA: attention between channels that keeps the k largest scores of each row (paper, section 3.2).
 
-    The scores are a (C/h) x (C/h) map per head. Four softmax maps with growing k are mixed with learned weights. As
-    the k largest scores are among the k+1 largest, one descending order of each row serves all four maps; and as
-    everything after the softmax is linear, the maps and the output projection are multiplied before the one product
-    with the values.
+    Four softmax maps with growing k are mixed with learned weights. As the k largest scores are among the k+1 largest,
+    one descending order of each row serves all four maps.
     """
 
     def __init__(self, channels: int, heads: int, bias: bool) -> None:
-        super().__init__()
-        if channels % heads or channels // heads < 2:
+        if channels // heads < 2:
             raise ValueError(f"{channels} channels do not split into {heads} heads of at least 2 channels each")
-        self.heads = heads
+        super().__init__(channels, heads, bias)
         per_head = channels // heads
         self.top_k = tuple(per_head * numerator // denominator for numerator, denominator in TOP_K_SHARES)
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=bias)
-        self.qkv_dwconv = DepthwiseConv2d(3 * channels, 3, bias=bias)
-        self.project_out = nn.Conv2d(channels, channels, 1, bias=bias)
         self.attn1 = nn.Parameter(torch.tensor([0.2]))
         self.attn2 = nn.Parameter(torch.tensor([0.2]))
         self.attn3 = nn.Parameter(torch.tensor([0.2]))
         self.attn4 = nn.Parameter(torch.tensor([0.2]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → the same shape."""
-        height, width = x.shape[-2:]
-        parts = self.projections(x)
-        query, key = next(parts), next(parts)
-        # The choice of the top k needs float32, also inside torch.autocast.
-        with torch.autocast(x.device.type, enabled=False):
-            attention = self.sparse_softmax(channel_scores(query, key, self.heads, self.temperature))
-            projection = at_least_float32(self.project_out.weight).flatten(1).unflatten(1, (self.heads, -1))
-            weights = torch.einsum("ohc,nhcd->nhdo", projection, attention).flatten(1, 2)
-        del query, key
-        value = next(parts)
-        mixed = pixels(value) @ weights.to(value.dtype)
-        if self.project_out.bias is not None:
-            mixed = mixed + self.project_out.bias
-        return picture(mixed, height, width)
-
-    def projections(self, x: Tensor) -> Iterator[Tensor]:
-        """Query, key and value, each (N, C, H, W), one after the other: they are not needed at the same time."""
-
-        def parts(layer: nn.Conv2d) -> Iterator[tuple[Tensor, Tensor | None]]:
-            return zip(layer.weight.chunk(3), (None,) * 3 if layer.bias is None else layer.bias.chunk(3), strict=True)
-
-        for pointwise, depthwise in zip(parts(self.qkv), parts(self.qkv_dwconv), strict=True):
-            yield depthwise_conv(F.conv2d(x, *pointwise), *depthwise)
-
-    def sparse_softmax(self, scores: Tensor) -> Tensor:
+    def attention(self, scores: Tensor) -> Tensor:
         """Weighted sum of the four sparse softmax maps; scores: (N, heads, C/h, C/h), attends along the last axis."""
         largest, where = scores.topk(max(self.top_k), dim=-1)
-        mixture = torch.zeros_like(largest)
-        for k, weight in zip(self.top_k, (self.attn1, self.attn2, self.attn3, self.attn4), strict=True):
-            mixture = mixture + weight * F.pad(largest[..., :k].softmax(dim=-1), (0, largest.shape[-1] - k))
+        ranks = torch.arange(largest.shape[-1], device=scores.device)
+        dropped = torch.stack([ranks >= k for k in self.top_k])
+        maps = largest.unsqueeze(-2).masked_fill(dropped, float("-inf")).softmax(dim=-1)
+        mixture = torch.cat((self.attn1, self.attn2, self.attn3, self.attn4)) @ maps
         return torch.zeros_like(scores).scatter(-1, where, mixture)
 
 

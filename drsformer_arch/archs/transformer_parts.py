@@ -264,7 +264,11 @@ class UShapedTransformer(nn.Module):
 
     def reconstruct(self, embedded: Tensor, image: Tensor) -> Tensor:
         """From the embedded picture (N, dim, H, W) to the result; first and last convolution keep the image's type."""
-        return self.output(self.decoded(embedded.to(self.feature_dtype)).to(embedded.dtype)) + image
+        return self.output(self.decoded(self.features(embedded)).to(embedded.dtype)) + image
+
+    def features(self, embedded: Tensor) -> Tensor:
+        """The embedded picture in the type in which the network computes."""
+        return embedded if self.feature_dtype is None else embedded.to(self.feature_dtype)
 
     def decoded(self, x: Tensor) -> Tensor:
         """(N, dim, H, W) → (N, 2·dim, H, W): everything between the first and the last convolution."""
@@ -299,6 +303,6 @@ class UShapedTransformer(nn.Module):
             for name, child in list(module.named_children()):
                 if isinstance(child, Arrangeable):
                     setattr(module, name, child.arranged().to(dtype))
-                elif isinstance(child, nn.Conv2d) and child not in (net.patch_embed.proj, net.output):
+                elif isinstance(child, nn.Conv2d) and name not in ("proj", "output", "skip_conv"):
                     child.to(dtype)
         return net
