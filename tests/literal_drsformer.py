@@ -57,7 +57,7 @@ class Attention(nn.Module):
             index = torch.topk(scores, kept, dim=-1).indices
             mask = torch.zeros_like(scores).scatter_(-1, index, 1.0)
             sparse = torch.where(mask > 0, scores, float("-inf"))
-            out = out + sparse.softmax(-1) @ v * weight
+            out = out + (sparse.softmax(-1) * weight) @ v
         return self.project_out(out.reshape(n, c, h, w))
 
 
@@ -74,10 +74,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.project_in(x)
-        a3, b3 = F.relu(self.dwconv3x3(x)).chunk(2, 1)
-        a5, b5 = F.relu(self.dwconv5x5(x)).chunk(2, 1)
-        x1 = F.relu(self.dwconv3x3_1(torch.cat((a3, a5), 1)))
-        x2 = F.relu(self.dwconv5x5_1(torch.cat((b3, b5), 1)))
+        a3, b3 = F.relu(self.dwconv3x3(x), inplace=True).chunk(2, 1)
+        a5, b5 = F.relu(self.dwconv5x5(x), inplace=True).chunk(2, 1)
+        x1 = F.relu(self.dwconv3x3_1(torch.cat((a3, a5), 1)), inplace=True)
+        x2 = F.relu(self.dwconv5x5_1(torch.cat((b3, b5), 1)), inplace=True)
         return self.project_out(torch.cat((x1, x2), 1))
 
 
@@ -107,7 +107,7 @@ def expert(channels: int, kernel: int, dilation: int, separable: bool) -> nn.Mod
             Convolution(channels, channels, 1, bias=False),
         ]
 
-    return nn.Sequential(*pair(), nn.ReLU(), *pair()) if separable else nn.Sequential(*pair())
+    return nn.Sequential(*pair(), nn.ReLU(inplace=True), *pair()) if separable else nn.Sequential(*pair())
 
 
 class Step(nn.Module):
@@ -117,11 +117,11 @@ class Step(nn.Module):
         experts += [expert(channels, kernel, 2, separable=False) for kernel in (3, 5, 7)]
         experts += [nn.AvgPool2d(3, 1, 1, count_include_pad=False)]
         self._ops = nn.ModuleList(holder("op", one) for one in experts)
-        self._out = nn.Sequential(Convolution(8 * channels, channels, 1, bias=False), nn.ReLU())
+        self._out = nn.Sequential(Convolution(8 * channels, channels, 1, bias=False), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:
         outputs = [one.op(x) * gates[:, number].reshape(-1, 1, 1, 1) for number, one in enumerate(self._ops)]
-        return F.relu(self._out(torch.cat(outputs, 1)) + x)
+        return F.relu(self._out(torch.cat(outputs, 1)) + x, inplace=True)
 
 
 class Compensator(nn.Module):
@@ -129,7 +129,8 @@ class Compensator(nn.Module):
         super().__init__()
         gate = holder("ca_fc", nn.Sequential(nn.Linear(channels, 64), nn.ReLU(), nn.Linear(64, 32)))
         body = holder("_ops", nn.ModuleList(Step(channels) for _ in range(4)))
-        body.preprocess = holder("op", nn.Sequential(Convolution(channels, channels, 1, bias=False), nn.ReLU()))
+        first = nn.Sequential(Convolution(channels, channels, 1, bias=False), nn.ReLU(inplace=True))
+        body.preprocess = holder("op", first)
         self.layers = nn.ModuleList((gate, body))
 
     def forward(self, x: Tensor) -> Tensor:
