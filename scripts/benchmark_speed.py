@@ -51,7 +51,7 @@ TITLES = {
     "onnxruntime": "DRSformer, ONNX Runtime",
     "openvino": "DRSformer, OpenVINO",
     "literal-restormer": "Restormer, literal",
-    "restormer": "Restormer",
+    "restormer": "Restormer, `fused()`; in training as it is",
     "restormer-bf16": "Restormer, `fused(torch.bfloat16)`",
 }
 Run = Callable[[torch.Tensor], Any]
@@ -285,7 +285,7 @@ def plot(times: dict, path: Path) -> None:
             label = title.replace("`", "").replace("torch.", "")
             medians = [statistics.median(times[size][form]) for size in sizes]
             axes.plot([size * size / 1e6 for size in sizes], medians, style, marker="o", markersize=4, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="seconds per picture")
+    axes.set(xscale="log", yscale="log", xlabel="size of the picture", ylabel="seconds per picture")
     axes.set_xticks([size * size / 1e6 for size in sizes], [f"{size}x{size}" for size in sizes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

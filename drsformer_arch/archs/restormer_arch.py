@@ -90,8 +90,8 @@ class Restormer(UShapedTransformer):
         )
         self.skip_conv = nn.Conv2d(dim, 2 * dim, 1, bias=bias) if dual_pixel_task else None
 
-    def reconstruct(self, embedded: Tensor, image: Tensor) -> Tensor:
-        """From the embedded picture (N, dim, H, W) to the result."""
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """The result for pictures of the right size."""
         if self.skip_conv is None:
-            return super().reconstruct(embedded, image)
-        return self.output(self.decoded(self.features(embedded)).to(embedded.dtype) + self.skip_conv(embedded))
+            return super().reconstruct(image)
+        return self.output(self.decoded(image).to(image.dtype) + self.skip_conv(self.embedded(image)))

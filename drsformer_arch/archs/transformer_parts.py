@@ -259,26 +259,33 @@ class UShapedTransformer(nn.Module):
             raise ValueError(f"{name} was built for {self.inp_channels} channels, the picture has {channels}")
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(f"height and width must be multiples of {self.size_multiple}, not {height}x{width}")
-        features = self.patch_embed(image.contiguous(memory_format=torch.channels_last))
-        return self.reconstruct(features, image)
+        return self.reconstruct(image)
 
-    def reconstruct(self, embedded: Tensor, image: Tensor) -> Tensor:
-        """From the embedded picture (N, dim, H, W) to the result; first and last convolution keep the image's type."""
-        return self.output(self.decoded(self.features(embedded)).to(embedded.dtype)) + image
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """The result for pictures of the right size; first and last convolution keep the image's type."""
+        return self.output(self.decoded(image).to(image.dtype)) + image
 
-    def features(self, embedded: Tensor) -> Tensor:
-        """The embedded picture in the type in which the network computes."""
-        return embedded if self.feature_dtype is None else embedded.to(self.feature_dtype)
+    def embedded(self, image: Tensor) -> Tensor:
+        """(N, inp_channels, H, W) → (N, dim, H, W), in channels-last memory."""
+        return self.patch_embed(image.contiguous(memory_format=torch.channels_last))
 
-    def decoded(self, x: Tensor) -> Tensor:
-        """(N, dim, H, W) → (N, 2·dim, H, W): everything between the first and the last convolution."""
-        level1 = self.encoder_level1(self.encoder_level0(x))
-        level2 = self.encoder_level2(self.down1_2(level1))
-        level3 = self.encoder_level3(self.down2_3(level2))
-        x = self.latent(self.down3_4(level3))
-        x = self.decoder_level3(self.reduce_chan_level3(torch.cat((self.up4_3(x), level3), dim=1)))
-        x = self.decoder_level2(self.reduce_chan_level2(torch.cat((self.up3_2(x), level2), dim=1)))
-        x = self.decoder_level1(torch.cat((self.up2_1(x), level1), dim=1))
+    def decoded(self, image: Tensor) -> Tensor:
+        """(N, inp_channels, H, W) → (N, 2·dim, H, W): everything but the last convolution.
+
+        No name outlives its use: on large pictures every tensor that is held counts.
+        """
+        x = self.embedded(image)
+        x = self.encoder_level0(x if self.feature_dtype is None else x.to(self.feature_dtype))
+        x = self.encoder_level1(x)
+        skips = [x]
+        x = self.encoder_level2(self.down1_2(x))
+        skips.append(x)
+        x = self.encoder_level3(self.down2_3(x))
+        skips.append(x)
+        x = self.latent(self.down3_4(x))
+        x = self.decoder_level3(self.reduce_chan_level3(torch.cat((self.up4_3(x), skips.pop()), dim=1)))
+        x = self.decoder_level2(self.reduce_chan_level2(torch.cat((self.up3_2(x), skips.pop()), dim=1)))
+        x = self.decoder_level1(torch.cat((self.up2_1(x), skips.pop()), dim=1))
         return self.refinement(x)
 
     def fused(self: Network, dtype: torch.dtype | None = None, strip_rows: int | None = None) -> Network:
