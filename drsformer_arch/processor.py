@@ -11,7 +11,8 @@ from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds; QUOTA is "max" without a limit
-KEPT_BYTES = 2**31 - 1  # the largest that mallopt takes
+UNLIMITED = 2**31 - 1  # the largest that mallopt takes
+LARGEST_KEPT = 128 * 2**20
 
 
 def usable_cores() -> int:
@@ -23,12 +24,16 @@ def usable_cores() -> int:
     return max(cores, 1)
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(largest: int = LARGEST_KEPT) -> bool:
     """Let the process keep what it frees, for the next tensor.
 
     By default glibc gives large blocks back to the system at once, and each of their pages costs a fault when the next
     layer asks for memory: up to a third of the time of an inference. The process then keeps its peak memory until it
     ends.
+
+    Args:
+        largest: bytes of the largest block that is kept. Larger ones, of pictures of a megapixel and more, go back to
+            the system, as the gaps between them would nearly triple the memory that such a picture takes.
 
     Returns:
         Whether anything was set: not without glibc, and not where the environment already says how to allocate.
@@ -39,7 +44,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    return all([mallopt(M_MMAP_THRESHOLD, KEPT_BYTES), mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)])
+    return all([mallopt(M_MMAP_THRESHOLD, largest), mallopt(M_TRIM_THRESHOLD, UNLIMITED)])
 
 
 def tune() -> None:

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the literal networks are part of the tests
 
 from drsformer_arch import DRSformer, Restormer  # noqa: E402
-from drsformer_arch.processor import keep_freed_memory  # noqa: E402
+from drsformer_arch.processor import UNLIMITED, keep_freed_memory  # noqa: E402
 from tests.literal_drsformer import LiteralDRSformer  # noqa: E402
 from tests.literal_restormer import LiteralRestormer  # noqa: E402
 
@@ -232,7 +232,7 @@ def machine(args: argparse.Namespace) -> dict[str, str]:
         "processor": f"{facts.get('model name', platform.processor())}, {args.threads} threads, {' '.join(flags)}",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "allocator": "freed memory is kept (as `drsformer test` does)" if args.kept else "as the system has it",
+        "allocator": "freed memory is kept, which helps the literal form most" if args.kept else "as the system has it",
         "rounds": str(args.rounds),
     }
     if args.device.type == "cuda":
@@ -312,7 +312,7 @@ def main() -> None:
     if args.one:
         print(peak_memory(args.one[0], int(args.one[1]), args.one[2] == "train", args.device, args.threads))
         return
-    args.kept = args.kept and keep_freed_memory()
+    args.kept = args.kept and keep_freed_memory(UNLIMITED)
     described = machine(args)
     print("\n".join(f"{key}: {value}" for key, value in described.items()), flush=True)
     chosen = args.forms or [*INFERENCE, *TRAINING]
