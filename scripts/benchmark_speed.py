@@ -70,7 +70,7 @@ def network(form: str, training: bool, device: torch.device) -> torch.nn.Module:
     if training or form.startswith(LITERAL) or form == "ordinary":
         return net.train(training)
     bf16 = torch.bfloat16 if form.endswith("bf16") else None
-    return net.fused(bf16, strip_rows=0 if form in OPTIONAL else None)
+    return net.fused(bf16, tile=0 if form in OPTIONAL else None)
 
 
 def runner(form: str, training: bool, device: torch.device, threads: int) -> Run:

@@ -45,7 +45,7 @@ def golden_values(device: torch.device) -> str:
             if dtype == torch.float64:  # in float32 gradients at the kinks of ReLU follow the device
                 errors.append(deviation(image.grad, golden["grad_input"]))
             with torch.no_grad():
-                errors += [deviation(net.fused(strip_rows=rows)(image), golden["output"]) for rows in (0, 8)]
+                errors += [deviation(net.fused(tile=rows)(image), golden["output"]) for rows in (0, 8)]
             worst[dtype] = max(worst[dtype], *errors)
             assert max(errors) <= tolerance, f"{name} in {dtype}: {errors}"
     return f"largest deviation {worst[torch.float64]:.0e} in float64, {worst[torch.float32]:.0e} in float32"
@@ -90,7 +90,7 @@ def mixed_precision_training(device: torch.device) -> str:
 
 
 def compilation(device: torch.device) -> str:
-    net = load_golden_weights(DRSformer(**SMALL)).to(device).fused(strip_rows=0)
+    net = load_golden_weights(DRSformer(**SMALL)).to(device).fused(tile=0)
     start = time.perf_counter()
     compiled = torch.compile(net, dynamic=True, fullgraph=True)
     worst = 0.0

@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from drsformer_arch import DRSformer
-from drsformer_arch.archs.transformer_parts import in_row_strips
+from drsformer_arch.archs.feature_maps import replace_by_tiles
 from tests.golden_weights import golden_input, load_golden_weights
 from tests.literal_drsformer import LiteralDRSformer
 
@@ -34,9 +34,9 @@ def test_fused_network_equals_the_literal_one(options):
     pictures = torch.rand(2, 3, 48, 24, dtype=torch.float64)
     with torch.no_grad():
         expected = literal(pictures)
-        for rows in (0, 5, 8, 64):  # no strips, strips that leave a rest, strips as narrow as the halo, one strip
-            output = net.fused(strip_rows=rows)(pictures)
-            torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9, msg=f"strips of {rows} rows")
+        for tile in (0, 3, 8, 20, 64):  # none, narrower than the halo, as wide as the smallest level, with a rest, one
+            output = net.fused(tile=tile)(pictures)
+            torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9, msg=f"tiles of {tile} pixels")
 
 
 @pytest.mark.parametrize("options", VARIANTS)
@@ -117,17 +117,19 @@ def test_bf16_keeps_norms_scores_and_gates_in_float32():
     assert (output - expected).square().mean() < 1e-3 * (expected - picture).square().mean()
 
 
-def test_row_strips_are_exact_for_any_number_of_rows():
+def test_tiles_of_any_size_are_exact():
     weight = torch.randn(3, 1, 5, 5, dtype=torch.float64)
-    x = torch.randn(2, 3, 13, 4, dtype=torch.float64)
+    x = torch.randn(2, 3, 13, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
 
     def blur_twice(x):
         for _ in range(2):
             x = torch.nn.functional.conv2d(x, weight, padding=2, groups=3).relu()
         return x
 
-    for rows in range(15):
-        torch.testing.assert_close(in_row_strips(blur_twice, x, 4, rows), blur_twice(x), rtol=1e-12, atol=1e-12)
+    expected = blur_twice(x)
+    for tile in range(15):
+        result = replace_by_tiles(blur_twice, x.clone(), 4, tile)
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12, msg=f"tiles of {tile} pixels")
 
 
 def saved_bytes(net: torch.nn.Module, picture: torch.Tensor) -> tuple[int, torch.Tensor]:
@@ -162,7 +164,7 @@ def test_checkpointing_saves_memory_and_changes_nothing():
 
 
 def test_torch_compile_sees_one_graph_for_all_sizes():
-    net = load_golden_weights(DRSformer(**SMALL)).fused(strip_rows=0)
+    net = load_golden_weights(DRSformer(**SMALL)).fused(tile=0)
     counter = CompileCounter()
     compiled = torch.compile(net, backend=counter, dynamic=True, fullgraph=True)
     # Not smaller: torch itself treats convolutions of few values in another way, which would be a second graph.

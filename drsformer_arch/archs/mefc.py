@@ -5,6 +5,7 @@ experts are one matrix, so a step costs one small product of weights and one mat
 results are never held together.
 """
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .depthwise import DepthwiseConv2d
-from .transformer_parts import Checkpointed, at_least_float32, picture, pixels
+from .feature_maps import WIDER, Tiled, at_least_float32, picture, pixels, replace_by_tiles
+from .transformer_parts import Checkpointed
 
 SEPARABLE, DILATED, POOL = "separable", "dilated", "pool"
 EXPERTS = (  # kind and kernel size, in the order of the checkpoint
@@ -26,6 +28,7 @@ EXPERTS = (  # kind and kernel size, in the order of the checkpoint
     (POOL, 3),
 )
 STEPS = 4
+HALO = 6  # rows and columns around a pixel that its result of a step depends on: 7x7 twice, or once with gaps
 
 
 class ExpertGate(nn.Module):
@@ -38,7 +41,8 @@ class ExpertGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → (N, steps, experts), float32 or better."""
         with torch.autocast(x.device.type, enabled=False):
-            pooled = at_least_float32(x).mean(dim=(-2, -1)).to(next(self.parameters()).dtype)
+            pooled = x.mean(dim=(-2, -1), dtype=torch.promote_types(x.dtype, torch.float32))
+            pooled = pooled.to(next(self.parameters()).dtype)
             return at_least_float32(self.ca_fc(pooled)).unflatten(1, (STEPS, len(EXPERTS))).softmax(dim=-1)
 
 
@@ -106,7 +110,7 @@ class PointwiseReLU(nn.Module):
         return self.op(x)
 
 
-class ExpertSteps(Checkpointed):
+class ExpertSteps(Tiled, Checkpointed):
     """The body of MEFC: a 1x1 convolution, then the steps one after the other."""
 
     def __init__(self, channels: int) -> None:
@@ -115,10 +119,10 @@ class ExpertSteps(Checkpointed):
         self._ops = nn.ModuleList(ExpertStep(channels) for _ in range(STEPS))
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:
-        """x: (N, C, H, W), gates: (N, steps, experts) → (N, C, H, W)."""
-        x = self.preprocess(x)
+        """x: (N, C, H, W), overwritten where it is computed in tiles; gates: (N, steps, experts) → (N, C, H, W)."""
+        x = replace_by_tiles(self.preprocess, x, 0, WIDER * self.tile)
         for step, step_gates in zip(self._ops, gates.unbind(1), strict=True):
-            x = self.run(step, x, step_gates)
+            x = replace_by_tiles(partial(self.run, step, gates=step_gates), x, HALO, WIDER * self.tile)
         return x
 
 

@@ -2,30 +2,18 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .channel_attention import ChannelAttention
+from .feature_maps import WIDER, Tiled, at_least_float32, is_one_tile, replace_by_tiles, tiles
+
 NormType = Literal["WithBias", "BiasFree"]
 Network = TypeVar("Network", bound="UShapedTransformer")
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors become float32; float32 and float64 pass through."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, H·W, C); no copy in channels-last memory."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def picture(x: Tensor, height: int, width: int) -> Tensor:
-    """(N, H·W, C) → (N, C, H, W) in channels-last memory, without a copy."""
-    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 class LayerNormBody(nn.Module):
@@ -63,38 +51,17 @@ class LayerNorm(nn.Module):
         return last.permute(0, 3, 1, 2)
 
 
-def in_row_strips(function: Callable[[Tensor], Tensor], x: Tensor, halo: int, rows: int) -> Tensor:
-    """Apply a function to strips of rows one after the other, so that its intermediate results stay small. Exact.
-
-    Args:
-        function: maps (N, C, H, W) to the same shape; a row of its result depends on `halo` rows around it, and
-            beyond the border it pads with what it likes.
-        x: (N, C, H, W).
-        halo: rows on each side that are computed and thrown away where a strip ends inside the picture.
-        rows: of a strip; 0 for the whole picture at once.
-    """
-    height = x.shape[2]
-    if not 0 < rows < height:
-        return function(x)
-    result = torch.empty_like(x)
-    for top in range(0, height, rows):
-        above = min(halo, top)
-        strip = function(x[:, :, top - above : top + rows + halo])
-        result[:, :, top : top + rows] = strip[:, :, above : above + rows]
-    return result
-
-
-class TransformerBlock(nn.Module):
+class TransformerBlock(Tiled, nn.Module):
     """x + attention(LN(x)), then x + feed-forward(LN(x)).
 
     Args:
-        attention: maps (N, C, H, W) to the same shape.
-        feed_forward: likewise.
-        halo: rows above and below that a row of the feed-forward's result depends on.
+        attention: attention between channels.
+        feed_forward: maps (N, C, H, W) to the same shape.
+        halo: rows and columns around a pixel that its result of the feed-forward depends on.
     """
 
     def __init__(
-        self, channels: int, attention: nn.Module, feed_forward: nn.Module, halo: int, norm_type: NormType
+        self, channels: int, attention: ChannelAttention, feed_forward: nn.Module, halo: int, norm_type: NormType
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels, norm_type)
@@ -102,12 +69,20 @@ class TransformerBlock(nn.Module):
         self.norm2 = LayerNorm(channels, norm_type)
         self.ffn = feed_forward
         self.halo = halo
-        self.strip_rows = 0  # set by the network's fused form
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → the same shape."""
-        x = x + self.attn(self.norm1(x))
-        return x + in_row_strips(self.ffn, self.norm2(x), self.halo, self.strip_rows)
+        """x: (N, C, H, W), overwritten where it is computed in tiles → the same shape."""
+        return replace_by_tiles(lambda part: part + self.ffn(self.norm2(part)), self.attend(x), self.halo, self.tile)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """x + attention(LN(x)), likewise."""
+        tile, halo = WIDER * self.tile, self.attn.halo
+        if is_one_tile(x, tile):
+            return x + self.attn(self.norm1(x))
+        # The maps need all pixels: a first round over the tiles is for them, a second one applies them.
+        parts = tiles(x, halo, tile)
+        weights = self.attn.weights(self.attn.correlations(self.norm1(part), *inside) for part, *inside in parts)
+        return replace_by_tiles(lambda part: part + self.attn.apply_weights(self.norm1(part), weights), x, halo, tile)
 
 
 class Checkpointed(nn.Module):
@@ -115,11 +90,11 @@ class Checkpointed(nn.Module):
 
     checkpointing = False
 
-    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+    def run(self, block: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
         """The block's result; with checkpointing only its inputs are kept for the backward pass."""
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return block(*inputs)
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
+        return block(*inputs, **named)
 
 
 class Level(Checkpointed, nn.Sequential):
@@ -288,8 +263,8 @@ class UShapedTransformer(nn.Module):
         x = self.decoder_level1(torch.cat((self.up2_1(x), skips.pop()), dim=1))
         return self.refinement(x)
 
-    def fused(self: Network, dtype: torch.dtype | None = None, strip_rows: int | None = None) -> Network:
-        """The same function for inference: weights arranged once, feed-forwards in strips of rows.
+    def fused(self: Network, dtype: torch.dtype | None = None, tile: int | None = None) -> Network:
+        """The same function for inference: weights arranged once, the inside of blocks computed in tiles, in place.
 
         The result is a network of its own: training this one on does not change it. It is saved and loaded under the
         same keys.
@@ -297,16 +272,17 @@ class UShapedTransformer(nn.Module):
         Args:
             dtype: of the features and convolutions, for example torch.bfloat16; normalisation, attention scores,
                 gates, the first and the last convolution keep the type of this network. Default: all keep it.
-            strip_rows: rows of a strip; 0 computes whole pictures, for export and torch.compile. Default: 64 on CPUs,
-                where strips in the cache are also faster, and 256 elsewhere, where only memory gains.
+            tile: side of a feed-forward's tile in pixels of each level, half that of the other parts; 0 computes whole
+                pictures, for export and torch.compile. Default: 128 on CPUs, where tiles in the cache are also
+                faster, and 512 elsewhere, where only memory gains.
         """
-        if strip_rows is None:
-            strip_rows = 64 if self.output.weight.device.type == "cpu" else 256
+        if tile is None:
+            tile = 128 if self.output.weight.device.type == "cpu" else 512
         net = copy.deepcopy(self).eval().requires_grad_(False)
         net.feature_dtype = dtype
         for module in list(net.modules()):
-            if isinstance(module, TransformerBlock):
-                module.strip_rows = strip_rows
+            if isinstance(module, Tiled):
+                module.tile = tile
             for name, child in list(module.named_children()):
                 if isinstance(child, Arrangeable):
                     setattr(module, name, child.arranged().to(dtype))
