@@ -30,6 +30,7 @@ setup(
         "pyyaml",
         "lmdb",
         "tqdm",
+        "matplotlib",
         "zstandard",
         "imagecodecs",
         "setuptools",  # BasicSR imports distutils, which Python 3.12 only has through setuptools

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drsformer_arch.archs import DRSformer, Restormer
+    from drsformer_arch.archs import IDT, DRSformer, DualGCN, Restormer, SPDNet
 
-__all__ = ["DRSformer", "Restormer", "__version__"]
+__all__ = ["IDT", "DRSformer", "DualGCN", "Restormer", "SPDNet", "__version__"]
 __version__ = "0.1.0"
 
 

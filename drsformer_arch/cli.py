@@ -21,7 +21,15 @@ EXAMPLES = """examples:
   drsformer train -opt options/train/DRSformer/Rain200H.yml --auto_resume
   drsformer test -opt options/test/DRSformer/Rain200H.yml
   drsformer prepare rain200h Downloads/Rain200H.zip -o datasets/Rain200H --lmdb
+  drsformer compare options/test/*/Rain200H.yml -o results/rain200h
   drsformer doctor
+"""
+COMPARE_EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
+published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures.
+
+examples:
+  drsformer compare options/test/DRSformer/Rain200H.yml options/test/Restormer/Rain200H.yml -o results/rain200h
+  drsformer compare weights/*.pth --data Rain100L=datasets/Rain100L/test --protocol rain200 --limit 20
 """
 PREPARE_EXAMPLES = """DATASET is one of {names}. SRC is a folder
 or an archive (.zip, .tar, .tar.gz, ...) and is only read; every layout in which the set circulates is recognised.
@@ -64,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             command.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
     _add_prepare(commands)
+    _add_compare(commands)
     commands.add_parser("doctor", help="show what is installed, from where, what is registered, and what is wrong")
     return parser
 
@@ -101,6 +110,25 @@ def _add_prepare(commands: Any) -> None:
     )
 
 
+def _add_compare(commands: Any) -> None:
+    summary = "compare networks on the same pictures: quality, time, memory, side by side"
+    compare = commands.add_parser(
+        "compare",
+        help=summary,
+        description=summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=COMPARE_EXAMPLES,
+    )
+    compare.add_argument("files", nargs="+", metavar="FILE", help="test option files, or weight files (with --data)")
+    compare.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME=FOLDER", help="pairs to run all of them on"
+    )
+    compare.add_argument("--protocol", choices=["rain200", "ddn"], help="of the scores on --data")
+    compare.add_argument("-o", dest="out", type=Path, default=Path("results/compare"), metavar="OUT")
+    compare.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
+    compare.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -119,9 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from drsformer_arch import doctor  # noqa: PLC0415 - works where BasicSR does not import
 
             return doctor.report()
-        if args.command == "prepare":
-            return _prepare(args)
-        return _run_pipeline(args)
+        run_command = {"prepare": _prepare, "compare": _compare}.get(args.command, _run_pipeline)
+        return run_command(args)
     except TrainingStopped as stopped:
         print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
         return EXIT_STOPPED
@@ -166,6 +193,17 @@ def _prepare(args: argparse.Namespace) -> int:
     for result in results:
         skipped = f", {result.skipped:,} skipped (see its manifest.jsonl)" if result.skipped else ""
         print(f"{result.path}: {result.pairs:,} pairs{skipped}{', complete already' if result.was_there else ''}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from drsformer_arch.report.compare import compare  # noqa: PLC0415 - torch and BasicSR take seconds to load
+
+    if args.limit is not None and args.limit < 1:
+        raise UserError("--limit must be 1 or more")
+    chosen = {"protocol": args.protocol, "out": args.out, "limit": args.limit, "device": args.device}
+    print(compare(args.files, args.data, **chosen))
+    print(f"written to {args.out}")
     return 0
 
 

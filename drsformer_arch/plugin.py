@@ -1,4 +1,5 @@
-"""`import drsformer_arch.plugin`: make BasicSR importable and register our networks, model, data sets and metrics.
+"""`import drsformer_arch.plugin`: make BasicSR importable and register our networks, losses, model, data sets and
+metrics.
 
 Importing it, however often and in whichever process, repairs what fails in BasicSR and adds names, nothing else:
 projects without our classes behave as before. It also hands out BasicSR's pipelines, so that a training script
@@ -18,15 +19,23 @@ from drsformer_arch import basicsr_fixes
 # isort: split
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    Registry,
+)
 
 from drsformer_arch import metrics
-from drsformer_arch.archs import DRSformer, Restormer
+from drsformer_arch.archs import NETWORKS
 from drsformer_arch.data import loaders
 from drsformer_arch.data.mixed_dataset import MixedRainDataset
 from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
 from drsformer_arch.data.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
+from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss
 
 __all__ = ["OURS", "register", "test_pipeline", "train_pipeline"]
 
@@ -42,7 +51,8 @@ def for_basicsr(metric: metrics.Metric) -> Any:
 
 
 OURS: tuple[tuple[Registry, tuple], ...] = (
-    (ARCH_REGISTRY, (DRSformer, Restormer)),
+    (ARCH_REGISTRY, NETWORKS),
+    (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
     (METRIC_REGISTRY, tuple(for_basicsr(one) for scores in metrics.PROTOCOLS.values() for one in scores.values())),

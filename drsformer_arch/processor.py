@@ -8,6 +8,7 @@ import ctypes
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds; QUOTA is "max" without a limit
@@ -54,3 +55,30 @@ def tune() -> None:
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
+def memory_held(device: Any) -> int:
+    """Bytes that the process holds now: of a torch device, or resident (Linux)."""
+    if device.type == "cuda":
+        import torch  # noqa: PLC0415
+
+        return torch.cuda.memory_allocated(device)
+    return _status("VmRSS")
+
+
+def peak_memory(device: Any) -> int:
+    """The most that `memory_held` was since the process began."""
+    if device.type == "cuda":
+        import torch  # noqa: PLC0415
+
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM")
+
+
+def _status(field: str) -> int:
+    """0 where the system does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    return 0

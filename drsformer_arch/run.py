@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import torch
 
 from drsformer_arch import basicsr_fixes, plugin, processor
+from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.models.batch_plan import batch_plan
@@ -88,12 +89,16 @@ def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str
     return [(where, dataset), *((f"{where}.sets[{number}]", part) for number, part in enumerate(parts))]
 
 
-def _check_network(network: dict[str, Any]) -> None:
-    """Check the network's arguments; ours are also tried out."""
+def _check_network(network: dict[str, Any]) -> Any:
+    """Check the network's arguments; ours are also tried out.
+
+    Returns:
+        What the network declares can be read from it: one of ours without weights, or another package's class.
+    """
     _check_arguments(ARCH_REGISTRY, network, "network_g")
     network_class = _find(ARCH_REGISTRY, network["type"], "network_g")
     if not any(network_class in things for _, things in plugin.OURS):
-        return
+        return network_class
     arguments = {key: value for key, value in network.items() if key != "type"}
     for key, annotation in get_type_hints(network_class.__init__).items():
         kind = kind_of_annotation(annotation)
@@ -101,7 +106,7 @@ def _check_network(network: dict[str, Any]) -> None:
             raise UserError(f"option network_g.{key} must be {kind.name}, not {arguments[key]!r}")
     try:
         with torch.device("meta"):  # shapes only: nothing is allocated
-            network_class(**arguments)
+            return network_class(**arguments)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"network_g: {str(error).splitlines()[0]}") from error
 
@@ -151,18 +156,26 @@ def check_files(options: dict[str, Any]) -> None:
 
 
 def _check_sizes(options: dict[str, Any]) -> None:
-    """Patches and padding must suit the network."""
-    multiple = getattr(_find(ARCH_REGISTRY, options["network_g"]["type"], "network_g"), "size_multiple", 1)
+    """Patches, padding and tiles must suit the network."""
+    network = _check_network(options["network_g"])
+    name, multiple, only = (
+        options["network_g"]["type"],
+        *(declared(network, a) for a in ("size_multiple", "patch_size")),
+    )
     train = options["datasets"].get("train", {})
     if train.get("type") in DATASET_TYPES and "gt_size" not in train:
         raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")
     for key in ("gt_size", "gt_sizes"):
         sizes = train.get(key, [])
         for size in sizes if isinstance(sizes, list) else [sizes]:
+            if only and size != only:
+                raise UserError(f"datasets.train.{key}: {size} is not the {only} that {name} was built for")
             if size % multiple:
                 raise UserError(f"datasets.train.{key}: {size} is no multiple of {multiple}, which the network needs")
     if options["val"].get("window_size", multiple) % multiple:
         raise UserError(f"val.window_size must be a multiple of {multiple}, which the network needs")
+    if only and options["val"].get("tile"):
+        raise UserError(f"val.tile: {name} has tiles of its own, {only}x{only}; remove the option")
 
 
 def _check_training(options: dict[str, Any], distributed: bool) -> None:

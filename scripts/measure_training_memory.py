@@ -1,16 +1,22 @@
-"""Memory that training DRSformer needs: weights, gradients and AdamW's moments, plus what is kept for backward.
+"""Memory that training needs: weights, gradients and the optimizer's moments, plus what is kept for backward.
 
 Activations are counted: the bytes of all distinct tensors that autograd saves in one forward pass, parameters excluded.
 They grow in proportion to batch and pixels. A GPU needs a little more (workspace, fragmentation, its context).
 
-    python scripts/measure_training_memory.py [--patch 128] [--batch 1] [--without-mefc] [--bf16]
+    python scripts/measure_training_memory.py                         # every network, a patch of its recipe's size
+    python scripts/measure_training_memory.py --networks DRSformer --patch 64 --batch 4 --bf16
 """
 
 import argparse
 
 import torch
 
-from drsformer_arch import DRSformer
+from drsformer_arch import archs
+from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.inference import restored
+
+NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
+PATCHES = {"DualGCN": 100}  # of the recipes; all others 128
 
 
 def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -> int:
@@ -26,25 +32,28 @@ def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -
 
     precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
     with precision, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        net(torch.rand(batch, 3, patch, patch))
+        restored(net, torch.rand(batch, 3, patch, patch), declared(net, "value_range"))
     return sum(storage.nbytes() for storage in kept.values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--patch", type=int, help="default: as the network's recipe")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--without-mefc", action="store_true")
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--without-mefc", action="store_true", help="of DRSformer")
+    parser.add_argument("--bf16", action="store_true", help="only this precision; default: both")
     args = parser.parse_args()
-    net = DRSformer(with_mefc=not args.without_mefc)
-    state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
-    activations = activation_bytes(net, args.batch, args.patch, args.bf16)
-    print(
-        f"patch {args.patch}, batch {args.batch}, {'bf16' if args.bf16 else 'float32'}, "
-        f"{'without' if args.without_mefc else 'with'} MEFC: weights, gradients, moments {state / 2**20:.0f} MiB, "
-        f"activations {activations / 2**20:.0f} MiB"
-    )
+    for name in args.networks:
+        options = {"with_mefc": False} if name == "DRSformer" and args.without_mefc else {}
+        net, patch = NETWORKS[name](**options), args.patch or PATCHES.get(name, 128)
+        state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
+        for bf16 in (True,) if args.bf16 else (False, True):
+            activations = activation_bytes(net, args.batch, patch, bf16)
+            print(
+                f"{name}, patch {patch}, batch {args.batch}, {'bf16' if bf16 else 'float32'}: weights, gradients, "
+                f"moments {state / 2**20:.0f} MiB, activations {activations / 2**20:.0f} MiB"
+            )
 
 
 if __name__ == "__main__":

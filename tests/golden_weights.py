@@ -16,14 +16,14 @@ def load_json(name: str) -> dict:
     return json.loads((GOLDEN / f"{name}.json").read_text())
 
 
-def golden_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
+def golden_tensor(key: str, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
     x = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     leaf = key.rpartition(".")[2]
     if leaf == "weight" and len(shape) >= 2:
-        x = x / math.sqrt(math.prod(shape[1:]))
+        x = gain * x / math.sqrt(math.prod(shape[1:]))
     elif leaf == "weight":
         x = 1 + 0.1 * x
-    elif leaf == "bias":
+    elif leaf in ("bias", "relative_position_bias_table"):
         x = 0.1 * x
     elif leaf == "temperature":
         x = 2 + 0.3 * x
@@ -34,12 +34,12 @@ def golden_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(x.astype(np.float32))
 
 
-def golden_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    return {key: golden_tensor(key, tuple(shape)) for key, shape in shapes.items()}
+def golden_state(shapes: dict[str, tuple[int, ...]], gain: float = 1.0) -> dict[str, Tensor]:
+    return {key: golden_tensor(key, tuple(shape), gain) for key, shape in shapes.items()}
 
 
-def load_golden_weights(net: nn.Module) -> nn.Module:
-    net.load_state_dict(golden_state({key: tuple(value.shape) for key, value in net.state_dict().items()}))
+def load_golden_weights(net: nn.Module, gain: float = 1.0) -> nn.Module:
+    net.load_state_dict(golden_state({key: tuple(value.shape) for key, value in net.state_dict().items()}, gain))
     return net
 
 

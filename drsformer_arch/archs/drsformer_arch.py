@@ -14,7 +14,8 @@ Features are kept in channels-last memory. There a matrix product over the chann
 depth-wise convolutions and norms are several times as fast on CPUs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,3 +112,9 @@ class DRSformer(UShapedTransformer):
             refinement=MixtureOfExpertsFeatureCompensator(2 * dim) if with_mefc else nn.Identity(),
             use_checkpoint=use_checkpoint,
         )
+
+    @classmethod
+    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """All but `use_checkpoint` follow from keys and shapes."""
+        state["latent.0.attn.attn1"]
+        return super().arguments_of(state) | {"with_mefc": "encoder_level0.layers.0.ca_fc.0.weight" in state}

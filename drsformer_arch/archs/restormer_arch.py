@@ -4,13 +4,15 @@ Zamir, Arora, Khan, Hayat, Khan, Yang: "Restormer: Efficient Transformer for Hig
 CVPR 2022, arXiv 2111.09881. Parameter names are those of the published checkpoints, which are for academic use only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .channel_attention import ChannelAttention
 from .depthwise import DepthwiseConv2d
+from .restoration_network import count_modules
 from .transformer_parts import Level, NormType, TransformerBlock, UShapedTransformer
 
 __all__ = ["Restormer"]
@@ -95,3 +97,12 @@ class Restormer(UShapedTransformer):
         if self.skip_conv is None:
             return super().reconstruct(image)
         return self.output(self.decoded(image).to(image.dtype) + self.skip_conv(self.embedded(image)))
+
+    @classmethod
+    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """All but `use_checkpoint` follow from keys and shapes."""
+        state["latent.0.ffn.dwconv.weight"]
+        return super().arguments_of(state) | {
+            "num_refinement_blocks": count_modules(state, "refinement."),
+            "dual_pixel_task": "skip_conv.weight" in state,
+        }

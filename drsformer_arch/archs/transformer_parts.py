@@ -1,7 +1,8 @@
 """What Restormer (arXiv 2111.09881) and DRSformer share: norm, block, resampling and the U shape around them."""
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .channel_attention import ChannelAttention
 from .feature_maps import WIDER, Tiled, at_least_float32, is_one_tile, replace_by_tiles, tiles
+from .restoration_network import RestorationNetwork, count_modules
 
 NormType = Literal["WithBias", "BiasFree"]
 Network = TypeVar("Network", bound="UShapedTransformer")
@@ -155,7 +157,7 @@ class Upsample(nn.Module):
         return self.body(x)
 
 
-class UShapedTransformer(nn.Module):
+class UShapedTransformer(RestorationNetwork):
     """Encoder and decoder of four levels with skips; the input picture is added to the output.
 
     Level i has dim·2^(i-1) channels at 1/2^(i-1) of the size; level 1 decodes at 2·dim, its skip is not reduced.
@@ -168,7 +170,7 @@ class UShapedTransformer(nn.Module):
         others: see the networks.
     """
 
-    size_multiple = 8  # three halvings: models and inference pad pictures to a multiple of it
+    size_multiple = 8  # three halvings
 
     def __init__(
         self,
@@ -289,3 +291,29 @@ class UShapedTransformer(nn.Module):
                 elif isinstance(child, nn.Conv2d) and name not in ("proj", "output", "skip_conv"):
                     child.to(dtype)
         return net
+
+    @classmethod
+    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The arguments that both networks have."""
+        dim, inp_channels = state["patch_embed.proj.weight"].shape[:2]
+        levels = [*(f"encoder_level{i}." for i in (1, 2, 3)), "latent."]
+        hidden = state["latent.0.ffn.project_in.weight"].shape[0] // 2
+        return {
+            "inp_channels": inp_channels,
+            "out_channels": state["output.weight"].shape[0],
+            "dim": dim,
+            "num_blocks": [count_modules(state, level) for level in levels],
+            "heads": [state[f"{level}0.attn.temperature"].shape[0] for level in levels],
+            "ffn_expansion_factor": shortest_factor(8 * dim, hidden),
+            "bias": "output.bias" in state,
+            "LayerNorm_type": "WithBias" if "latent.0.norm1.body.bias" in state else "BiasFree",
+        }
+
+
+def shortest_factor(channels: int, hidden: int) -> float:
+    """The factor with the fewest decimals that makes `hidden` of `channels`, rounded down."""
+    for decimals in range(6):
+        factor = math.ceil(hidden / channels * 10**decimals) / 10**decimals
+        if int(channels * factor) == hidden:
+            return factor
+    return (hidden + 0.5) / channels

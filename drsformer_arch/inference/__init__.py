@@ -1,6 +1,23 @@
-"""Restoring pictures: padding, tiles, weights."""
+"""Restoring pictures: value range, padding, tiles, weights."""
 
-from drsformer_arch.inference.tiling import pad_to_multiple, restore
-from drsformer_arch.inference.weights import explain_mismatch, read_state_dict
+from drsformer_arch.inference.tiling import pad_to_multiple, restore, restored
+from drsformer_arch.inference.weights import (
+    build_network,
+    drop_unused,
+    explain_mismatch,
+    load_network,
+    read_state_dict,
+    recognise,
+)
 
-__all__ = ["explain_mismatch", "pad_to_multiple", "read_state_dict", "restore"]
+__all__ = [
+    "build_network",
+    "drop_unused",
+    "explain_mismatch",
+    "load_network",
+    "pad_to_multiple",
+    "read_state_dict",
+    "recognise",
+    "restore",
+    "restored",
+]

@@ -1,36 +1,32 @@
-"""Run a network on pictures of any size: padding to its size multiple, feathered tiles where memory is short.
+"""Run a network on pictures of any size: its value range, padding to its size multiple, tiles where memory is short.
 
 Tiles never equal the whole picture: DRSformer's attention and gates pool over all pixels they are given. Benchmarks
 are run without tiles.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Restore = Callable[[Tensor], Tensor]
+from drsformer_arch.archs.restoration_network import declared, outputs
+
+Network = Any  # a callable; what else it declares is optional
+
+
+def pad(image: Tensor, bottom: int, right: int) -> Tensor:
+    """Pad (N, C, H, W) below and to the right: the picture is reflected, or its border repeated where it is small."""
+    if not bottom and not right:
+        return image
+    mode = "reflect" if bottom < image.shape[-2] and right < image.shape[-1] else "replicate"
+    return F.pad(image, (0, right, 0, bottom), mode=mode)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad below and to the right so that both sides are multiples.
-
-    The padding reflects the picture; where the picture is too small for that, its border is repeated.
-
-    Args:
-        image: (N, C, H, W).
-        multiple: of the padded height and width.
-
-    Returns:
-        (N, C, H', W'), the picture in its upper left corner.
-    """
-    height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not bottom and not right:
-        return image
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(image, (0, right, 0, bottom), mode=mode)
+    """Pad (N, C, H, W) below and to the right so that both sides are multiples."""
+    return pad(image, -image.shape[-2] % multiple, -image.shape[-1] % multiple)
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -53,14 +49,21 @@ def tiles(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[sl
             yield slice(top, min(top + tile, height)), slice(left, min(left + tile, width))
 
 
-def restore(net: Restore, image: Tensor, *, multiple: int = 1, tile: int = 0, overlap: int = 32) -> Tensor:
+def restored(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, ...]:
+    """All outputs of a network with its own value range for pictures in [0, 1], likewise in [0, 1]."""
+    if value_range == 1:
+        return outputs(net(image))
+    return tuple(output / value_range for output in outputs(net(image * value_range)))
+
+
+def restore(net: Network, image: Tensor, *, multiple: int | None = None, tile: int = 0, overlap: int = 32) -> Tensor:
     """Apply a network to pictures of any size.
 
     Args:
-        net: maps (N, C, h, w) to the same shape for sides that are multiples of `multiple`.
-        image: (N, C, H, W) in the network's value range.
-        multiple: the network's size multiple.
-        tile: side of square tiles in pixels; 0 runs the whole picture at once.
+        net: maps (N, C, h, w) to the same shape; what it declares (`RestorationNetwork`) is respected.
+        image: (N, C, H, W), RGB in [0, 1].
+        multiple: sides must be multiples of it; default: what the network declares.
+        tile: side of square tiles in pixels; 0 runs the whole picture at once. A network for one size has its own.
         overlap: pixels that neighbouring tiles share and blend over.
 
     Returns:
@@ -69,17 +72,45 @@ def restore(net: Restore, image: Tensor, *, multiple: int = 1, tile: int = 0, ov
     Raises:
         ValueError: an overlap that leaves tiles no own pixels.
     """
+    multiple = multiple or declared(net, "size_multiple")
+    value_range, patch = declared(net, "value_range"), declared(net, "patch_size")
     height, width = image.shape[-2:]
+
+    def run(part: Tensor) -> Tensor:
+        padded = pad_to_multiple(part, multiple)
+        return restored(net, padded, value_range)[0][..., : part.shape[-2], : part.shape[-1]]
+
+    if patch:
+        padded = pad(image, max(patch - height, 0), max(patch - width, 0))
+        weights = net.patch_weights().to(image)
+        return run_tiles(run, padded, patch, net.patch_overlap, lambda *_: weights)[..., :height, :width]
     if not tile or (height <= tile and width <= tile):
-        return net(pad_to_multiple(image, multiple))[..., :height, :width]
+        return run(image)
     if not 0 <= overlap < tile:
         raise ValueError(f"tile_overlap ({overlap}) must be smaller than tile ({tile})")
-    total = torch.zeros_like(image)
-    weight = torch.zeros_like(image[:1, :1])
+
+    def feathered(rows: int, columns: int) -> Tensor:
+        return torch.outer(feather(rows, overlap), feather(columns, overlap)).to(image)
+
+    return run_tiles(run, image, tile, overlap, feathered)
+
+
+def run_tiles(
+    run: Callable[[Tensor], Tensor], image: Tensor, tile: int, overlap: int, weights: Callable[[int, int], Tensor]
+) -> Tensor:
+    """Weighted mean of the results of overlapping tiles.
+
+    Args:
+        run: maps a tile (N, C, h, w) to the same shape.
+        image: (N, C, H, W).
+        tile, overlap: pixels, see `restore`.
+        weights: (h, w) → weights of a tile of that size.
+    """
+    total, weight = torch.zeros_like(image), torch.zeros_like(image[:1, :1])
+    height, width = image.shape[-2:]
     for rows, columns in tiles(height, width, tile, overlap):
-        part = image[..., rows, columns]
-        result = net(pad_to_multiple(part, multiple))[..., : part.shape[-2], : part.shape[-1]]
-        blend = torch.outer(feather(part.shape[-2], overlap), feather(part.shape[-1], overlap)).to(image)
+        result = run(image[..., rows, columns])
+        blend = weights(result.shape[-2], result.shape[-1])
         total[..., rows, columns] += result * blend
         weight[..., rows, columns] += blend
     return total / weight

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drsformer_arch.errors import UserError
+from drsformer_arch.archs import NETWORKS
+from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.errors import UserError, did_you_mean
 
 PARAM_KEYS = ("params", "params_ema", "state_dict")
 # Damaged pickles fail in whatever way their first wrong byte leads to.
@@ -55,7 +57,11 @@ def read_state_dict(path: Path | str, param_key: str | None = "params") -> tuple
     Raises:
         UserError: no such file, or no weights in it.
     """
-    content = load_file(path)
+    return entry(load_file(path), path, param_key)
+
+
+def entry(content: Any, path: Path | str, param_key: str | None) -> tuple[dict[str, Tensor], str | None]:
+    """The weights within what a file holds, as `read_state_dict` returns them."""
     found = None
     for key in (param_key, *PARAM_KEYS):
         if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -64,6 +70,78 @@ def read_state_dict(path: Path | str, param_key: str | None = "params") -> tuple
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"{path} holds no network weights (looked for {param_key}, {', '.join(PARAM_KEYS)} or bare)")
     return {key.removeprefix("module."): value for key, value in content.items()}, found
+
+
+def drop_unused(net: nn.Module | type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what published files hold and no computation uses, as the network declares."""
+    unused = declared(net, "unused_keys")
+    return {key: value for key, value in state.items() if not (unused and unused.search(key))}
+
+
+def recognise(state: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], dict[str, Any]] | None:
+    """Which of our networks weights belong to, and the arguments to build it with; None where it is none of them.
+
+    Only what keys and shapes tell is found. Arguments that leave no trace in them have their default.
+    """
+    for kind in NETWORKS:
+        try:
+            arguments = kind.arguments_of(state)
+            with torch.device("meta"):
+                net = kind(**arguments)
+        except (LookupError, ValueError, ZeroDivisionError):
+            continue
+        if explain_mismatch(net, drop_unused(kind, state)) is None:
+            return kind, arguments
+    return None
+
+
+def load_network(path: Path | str, param_key: str | None = "params") -> RestorationNetwork:
+    """The network of a checkpoint with its weights, ready for inference.
+
+    Files that we wrote name their network and its arguments; others are recognised from keys and shapes.
+
+    Raises:
+        UserError: no such file, no weights in it, or weights of a network that is not ours.
+    """
+    content = load_file(path)
+    state, _ = entry(content, path, param_key)
+    named = content.get("network") if isinstance(content, Mapping) else None
+    if isinstance(named, Mapping) and "type" in named:
+        return build_network(named, state, path)
+    recognised = recognise(state)
+    if recognised is None:
+        names = ", ".join(kind.__name__ for kind in NETWORKS)
+        raise UserError(f"{path}: these weights are of none of the networks {names}, or of changed ones")
+    kind, arguments = recognised
+    return build_network({"type": kind.__name__, **arguments}, state, path)
+
+
+def build_network(section: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> RestorationNetwork:
+    """One of our networks with its weights, ready for inference.
+
+    Args:
+        section: `type` and arguments, as under `network_g` of an option file.
+        state: the weights; what no computation uses may be there.
+        path: where they come from, for messages.
+
+    Raises:
+        UserError: an unknown network, wrong arguments, weights that do not fit.
+    """
+    kinds = {kind.__name__: kind for kind in NETWORKS}
+    arguments = {key: value for key, value in section.items() if key != "type"}
+    kind = kinds.get(section["type"])
+    if kind is None:
+        raise UserError(f"{path}: its network is not ours{did_you_mean(section['type'], kinds)}")
+    try:
+        net = kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: these arguments of {kind.__name__} do not work: {error}") from error
+    state = drop_unused(net, state)
+    problem = explain_mismatch(net, state)
+    if problem:
+        raise UserError(f"{path} does not fit {kind.__name__}: {problem}")
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False)
 
 
 def explain_mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:

@@ -16,10 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
-from drsformer_arch.archs.transformer_parts import UShapedTransformer, at_least_float32
+from drsformer_arch.archs.feature_maps import at_least_float32
+from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError
-from drsformer_arch.inference import explain_mismatch, read_state_dict, restore
+from drsformer_arch.inference import drop_unused, explain_mismatch, read_state_dict, restore, restored
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
@@ -188,11 +189,13 @@ class DerainModel(SRModel):
     def _losses(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the configured losses and its parts, computed in float32 or better."""
         with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            output = self.net_g(lq)
-        self.output = output = output if self.amp_dtype is None else output.float()
+            outputs = restored(self.net_g, lq, declared(self.get_bare_model(self.net_g), "value_range"))
+        outputs = tuple(at_least_float32(output) for output in outputs)
+        self.output = output = outputs[0]
         parts: dict[str, Tensor] = {}
         if self.cri_pix is not None:
-            parts["l_pix"] = self.cri_pix(output, gt)
+            all_of_them = getattr(self.cri_pix, "takes_all_outputs", False)
+            parts["l_pix"] = self.cri_pix(outputs if all_of_them else output, gt)
         if self.cri_perceptual is not None:
             perceptual, style = self.cri_perceptual(output, gt)
             parts.update({k: v for k, v in (("l_percep", perceptual), ("l_style", style)) if v is not None})
@@ -257,7 +260,7 @@ class DerainModel(SRModel):
             self.output = restore(
                 net,
                 self.lq,
-                multiple=int(val.get("window_size", getattr(net, "size_multiple", 1))),
+                multiple=int(val.get("window_size", declared(net, "size_multiple"))),
                 tile=int(val.get("tile", 0)),
                 overlap=int(val.get("tile_overlap", 32)),
             )
@@ -281,10 +284,11 @@ class DerainModel(SRModel):
             get_root_logger().warning(f"{name} has no targets: the pictures are restored but not scored")
             metrics = None
         net = self.network_to_test()
-        if isinstance(net, UShapedTransformer):
+        fused = getattr(net, "fused", None)
+        if fused is not None:
             # Made anew for each validation, during which no weights change.
             dtype = torch.bfloat16 if self.opt["val"].get("precision") == "bf16" else None
-            self.inference_net = net.fused(dtype)
+            self.inference_net = fused(dtype)
         try:
             with replaced(self.opt["val"], "metrics", metrics):
                 super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
@@ -325,6 +329,7 @@ class DerainModel(SRModel):
         net = self.get_bare_model(net)
         state, found = read_state_dict(load_path, param_key)
         get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
+        state = drop_unused(net, state)
         problem = explain_mismatch(net, state)
         if problem and strict:
             raise UserError(f"{load_path} does not fit {type(net).__name__}: {problem}")

@@ -1,0 +1,128 @@
+"""`drsformer compare`: from option files, checkpoints and data sets to a table and two figures."""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drsformer_arch import run
+from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.files import write_atomically
+from drsformer_arch.metrics import PROTOCOLS
+from drsformer_arch.report import figures, tables
+from drsformer_arch.report.comparison import INPUT, Method, Pictures, Settings, measure
+
+OPTION_FILES = (".yml", ".yaml")
+WRITTEN = ("comparison.md", "comparison.csv", "pictures.csv", "comparison.tex", "quality_cost.png", "crops.png")
+
+
+def compare(
+    sources: Sequence[str],
+    data: Sequence[str],
+    *,
+    protocol: str | None = None,
+    out: Path = Path("results/compare"),
+    limit: int | None = None,
+    device: str | None = None,
+) -> str:
+    """Compare networks and write tables, figures and result pictures.
+
+    Args:
+        sources: test option files, and weight files, of our networks.
+        data: NAME=FOLDER of pairs, for all sources; where empty, option files bring their own.
+        protocol: of the scores on `data`.
+        out: folder of the results.
+        limit: number of pictures per data set; default: all.
+        device: default: the GPU where there is one.
+
+    Returns:
+        The table in Markdown.
+
+    Raises:
+        UserError: something in the input is wrong.
+    """
+    pictures = tuple(_given_pictures(one, protocol) for one in data)
+    methods = [_method(source, pictures) for source in sources]
+    labels = Counter(method.label for method in methods)
+    twice = [label for label, count in labels.items() if count > 1]
+    methods = [
+        method._replace(label=Path(source).stem) if method.label in twice else method
+        for method, source in zip(methods, sources, strict=True)
+    ]
+    if len({method.label for method in methods}) < len(methods):
+        raise UserError("two of the files have the same network and the same name; rename one")
+    every = {one.name: one for method in methods for one in method.pictures}
+    rainy = Method(INPUT, None, None, None, {}, tuple(every.values()))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings = Settings(out, limit, device)
+    results = measure([rainy, *methods], settings)
+    table = tables.markdown(results, _conditions(settings, results[0].scores))
+    contents = (
+        table.encode(),
+        tables.comma_separated(results).encode(),
+        tables.per_picture(results).encode(),
+        tables.latex(results).encode(),
+        figures.quality_against_cost(results),
+        figures.crops([rainy, *methods], results, out),
+    )
+    for name, content in zip(WRITTEN, contents, strict=True):
+        write_atomically(out / name, content)
+    return table
+
+
+def _given_pictures(text: str, protocol: str | None) -> Pictures:
+    name, equals, folder = text.partition("=")
+    if not equals or not name or "/" in name:
+        raise UserError(f"--data {text}: write NAME=FOLDER")
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: with which the scores are compared")
+    if not Path(folder).expanduser().is_dir():
+        raise UserError(f"--data {text}: there is no folder {folder}")
+    return Pictures(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)
+
+
+def _method(source: str, pictures: tuple[Pictures, ...]) -> Method:
+    if not source.endswith(OPTION_FILES):
+        if not Path(source).is_file():
+            raise UserError(f"there is no file {source}")
+        if not pictures:
+            raise UserError(f"{source}: a weight file says nothing of data sets; name them with --data NAME=FOLDER")
+        return Method(Path(source).stem, source, None, None, {}, pictures)
+    options = run.prepare(source, [], is_train=False, distributed=False)
+    weights = options["path"].get("pretrain_network_g")
+    if not weights:
+        raise UserError(f"{source}: path.pretrain_network_g is empty; a comparison needs trained weights")
+    return Method(
+        options["network_g"]["type"],
+        weights,
+        options["network_g"],
+        options["path"].get("param_key_g"),
+        options["val"],
+        pictures or tuple(_own_pictures(source, options)),
+    )
+
+
+def _own_pictures(source: str, options: dict[str, Any]) -> list[Pictures]:
+    metrics = (options["val"].get("metrics") or {}).values()
+    used = {name for name in PROTOCOLS for metric in metrics if metric["type"].endswith(f"_{name}")}
+    if len(used) != 1:
+        known = did_you_mean("", [f"calculate_psnr_{name}" for name in PROTOCOLS])
+        raise UserError(f"{source}: val.metrics must be those of one protocol{known}")
+    return [Pictures(one["name"], dict(one), *used) for one in options["datasets"].values()]
+
+
+def _conditions(settings: Settings, scores: dict[str, Any]) -> list[str]:
+    counted = ", ".join(f"{len(one.names)} of {name}" for name, one in scores.items())
+    if settings.device == "cpu":
+        hardware = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    else:
+        hardware = torch.cuda.get_device_name()
+    first = "the first " if settings.limit else ""
+    return [
+        f"Pictures: {first}{counted}. Times: mean of all pictures. Memory: at the peak, beyond weights and libraries.",
+        f"Hardware: {hardware} ({os.cpu_count()} cores), torch {torch.__version__}.",
+    ]

@@ -1,0 +1,124 @@
+"""`drsformer compare`: what it writes is what the parts give when run by hand."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import yaml
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from drsformer_arch import archs
+from drsformer_arch.cli import main
+from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
+from drsformer_arch.report.comparison import Measured, Scores, count_macs
+from drsformer_arch.report.tables import latex, markdown
+from tests.golden_weights import load_golden_weights
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> dict[str, Path]:
+    nets = {
+        "DRSformer": archs.DRSformer(dim=8, num_blocks=(1, 1, 1, 1)),
+        "DualGCN": archs.DualGCN(channels=8, num_levels=1),
+    }
+    for name, net in nets.items():
+        torch.save(load_golden_weights(net, 0.3).state_dict(), tmp_path / f"{name}.pth")
+    return {name: tmp_path / f"{name}.pth" for name in nets}
+
+
+def test_comparison_of_an_option_file_and_a_checkpoint(pairs, weights, tmp_path, capsys):
+    option_file = {
+        "name": "one",
+        "model_type": "DerainModel",
+        "num_gpu": 0,
+        "datasets": {"test": {"name": "other", "type": "PairedRainDataset", "dataroot": str(pairs)}},
+        "network_g": {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1]},
+        "path": {"pretrain_network_g": str(weights["DRSformer"])},
+        "val": {"metrics": {"psnr": {"type": "calculate_psnr_rain200"}}},
+    }
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(option_file))
+    out = tmp_path / "out"
+    files = [str(tmp_path / "one.yml"), str(weights["DualGCN"])]
+    settings = ["--data", f"Rain200H={pairs}", "--protocol", "rain200", "--limit", "2", "-o", str(out)]
+    assert main(["compare", *files, *settings]) == 0
+    assert "32.17 / 0.9326" in capsys.readouterr().out  # the published scores stand beside
+
+    rows = list(csv.DictReader((out / "pictures.csv").open()))
+    assert [(row["method"], row["picture"]) for row in rows] == [
+        (method, name) for method in ("rainy input", "DRSformer", "DualGCN") for name in ("00", "01")
+    ]
+    for row in rows:
+        result = cv2.imread(str(out / "pictures" / row["method"] / "Rain200H" / f"{row['picture']}.png"))
+        target = cv2.imread(str(pairs / "target" / f"{row['picture']}.png"))
+        assert float(row["psnr_db"]) == pytest.approx(calculate_psnr_rain200(result, target), abs=1e-4)
+        assert float(row["ssim"]) == pytest.approx(calculate_ssim_rain200(result, target), abs=1e-6)
+        if row["method"] == "rainy input":
+            assert (result == cv2.imread(str(pairs / "input" / f"{row['picture']}.png"))).all()
+    for name in ("comparison.md", "comparison.csv", "comparison.tex", "quality_cost.png", "crops.png"):
+        assert (out / name).stat().st_size > 100
+    assert cv2.imread(str(out / "crops.png")) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{weights}"], "name them with --data"),
+        (["{weights}", "--data", "{pairs}"], "write NAME=FOLDER"),
+        (["{weights}", "--data", "a={pairs}"], "--data needs --protocol rain200 or ddn"),
+        (["{weights}", "--data", "a=/nowhere", "--protocol", "ddn"], "no folder /nowhere"),
+        (["missing.pth", "--data", "a={pairs}", "--protocol", "ddn"], "no file missing.pth"),
+        (["{weights}", "{weights}", "--data", "a={pairs}", "--protocol", "ddn"], "same name"),
+        (["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--limit", "0"], "--limit must be 1 or more"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, pairs, weights, capsys):
+    filled = [one.format(weights=weights["DualGCN"], pairs=pairs) for one in arguments]
+    assert main(["compare", *filled, "-o", str(weights["DualGCN"].parent / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_tables_mark_the_best_and_what_was_published():
+    def scores(psnr: float, ssim: float) -> Scores:
+        return Scores(["a"], [psnr], [ssim], [0.5])
+
+    results = [
+        Measured("rainy input", None, 0, 0, 0, {"Rain200H-test": scores(13, 0.4)}),
+        Measured("DRSformer", "DRSformer", 33_655_424, 10**9, 2**30, {"Rain200H-test": scores(32.174, 0.93)}),
+        Measured("IDT", "IDT", 16_416_463, 10**9, 2**30, {"Rain200H-test": scores(31, 0.9344)}),
+    ]
+    lines = markdown(results, []).splitlines()
+    assert lines[2].endswith("| 13.00 / 0.4000 |")
+    assert lines[3] == ("| DRSformer | 33.66 M | 1.0 G | 0.500 | 1.00 GiB | **32.17** / 0.9300 (32.17 / 0.9326) |")
+    assert lines[4].endswith("| 31.00 / **0.9344** (32.10 / 0.9344) |")
+    table = latex(results)
+    assert r"\textbf{32.17}" in table and r"\textbf{0.9344}" in table and r"\textbf{13" not in table
+
+
+def test_macs_count_products_in_place_and_attention():
+    """What MEFC adds (per step and pixel 251 C in depth-wise kernels, 12 C² in products), and IDT's attention."""
+    counts = [count_macs(archs.DRSformer(dim=8, num_blocks=(1, 1, 1, 1), with_mefc=mefc)) for mefc in (True, False)]
+    expected = 0
+    for channels in (8, 16):
+        expected += (4 * (251 * channels + 12 * channels**2) + channels**2) * 256**2
+        expected += 4 * 7 * channels**3 + channels * 64 + 64 * 32  # folded weights; gates
+    assert counts[0] - counts[1] == expected
+
+    net = archs.IDT(embed_dim=8)
+    with sdpa_kernel(SDPBackend.MATH):  # there attention is two products, which torch counts
+        by_products = count_macs(net)
+    assert count_macs(net) == by_products
+
+
+def test_macs_are_those_of_the_layers():
+    net = archs.DualGCN(channels=8, num_levels=1)
+    convolutions = sum(
+        parameter[..., 0, 0].numel() * parameter.shape[-1] ** 2
+        for name, parameter in net.named_parameters()
+        if parameter.dim() == 4 and "mix_" not in name
+    )
+    graphs = 3 * (2 * 4 * 4 + 2 * 4 * 2)  # products over all pixels in each of the three units
+    mixtures = 3 * (2 * 4 * 4 + 4 * 2 * 2)  # of the channel graphs, independent of the pixels
+    assert count_macs(net) == (convolutions + graphs) * 256**2 + mixtures

@@ -1,0 +1,151 @@
+"""What networks declare, and what inference makes of it: value range, patches, outputs, checkpoints of all kinds."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from drsformer_arch import archs
+from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.errors import UserError
+from drsformer_arch.inference import load_network, recognise, restore
+from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss
+from tests.golden_weights import GOLDEN, golden_input, golden_state, load_golden_weights, load_json
+
+SMALL = {
+    "DRSformer": {"dim": 8, "num_blocks": [1, 2, 1, 1], "heads": [1, 2, 2, 4], "ffn_expansion_factor": 2.1},
+    "Restormer": {"dim": 8, "num_blocks": [1, 1, 1, 2], "num_refinement_blocks": 3, "bias": True},
+    "IDT": {"img_size": 64, "embed_dim": 8, "qkv_bias": False},
+    "SPDNet": {"n_feats": 8, "n_resblocks": 2},
+    "DualGCN": {"channels": 8, "num_levels": 2},
+}
+KINDS = {kind.__name__: kind for kind in archs.NETWORKS}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_networks_run_on_pictures_of_any_size(name):
+    net = load_golden_weights(KINDS[name](**SMALL[name]), gain=0.5).eval()
+    for height, width in ((5, 9), (33, 70), (64, 64)):
+        picture = torch.rand(2, 3, height, width)
+        with torch.no_grad():
+            result = restore(net, picture)
+        assert result.shape == picture.shape and result.isfinite().all()
+        with torch.no_grad():  # pictures of a batch do not see each other
+            torch.testing.assert_close(restore(net, picture[1:]), result[1:], rtol=1e-3, atol=1e-4)
+
+
+def test_value_range_and_outputs_are_the_networks_own():
+    net = load_golden_weights(archs.SPDNet(**SMALL["SPDNet"]), gain=0.5).double().eval()
+    picture = torch.rand(1, 3, 20, 31, dtype=torch.float64)
+    with torch.no_grad():
+        results = net(255 * picture)
+        assert len(results) == 3
+        torch.testing.assert_close(restore(net, picture), results[0] / 255, rtol=1e-12, atol=1e-12)
+
+
+def test_other_packages_networks_have_the_defaults():
+    assert declared(torch.nn.Identity(), "size_multiple") == 1 and declared(torch.nn.Identity(), "patch_size") is None
+    picture = torch.rand(1, 3, 7, 5)
+    assert torch.equal(restore(torch.nn.Identity(), picture), picture)
+
+
+def test_patches_are_merged_as_published():
+    facts, golden = load_json("idt_merge"), np.load(GOLDEN / "idt_merge.npz")
+    picture = golden_input(facts["input_shape"], facts["input_seed"]).double()
+    net = archs.IDT(embed_dim=8)
+    seen = itertools.count()
+    net.forward = lambda patch: patch + 0.1 * next(seen)
+    torch.testing.assert_close(restore(net, picture), torch.from_numpy(golden["output"]), rtol=0, atol=1e-12)
+    assert next(seen) == len(facts["starts"])
+
+    sizes = []
+    net.forward = lambda patch: sizes.append(patch.shape[2:]) or patch
+    for height, width, patches in ((128, 128, 1), (1, 1, 1), (100, 236, 2), (237, 129, 6)):
+        sizes.clear()
+        picture = torch.rand(1, 3, height, width, dtype=torch.float64)
+        torch.testing.assert_close(restore(net, picture), picture, rtol=0, atol=1e-12)
+        assert sizes == [(128, 128)] * patches
+
+
+@pytest.mark.parametrize("wrapping", ["bare", "module", "params", "ours"])
+@pytest.mark.parametrize("name", KINDS)
+def test_checkpoints_name_their_network_or_are_recognised(name, wrapping, tmp_path):
+    arguments = SMALL[name]
+    state = golden_state({key: tuple(value.shape) for key, value in KINDS[name](**arguments).state_dict().items()})
+    if name == "SPDNet":  # published files hold more than is used
+        state |= {"conv_init1.ins.weight": torch.ones(4), "sub2.IDWT.g0_col": torch.ones(1, 1, 2, 1)}
+    content = {
+        "bare": state,
+        "module": {f"module.{key}": value for key, value in state.items()},
+        "params": {"params": state},
+        "ours": {"params": state, "network": {"type": name, **arguments}},
+    }[wrapping]
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    net = load_network(path)
+    assert type(net) is KINDS[name]
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    if wrapping == "bare":
+        kind, found = recognise(state)
+        expected = {key: value for key, value in arguments.items() if key in found}
+        assert kind is KINDS[name] and {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("published", "name", "arguments"),
+    [
+        ("drsformer_official", "DRSformer", {"dim": 48, "ffn_expansion_factor": 2.66, "with_mefc": True}),
+        ("drsformer_official_without_mefc", "DRSformer", {"heads": [1, 2, 4, 8], "with_mefc": False}),
+        ("restormer_official", "Restormer", {"num_blocks": [4, 6, 6, 8], "num_refinement_blocks": 4, "bias": False}),
+        ("idt_official", "IDT", {"img_size": 128, "num_heads": [1, 2, 4, 8, 16, 16, 8, 4, 2], "mlp_ratio": 4}),
+        ("spdnet_official", "SPDNet", {"n_feats": 32, "n_resblocks": 3}),
+        ("dualgcn_official", "DualGCN", {"channels": 72, "num_levels": 5}),
+    ],
+)
+def test_published_checkpoints_are_recognised(published, name, arguments):
+    shapes = load_json(f"{published}_state_dict")
+    with torch.device("meta"):
+        state = {key: torch.empty(shape) for key, shape in shapes.items()}
+    kind, found = recognise(state)
+    assert kind.__name__ == name
+    assert {key: found[key] for key in arguments} == arguments
+    del state[next(iter(state))]
+    assert recognise(state) is None
+
+
+def test_weights_of_no_network_of_ours_are_refused(tmp_path):
+    torch.save({"layer.weight": torch.ones(2)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="none of the networks DRSformer, Restormer, IDT, SPDNet, DualGCN"):
+        load_network(tmp_path / "other.pth")
+    torch.save({"params": {"weight": torch.ones(2)}, "network": {"type": "DRSformr"}}, tmp_path / "typo.pth")
+    with pytest.raises(UserError, match="did you mean 'DRSformer'"):
+        load_network(tmp_path / "typo.pth")
+
+
+def test_idt_takes_its_own_size_only_and_drops_paths_only_in_training():
+    net = load_golden_weights(archs.IDT(**SMALL["IDT"] | {"drop_path_rate": 0.9}), gain=0.7)
+    picture = torch.rand(4, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net.eval()(picture), net(picture))
+        assert not torch.equal(net.train()(picture), net(picture))
+    with pytest.raises(ValueError, match="built for 64x64, the picture is 64x72"):
+        net(torch.rand(1, 3, 64, 72))
+    released = archs.IDT(embed_dim=8)
+    for stage, within, between in ((released.encoderlayer_1, 3, 5), (released.decoderlayer_3, 4, 2)):
+        *windows, spatial = (block.drop_path.probability for block in stage.blocks)
+        assert windows == pytest.approx([0.1 * within / 9] * 3) and spatial == pytest.approx(0.1 * between / 9)
+
+
+def test_losses_are_the_published_ones():
+    facts = load_json("idt_ssim_loss")
+    first = golden_input(facts["shape"], facts["seed"]).double()
+    second = 0.7 * first + 0.3 * golden_input(facts["shape"], facts["seed"] + 100).double()
+    loss = NegativeSSIMLoss()
+    assert float(loss(first, second)) == pytest.approx(-facts["ssim_float64_window"], abs=1e-12)
+    assert float(loss(first, first)) == pytest.approx(-1, abs=1e-12)
+
+    target, results = torch.rand(2, 3, 8, 8), tuple(torch.rand(3, 2, 3, 8, 8))
+    expected = sum(((255 * result - 255 * target) ** 2).mean() for result in results)
+    torch.testing.assert_close(MultiOutputMSELoss(loss_weight=65025)(results, target), expected)
