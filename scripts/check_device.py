@@ -83,7 +83,7 @@ def mixed_precision_training(device: torch.device) -> str:
                 scaler.step(optimizer)
                 scaler.update()
             assert all(parameter.isfinite().all() for parameter in net.parameters()), dtype
-            losses[dtype, use_checkpoint] = float(loss)
+            losses[dtype, use_checkpoint] = float(loss.detach())
     spread = max(losses.values()) / min(losses.values()) - 1
     assert spread < 0.02, losses
     return f"losses after 5 steps in float32, bf16, fp16, with and without checkpointing, agree to {spread:.1%}"
