@@ -31,6 +31,8 @@ setup(
         "lmdb",
         "tqdm",
         "matplotlib",
+        "pillow",
+        "tifffile",
         "zstandard",
         "imagecodecs",
         "setuptools",  # BasicSR imports distutils, which Python 3.12 only has through setuptools

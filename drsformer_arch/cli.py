@@ -11,6 +11,7 @@ from typing import Any
 from drsformer_arch.errors import TrainingStopped, UserError
 from drsformer_arch.options import MODEL_TYPES
 
+EXIT_SOME_FAILED = 1  # of many pictures; each was named
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 EXIT_INTERRUPTED = 130
@@ -21,8 +22,18 @@ EXAMPLES = """examples:
   drsformer train -opt options/train/DRSformer/Rain200H.yml --auto_resume
   drsformer test -opt options/test/DRSformer/Rain200H.yml
   drsformer prepare rain200h Downloads/Rain200H.zip -o datasets/Rain200H --lmdb
+  drsformer derain rainy.jpg photographs/ -o derained -w net_g_latest.pth
   drsformer compare options/test/*/Rain200H.yml -o results/rain200h
   drsformer doctor
+"""
+DERAIN_EXAMPLES = """INPUT is pictures, folders (searched recursively) or patterns. Results keep their names below OUT,
+their format, depth, transparency, colour profile and EXIF notes. Nothing is overwritten without --overwrite. A picture
+that cannot be read is named, the rest goes on, and the exit code is 1.
+
+examples:
+  drsformer derain rainy.jpg -o clean.jpg -w weights.pth
+  drsformer derain photographs/ -o derained -w weights.pth --precision bf16
+  drsformer derain 'holiday/*.png' -o derained -w weights.pth --tile 512 --format jpg
 """
 COMPARE_EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
 published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures.
@@ -72,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             command.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
     _add_prepare(commands)
+    _add_derain(commands)
     _add_compare(commands)
     commands.add_parser("doctor", help="show what is installed, from where, what is registered, and what is wrong")
     return parser
@@ -110,6 +122,37 @@ def _add_prepare(commands: Any) -> None:
     )
 
 
+def _add_derain(commands: Any) -> None:
+    summary = "derain pictures and folders of pictures"
+    derain = commands.add_parser(
+        "derain",
+        help=summary,
+        description=summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=DERAIN_EXAMPLES,
+    )
+    derain.add_argument("inputs", nargs="+", metavar="INPUT")
+    derain.add_argument(
+        "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder, or file for one picture"
+    )
+    derain.add_argument("-w", "--weights", type=Path, required=True, metavar="FILE", help="own or published weights")
+    derain.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    derain.add_argument(
+        "--tile", default="auto", help="side of tiles in pixels; 0: whole pictures; auto (default): as memory allows"
+    )
+    derain.add_argument("--overlap", type=int, default=32, metavar="PIXELS", help="of tiles (%(default)s)")
+    derain.add_argument(
+        "--memory", type=float, metavar="GIB", help="that --tile auto may use; default: 70 %% of the free"
+    )
+    derain.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    derain.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+    derain.add_argument("--batch", type=int, default=1, metavar="N", help="pictures of equal size computed together")
+    derain.add_argument(
+        "--format", choices=["png", "jpg", "webp", "bmp", "tif"], help="of results; default: the source's"
+    )
+    derain.add_argument("--depth", type=int, choices=[8, 16], help="bits per channel; default: the source's")
+
+
 def _add_compare(commands: Any) -> None:
     summary = "compare networks on the same pictures: quality, time, memory, side by side"
     compare = commands.add_parser(
@@ -133,7 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0: done; 2: a mistake in the input, explained on stderr; 75: stopped on request, go on with --auto_resume;
+        0: done; 1: some pictures could not be derained; 2: a mistake in the input, explained on stderr; 75: stopped on
+        request, go on with --auto_resume;
         130: interrupted without saving.
     """
     parser = _parser()
@@ -147,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from drsformer_arch import doctor  # noqa: PLC0415 - works where BasicSR does not import
 
             return doctor.report()
-        run_command = {"prepare": _prepare, "compare": _compare}.get(args.command, _run_pipeline)
+        run_command = {"prepare": _prepare, "derain": _derain, "compare": _compare}.get(args.command, _run_pipeline)
         return run_command(args)
     except TrainingStopped as stopped:
         print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
@@ -194,6 +238,39 @@ def _prepare(args: argparse.Namespace) -> int:
         skipped = f", {result.skipped:,} skipped (see its manifest.jsonl)" if result.skipped else ""
         print(f"{result.path}: {result.pairs:,} pairs{skipped}{', complete already' if result.was_there else ''}")
     return 0
+
+
+def _derain(args: argparse.Namespace) -> int:
+    from drsformer_arch import processor  # noqa: PLC0415 - --help needs none of this
+    from drsformer_arch.inference.derain import derain, find_jobs  # noqa: PLC0415
+
+    tile = args.tile if args.tile == "auto" else _whole_number("--tile", args.tile)
+    if args.batch < 1 or args.overlap < 0 or (args.memory is not None and args.memory <= 0):
+        raise UserError("--batch must be 1 or more, --overlap 0 or more, --memory above 0")
+    suffix = None if args.format is None else f".{args.format}"
+    jobs = find_jobs(args.inputs, args.out, suffix, overwrite=args.overwrite)
+
+    from drsformer_arch.inference.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
+
+    restorer = Restorer(
+        args.weights,
+        device=args.device,
+        precision=args.precision,
+        tile=tile,
+        overlap=args.overlap,
+        memory=args.memory and int(args.memory * 2**30),
+    )
+    if restorer.device.type == "cpu":
+        processor.tune()
+    problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
+    print(f"{len(jobs) - len(problems)} of {len(jobs)} pictures derained with {restorer.describe()}")
+    return EXIT_SOME_FAILED if problems else 0
+
+
+def _whole_number(option: str, text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"{option} must be a whole number or auto, not {text}")
+    return int(text)
 
 
 def _compare(args: argparse.Namespace) -> int:

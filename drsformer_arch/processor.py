@@ -7,11 +7,13 @@ import contextlib
 import ctypes
 import math
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds; QUOTA is "max" without a limit
+MEMORY_LIMIT, MEMORY_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")  # bytes
 UNLIMITED = 2**31 - 1  # the largest that mallopt takes
 LARGEST_KEPT = 128 * 2**20
 
@@ -57,6 +59,14 @@ def tune() -> None:
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
+def model_name() -> str:
+    """Of the processor, as it calls itself (Linux), or its architecture."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
 def memory_held(device: Any) -> int:
     """Bytes that the process holds now: of a torch device, or resident (Linux)."""
     if device.type == "cuda":
@@ -73,6 +83,21 @@ def peak_memory(device: Any) -> int:
 
         return torch.cuda.max_memory_allocated(device)
     return _status("VmHWM")
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that the process may still take: of a torch device, or of the machine or its container."""
+    if device.type == "cuda":
+        import torch  # noqa: PLC0415
+
+        return torch.cuda.mem_get_info(device)[0]
+    free = 2**62
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
+        free = min(free, int(MEMORY_LIMIT.read_text()) - int(MEMORY_USED.read_text()))
+    return max(free, 0)
 
 
 def _status(field: str) -> int:

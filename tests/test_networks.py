@@ -55,12 +55,12 @@ def test_patches_are_merged_as_published():
     picture = golden_input(facts["input_shape"], facts["input_seed"]).double()
     net = archs.IDT(embed_dim=8)
     seen = itertools.count()
-    net.forward = lambda patch: patch + 0.1 * next(seen)
+    net.forward = lambda patches: torch.stack([patch + 0.1 * next(seen) for patch in patches])
     torch.testing.assert_close(restore(net, picture), torch.from_numpy(golden["output"]), rtol=0, atol=1e-12)
     assert next(seen) == len(facts["starts"])
 
     sizes = []
-    net.forward = lambda patch: sizes.append(patch.shape[2:]) or patch
+    net.forward = lambda patches: sizes.extend(patch.shape[1:] for patch in patches) or patches
     for height, width, patches in ((128, 128, 1), (1, 1, 1), (100, 236, 2), (237, 129, 6)):
         sizes.clear()
         picture = torch.rand(1, 3, height, width, dtype=torch.float64)

@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage import data
 
 from drsformer_arch.data.pictures import BadPicture, decode
@@ -80,3 +80,16 @@ def test_damaged_files_are_refused_where_opencv_refuses_them():
             np.testing.assert_array_equal(pixels, expected)
         outcomes.add(expected is None)
     assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_colours_under_a_transparent_tiff_stay_as_they_are(orientation):
+    alpha = Image.fromarray(np.ascontiguousarray(PIXELS[..., 0] // 2))
+    picture = RGB.copy()
+    picture.putalpha(alpha)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    picture.save(file, "tiff", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    np.testing.assert_array_equal(decode(file.getvalue(), "tiff"), expected[..., :3])

@@ -119,6 +119,7 @@ class DualGCN(RestorationNetwork):
             raise ValueError(f"channels must be a multiple of 4, not {channels}")
         super().__init__()
         self.in_channels = in_channels
+        self.bytes_per_pixel = 136 * channels
         self.head = nn.ModuleList(
             (nn.Conv2d(in_channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1))
         )

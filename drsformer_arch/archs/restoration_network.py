@@ -18,6 +18,7 @@ class RestorationNetwork(nn.Module):
     value_range = 1.0  # pictures lie in [0, value_range]
     patch_size: int | None = None  # the only height and width it takes; larger pictures are put together from patches
     patch_overlap = 0  # pixels that neighbouring patches share
+    bytes_per_pixel = 8192  # of memory that inference in float32 takes at its peak, measured; here a guess
     unused_keys: re.Pattern[str] | None = None  # entries of published checkpoints that no computation uses
 
     def patch_weights(self) -> Tensor:

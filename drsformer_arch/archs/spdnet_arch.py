@@ -231,6 +231,7 @@ class SPDNet(RestorationNetwork):
         if n_feats % 2 or n_feats <= 0:
             raise ValueError(f"n_feats must be even, not {n_feats}")
         super().__init__()
+        self.bytes_per_pixel = 136 * n_feats
         self.conv_init1 = ConvReLU(3, n_feats // 2)
         self.conv_init2 = ConvReLU(n_feats // 2, n_feats)
         self.res_extra1, self.res_extra2, self.res_extra3 = (PriorFeatures(n_feats, n_resblocks) for _ in range(3))

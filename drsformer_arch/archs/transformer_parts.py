@@ -190,6 +190,7 @@ class UShapedTransformer(RestorationNetwork):
         if len(num_blocks) != 4 or len(heads) != 4:
             raise ValueError(f"num_blocks and heads need four entries each, not {num_blocks} and {heads}")
         self.inp_channels = inp_channels
+        self.bytes_per_pixel = 52 * dim  # of the fused form at 512x512, on CPUs; larger pictures take less
         self.feature_dtype: torch.dtype | None = None  # set by the fused form
 
         def level(channels: int, index: int) -> Level:

@@ -5,6 +5,7 @@ They are turned as EXIF says; alpha is dropped (colours stay as they are, whatev
 resolved. Anything else, such as floating point TIFF, is refused.
 """
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -14,11 +15,13 @@ import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+import tifffile
 
 from drsformer_arch.errors import UserError
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"})  # no say in pixels
+ORIENTATION = 0x0112  # tag of EXIF and TIFF
 _CHUNK = struct.Struct(">I4s")  # length, kind
 
 Picture = npt.NDArray[Any]  # of uint8 or uint16
@@ -93,6 +96,9 @@ def decode(content: bytes, name: object) -> Picture:
     plain = _decode_plain_png(content)
     if plain is not None:
         return plain
+    with_alpha = decode_rgba_tiff(content)
+    if with_alpha is not None:
+        return np.ascontiguousarray(with_alpha[..., :3])
     pixels = None
     try:
         if content:  # cv2 would raise an error about its own buffer
@@ -124,6 +130,35 @@ def _decode_plain_png(content: bytes) -> Picture | None:
     except (ValueError, RuntimeError, MemoryError):  # OpenCV knows the reason
         return None
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def decode_rgba_tiff(content: bytes) -> Picture | None:
+    """A TIFF of 8 bits as (H, W, 4), whose colours OpenCV would multiply by their alpha; None for all others."""
+    if not content.startswith((b"II*\0", b"MM\0*")):
+        return None
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page = file.pages.first
+            kind = (page.dtype, page.samplesperpixel, page.photometric, page.planarconfig)
+            if kind != (np.uint8, 4, tifffile.PHOTOMETRIC.RGB, tifffile.PLANARCONFIG.CONTIG):
+                return None
+            return upright(page.asarray(), int(page.tags.valueof(ORIENTATION, 1)))
+    except Exception:  # OpenCV knows the reason
+        return None
+
+
+def upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """(H, W, ...) turned and mirrored as EXIF's orientation, 1 to 8, says."""
+    turned = {
+        2: lambda: samples[:, ::-1],
+        3: lambda: samples[::-1, ::-1],
+        4: lambda: samples[::-1],
+        5: lambda: samples.swapaxes(0, 1),
+        6: lambda: np.rot90(samples, -1),
+        7: lambda: samples[::-1, ::-1].swapaxes(0, 1),
+        8: lambda: np.rot90(samples),
+    }
+    return np.ascontiguousarray(turned[orientation]() if orientation in turned else samples)
 
 
 def encode_png(pixels: Picture, compress_level: int = 1) -> bytes:

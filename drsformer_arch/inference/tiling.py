@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drsformer_arch.archs.restoration_network import declared, outputs
 
+PATCHES_AT_ONCE = 4  # of networks for one size: 1.5 times as fast as one by one on two cores; more gain nothing there
 Network = Any  # a callable; what else it declares is optional
 
 
@@ -56,7 +57,15 @@ def restored(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, .
     return tuple(output / value_range for output in outputs(net(image * value_range)))
 
 
-def restore(net: Network, image: Tensor, *, multiple: int | None = None, tile: int = 0, overlap: int = 32) -> Tensor:
+def restore(
+    net: Network,
+    image: Tensor,
+    *,
+    multiple: int | None = None,
+    tile: int = 0,
+    overlap: int = 32,
+    device: torch.device | None = None,
+) -> Tensor:
     """Apply a network to pictures of any size.
 
     Args:
@@ -65,9 +74,10 @@ def restore(net: Network, image: Tensor, *, multiple: int | None = None, tile: i
         multiple: sides must be multiples of it; default: what the network declares.
         tile: side of square tiles in pixels; 0 runs the whole picture at once. A network for one size has its own.
         overlap: pixels that neighbouring tiles share and blend over.
+        device: where the network is; default: where the picture is. What is computed at once is moved there and back.
 
     Returns:
-        The restored pictures, shape of `image`.
+        The restored pictures, shape of `image`, where `image` is.
 
     Raises:
         ValueError: an overlap that leaves tiles no own pixels.
@@ -77,26 +87,24 @@ def restore(net: Network, image: Tensor, *, multiple: int | None = None, tile: i
     height, width = image.shape[-2:]
 
     def run(part: Tensor) -> Tensor:
-        padded = pad_to_multiple(part, multiple)
-        return restored(net, padded, value_range)[0][..., : part.shape[-2], : part.shape[-1]]
+        padded = pad_to_multiple(part, multiple).to(device or part.device)
+        return restored(net, padded, value_range)[0][..., : part.shape[-2], : part.shape[-1]].to(part.device)
 
     if patch:
         padded = pad(image, max(patch - height, 0), max(patch - width, 0))
         weights = net.patch_weights().to(image)
-        return run_tiles(run, padded, patch, net.patch_overlap, lambda *_: weights)[..., :height, :width]
+        whole = run_tiles(run, padded, patch, net.patch_overlap, weights, at_once=PATCHES_AT_ONCE)
+        return whole[..., :height, :width]
     if not tile or (height <= tile and width <= tile):
         return run(image)
     if not 0 <= overlap < tile:
         raise ValueError(f"tile_overlap ({overlap}) must be smaller than tile ({tile})")
-
-    def feathered(rows: int, columns: int) -> Tensor:
-        return torch.outer(feather(rows, overlap), feather(columns, overlap)).to(image)
-
-    return run_tiles(run, image, tile, overlap, feathered)
+    weights = torch.outer(feather(min(height, tile), overlap), feather(min(width, tile), overlap)).to(image)
+    return run_tiles(run, image, tile, overlap, weights)
 
 
 def run_tiles(
-    run: Callable[[Tensor], Tensor], image: Tensor, tile: int, overlap: int, weights: Callable[[int, int], Tensor]
+    run: Callable[[Tensor], Tensor], image: Tensor, tile: int, overlap: int, weights: Tensor, *, at_once: int = 1
 ) -> Tensor:
     """Weighted mean of the results of overlapping tiles.
 
@@ -104,13 +112,16 @@ def run_tiles(
         run: maps a tile (N, C, h, w) to the same shape.
         image: (N, C, H, W).
         tile, overlap: pixels, see `restore`.
-        weights: (h, w) → weights of a tile of that size.
+        weights: (h, w) of a tile; all are of the same size.
+        at_once: tiles that are run together.
     """
     total, weight = torch.zeros_like(image), torch.zeros_like(image[:1, :1])
     height, width = image.shape[-2:]
-    for rows, columns in tiles(height, width, tile, overlap):
-        result = run(image[..., rows, columns])
-        blend = weights(result.shape[-2], result.shape[-1])
-        total[..., rows, columns] += result * blend
-        weight[..., rows, columns] += blend
+    places = list(tiles(height, width, tile, overlap))
+    for first in range(0, len(places), at_once):
+        some = places[first : first + at_once]
+        results = run(torch.cat([image[..., rows, columns] for rows, columns in some])).split(image.shape[0])
+        for (rows, columns), result in zip(some, results, strict=True):
+            total[..., rows, columns] += result * weights
+            weight[..., rows, columns] += weights
     return total / weight

@@ -1,7 +1,6 @@
 """`drsformer compare`: from option files, checkpoints and data sets to a table and two figures."""
 
 import os
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from drsformer_arch import run
+from drsformer_arch import processor, run
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.files import write_atomically
 from drsformer_arch.metrics import PROTOCOLS
@@ -118,7 +117,7 @@ def _own_pictures(source: str, options: dict[str, Any]) -> list[Pictures]:
 def _conditions(settings: Settings, scores: dict[str, Any]) -> list[str]:
     counted = ", ".join(f"{len(one.names)} of {name}" for name, one in scores.items())
     if settings.device == "cpu":
-        hardware = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+        hardware = f"{processor.model_name()}, {torch.get_num_threads()} threads"
     else:
         hardware = torch.cuda.get_device_name()
     first = "the first " if settings.limit else ""

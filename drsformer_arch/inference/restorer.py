@@ -1,0 +1,139 @@
+"""Derain pictures in memory: weights in, pictures in, pictures out, whatever their size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from drsformer_arch import processor
+from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.data.pictures import Picture
+from drsformer_arch.errors import UserError
+from drsformer_arch.inference.tiling import restore
+from drsformer_arch.inference.weights import load_network
+
+Precision = Literal["float32", "bf16"]
+SMALLEST_TILE = 64
+SHARE_OF_FREE_MEMORY = 0.7
+
+
+class Restorer:
+    """A network with its weights that derains pictures.
+
+        restorer = Restorer("net_g_latest.pth")
+        derained = restorer(rainy)  # (H, W, 3) RGB, uint8 or uint16; gray (H, W) and (H, W, 1) stay gray
+
+    Args:
+        weights: a checkpoint, own or published; the network is recognised from it.
+        device: default: the GPU where there is one.
+        precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
+        tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
+            elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
+        overlap: pixels that neighbouring tiles share and blend over.
+        memory: bytes that "auto" may use; default: 70 % of what is free.
+
+    Raises:
+        UserError: weights that cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str,
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        tile: int | Literal["auto"] = "auto",
+        overlap: int = 32,
+        memory: int | None = None,
+    ) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.tile, self.overlap, self.memory = tile, overlap, memory
+        net = load_network(weights).to(self.device)
+        bf16 = precision == "bf16"
+        fused = getattr(net, "fused", None)
+        self.autocast = bf16 and fused is None
+        self.net = net if fused is None else fused(torch.bfloat16 if bf16 else None)
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Derain one picture, see `batch`."""
+        return self.batch([picture])[0]
+
+    def batch(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Derain pictures of equal size together.
+
+        Args:
+            pictures: (H, W, 3) RGB, or gray as (H, W) or (H, W, 1); uint8 or uint16. Gray ones count as R = G = B, and
+                the mean of their results is returned.
+
+        Returns:
+            Pictures of the same shapes and types.
+
+        Raises:
+            ValueError: other shapes or types, or pictures of different sizes.
+            UserError: not even the smallest tile fits the memory.
+        """
+        rainy = torch.stack([_to_tensor(picture) for picture in pictures])
+        derained = self._with_smaller_and_smaller_tiles(rainy)
+        return [_like(picture, result) for picture, result in zip(pictures, derained, strict=True)]
+
+    def describe(self) -> str:
+        """One line: which network, computed where and how."""
+        parameters = sum(value.numel() for value in self.net.state_dict().values()) / 1e6
+        bf16 = self.autocast or getattr(self.net, "feature_dtype", None) is torch.bfloat16
+        name, precision = type(self.net).__name__, "bf16" if bf16 else "float32"
+        return f"{name} ({parameters:.2f} M parameters) on {self.device}, {precision}"
+
+    def _with_smaller_and_smaller_tiles(self, rainy: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) RGB in [0, 1] → the same; both stay on the CPU where they are computed in tiles."""
+        tile = self.tile if self.tile != "auto" else self._tile_that_fits(rainy)
+        while True:
+            try:
+                return self._derain(rainy, tile)
+            except (RuntimeError, MemoryError) as error:
+                if self.tile != "auto" or not _is_out_of_memory(error):
+                    raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            tile = (tile or max(rainy.shape[-2:])) // 2
+            if tile < SMALLEST_TILE:
+                raise UserError("not even a tile of 64x64 pixels fits the memory")
+
+    def _derain(self, rainy: torch.Tensor, tile: int) -> torch.Tensor:
+        overlap = min(self.overlap, tile // 4) if tile else 0
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return restore(self.net, rainy, tile=tile, overlap=overlap, device=self.device).float()
+
+    def _tile_that_fits(self, rainy: torch.Tensor) -> int:
+        """0 for whole pictures."""
+        count, _, height, width = rainy.shape
+        free = self.memory or int(SHARE_OF_FREE_MEMORY * processor.free_memory(self.device))
+        pixels = free // (count * declared(self.net, "bytes_per_pixel"))
+        if height * width <= pixels:
+            return 0
+        return max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _to_tensor(picture: Picture) -> torch.Tensor:
+    """(3, H, W) float32 in [0, 1]."""
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a picture must be uint8 or uint16, not {picture.dtype}")
+    planes = picture[..., None] if picture.ndim == 2 else picture
+    if planes.ndim != 3 or planes.shape[2] not in (1, 3) or 0 in planes.shape:
+        raise ValueError(f"a picture must be (H, W), (H, W, 1) or (H, W, 3), not {picture.shape}")
+    samples = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.float32) / np.iinfo(picture.dtype).max
+    return torch.from_numpy(samples).permute(2, 0, 1)
+
+
+def _like(picture: Picture, result: torch.Tensor) -> Picture:
+    """(3, H, W) in [0, 1] → shape and type of the picture, rounded."""
+    largest = np.iinfo(picture.dtype).max
+    planes = result.clamp(0, 1).cpu().numpy().transpose(1, 2, 0).astype(np.float64) * largest
+    if picture.ndim == 2 or picture.shape[2] == 1:
+        planes = planes.mean(axis=2, keepdims=True)
+    return np.rint(planes).astype(picture.dtype).reshape(picture.shape)
