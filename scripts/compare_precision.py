@@ -8,43 +8,28 @@ pictures, and of the two results against each other.
 
 import argparse
 import statistics
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
-import drsformer_arch.archs
 from drsformer_arch.data.pictures import decode, read_file
-from drsformer_arch.inference import read_state_dict, restore
-from drsformer_arch.inference.weights import load_file
+from drsformer_arch.inference.restorer import Restorer
 from drsformer_arch.metrics import calculate_psnr_rain200
 
-psnr = calculate_psnr_rain200
-
-
-def derain(net: torch.nn.Module, picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) BGR uint8 → the same."""
-    image = torch.from_numpy(picture[:, :, ::-1].astype(np.float32) / 255).permute(2, 0, 1)[None]
-    with torch.inference_mode():
-        result = restore(net, image, multiple=net.size_multiple)[0].clamp(0, 1)
-    return np.rint(result.permute(1, 2, 0).numpy()[:, :, ::-1] * 255).astype(np.uint8)
+psnr = partial(calculate_psnr_rain200, channel_order="rgb")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, help="file of a training with DerainModel")
+    parser.add_argument("weights", type=Path, help="own or published")
     parser.add_argument("rainy", type=Path)
     parser.add_argument("clean", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=20, help="of pictures, the first by name (%(default)s)")
     args = parser.parse_args()
-    options = dict(load_file(args.weights)["network"])
-    net = getattr(drsformer_arch.archs, options.pop("type"))(**options)
-    net.load_state_dict(read_state_dict(args.weights)[0])
-    precise, half = net.fused(), net.fused(torch.bfloat16)
+    precise, half = Restorer(args.weights, tile=0), Restorer(args.weights, tile=0, precision="bf16")
     rows = []
     for path in sorted(args.rainy.iterdir())[: args.count]:
         rainy = decode(read_file(path), path)
-        results = derain(precise, rainy), derain(half, rainy)
+        results = precise(rainy), half(rainy)
         clean = decode(read_file(args.clean / path.name), path) if args.clean else None
         scores = [psnr(one, clean) for one in results] if clean is not None else []
         rows.append([*scores, psnr(results[1], results[0])])
