@@ -89,14 +89,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_prepare(commands: Any) -> None:
-    summary = "check the pairs of a data set and lay them out for training"
-    prepare = commands.add_parser(
-        "prepare",
+def _command(commands: Any, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
         help=summary,
         description=summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=PREPARE_EXAMPLES.format(names=", ".join(DATA_SETS)),
+        epilog=epilog,
+    )
+
+
+def _add_prepare(commands: Any) -> None:
+    prepare = _command(
+        commands,
+        "prepare",
+        "check the pairs of a data set and lay them out for training",
+        PREPARE_EXAMPLES.format(names=", ".join(DATA_SETS)),
     )
     prepare.add_argument("what", nargs="*", metavar="DATASET SRC", help="which data set and where (pairs: two folders)")
     prepare.add_argument("-o", dest="destination", type=Path, metavar="DST", help="folder for the result")
@@ -123,14 +131,7 @@ def _add_prepare(commands: Any) -> None:
 
 
 def _add_derain(commands: Any) -> None:
-    summary = "derain pictures and folders of pictures"
-    derain = commands.add_parser(
-        "derain",
-        help=summary,
-        description=summary,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=DERAIN_EXAMPLES,
-    )
+    derain = _command(commands, "derain", "derain pictures and folders of pictures", DERAIN_EXAMPLES)
     derain.add_argument("inputs", nargs="+", metavar="INPUT")
     derain.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder, or file for one picture"
@@ -154,13 +155,11 @@ def _add_derain(commands: Any) -> None:
 
 
 def _add_compare(commands: Any) -> None:
-    summary = "compare networks on the same pictures: quality, time, memory, side by side"
-    compare = commands.add_parser(
+    compare = _command(
+        commands,
         "compare",
-        help=summary,
-        description=summary,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=COMPARE_EXAMPLES,
+        "compare networks on the same pictures: quality, time, memory, side by side",
+        COMPARE_EXAMPLES,
     )
     compare.add_argument("files", nargs="+", metavar="FILE", help="test option files, or weight files (with --data)")
     compare.add_argument(

@@ -61,28 +61,41 @@ def tune() -> None:
 
 def model_name() -> str:
     """Of the processor, as it calls itself (Linux), or its architecture."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()
+    return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def flags() -> list[str]:
+    """What the processor can do (Linux), for example avx512_bf16."""
+    return _field("/proc/cpuinfo", "flags").split()
 
 
 def memory_held(device: Any) -> int:
-    """Bytes that the process holds now: of a torch device, or resident (Linux)."""
+    """Bytes that the process holds now: of a torch device, or resident (Linux; 0 elsewhere)."""
     if device.type == "cuda":
         import torch  # noqa: PLC0415
 
         return torch.cuda.memory_allocated(device)
-    return _status("VmRSS")
+    return _kibibytes("/proc/self/status", "VmRSS")
 
 
 def peak_memory(device: Any) -> int:
-    """The most that `memory_held` was since the process began."""
+    """The most that `memory_held` was since the process began or the peak was reset."""
     if device.type == "cuda":
         import torch  # noqa: PLC0415
 
         return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM")
+    return _kibibytes("/proc/self/status", "VmHWM")
+
+
+def reset_peak_memory(device: Any) -> None:
+    """Let `peak_memory` begin anew."""
+    if device.type == "cuda":
+        import torch  # noqa: PLC0415
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def free_memory(device: Any) -> int:
@@ -91,19 +104,22 @@ def free_memory(device: Any) -> int:
         import torch  # noqa: PLC0415
 
         return torch.cuda.mem_get_info(device)[0]
-    free = 2**62
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = _kibibytes("/proc/meminfo", "MemAvailable") or 2**62
     with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
         free = min(free, int(MEMORY_LIMIT.read_text()) - int(MEMORY_USED.read_text()))
     return max(free, 0)
 
 
-def _status(field: str) -> int:
-    """0 where the system does not say."""
+def _kibibytes(path: str, field: str) -> int:
+    """Bytes; 0 where the system does not say."""
+    return int(_field(path, field).removesuffix("kB") or 0) * 1024
+
+
+def _field(path: str, name: str) -> str:
+    """What stands behind the first `name:` of a file of the system; empty where there is none."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    return 0
+        for line in Path(path).read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return ""

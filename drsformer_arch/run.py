@@ -47,11 +47,11 @@ def prepare(
         print(f"{path}: num_gpu is {wanted}, this machine has {gpus}: using {gpus}", flush=True)
         options["num_gpu"] = gpus
     try:
-        check_names(options, is_train=is_train)
+        network = check_names(options, is_train=is_train)
         refuse_random_weights(options)
         check_files(options)
         if options["model_type"] in MODEL_TYPES:
-            _check_sizes(options)
+            _check_sizes(options, network)
         if is_train and options["model_type"] in MODEL_TYPES:
             _check_training(options, distributed)
         if is_train:
@@ -61,15 +61,20 @@ def prepare(
     return options
 
 
-def check_names(options: dict[str, Any], *, is_train: bool) -> None:
+def check_names(options: dict[str, Any], *, is_train: bool) -> Any:
     """Check that all registered names exist and that their arguments do.
+
+    Returns:
+        What the network declares can be read from it: one of ours without weights, or another package's class. None
+        where the options name no network.
 
     Raises:
         UserError: an unknown name or argument, with the nearest known one.
     """
     _find(MODEL_REGISTRY, options["model_type"], "model_type")
+    network = None
     if options.get("network_g") is not None:  # other people's models may name their networks otherwise
-        _check_network(options["network_g"])
+        network = _check_network(options["network_g"])
     for phase, dataset in options["datasets"].items():
         if not isinstance(dataset, dict) or "type" not in dataset:
             raise UserError(f"datasets.{phase} needs a type")
@@ -81,6 +86,7 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> None:
         for name, loss in options["train"].items():
             if name.endswith("_opt") and isinstance(loss, dict):
                 _check_arguments(LOSS_REGISTRY, loss, f"train.{name}")
+    return network
 
 
 def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -90,11 +96,7 @@ def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str
 
 
 def _check_network(network: dict[str, Any]) -> Any:
-    """Check the network's arguments; ours are also tried out.
-
-    Returns:
-        What the network declares can be read from it: one of ours without weights, or another package's class.
-    """
+    """Check the network's arguments; ours are also tried out. Returns what `check_names` does."""
     _check_arguments(ARCH_REGISTRY, network, "network_g")
     network_class = _find(ARCH_REGISTRY, network["type"], "network_g")
     if not any(network_class in things for _, things in plugin.OURS):
@@ -155,13 +157,10 @@ def check_files(options: dict[str, Any]) -> None:
             raise UserError(f"path.{key}: there is no file {value}")
 
 
-def _check_sizes(options: dict[str, Any]) -> None:
+def _check_sizes(options: dict[str, Any], network: Any) -> None:
     """Patches, padding and tiles must suit the network."""
-    network = _check_network(options["network_g"])
-    name, multiple, only = (
-        options["network_g"]["type"],
-        *(declared(network, a) for a in ("size_multiple", "patch_size")),
-    )
+    name = options["network_g"]["type"]
+    multiple, only = declared(network, "size_multiple"), declared(network, "patch_size")
     train = options["datasets"].get("train", {})
     if train.get("type") in DATASET_TYPES and "gt_size" not in train:
         raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")

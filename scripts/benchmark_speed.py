@@ -32,8 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the literal networks are part of the tests
 
-from drsformer_arch import DRSformer, Restormer  # noqa: E402
-from drsformer_arch.processor import UNLIMITED, keep_freed_memory  # noqa: E402
+from drsformer_arch import DRSformer, Restormer, processor  # noqa: E402
 from tests.literal_drsformer import LiteralDRSformer  # noqa: E402
 from tests.literal_restormer import LiteralRestormer  # noqa: E402
 
@@ -164,20 +163,10 @@ def peak_memory(form: str, size: int, training: bool, device: torch.device, thre
     run = runner(form, training, device, threads)
     pictures = pictures_of(size, device)
     gc.collect()
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run(pictures)
-        return torch.cuda.max_memory_allocated() - before
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = processor.memory_held(device)
+    processor.reset_peak_memory(device)
     run(pictures)
-    return resident("VmHWM") - before
-
-
-def resident(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
+    return processor.peak_memory(device) - before
 
 
 def measure_memory(forms: list[str], sizes: list[int], training: bool, args: argparse.Namespace) -> dict:
@@ -224,12 +213,10 @@ def operator_calls(form: str, training: bool) -> int:
 
 def machine(args: argparse.Namespace) -> dict[str, str]:
     """What the figures were measured on."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    facts = {key.strip(): value.strip() for key, value in facts.items()}
-    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
+    known = processor.flags()
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in known]
     described = {
-        "processor": f"{facts.get('model name', platform.processor())}, {args.threads} threads, {' '.join(flags)}",
+        "processor": f"{processor.model_name()}, {args.threads} threads, {' '.join(flags)}",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "allocator": "freed memory is kept, which helps the literal form most" if args.kept else "as the system has it",
@@ -312,7 +299,7 @@ def main() -> None:
     if args.one:
         print(peak_memory(args.one[0], int(args.one[1]), args.one[2] == "train", args.device, args.threads))
         return
-    args.kept = args.kept and keep_freed_memory(UNLIMITED)
+    args.kept = args.kept and processor.keep_freed_memory(processor.UNLIMITED)
     described = machine(args)
     print("\n".join(f"{key}: {value}" for key, value in described.items()), flush=True)
     chosen = args.forms or [*INFERENCE, *TRAINING]

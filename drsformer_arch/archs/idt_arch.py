@@ -10,6 +10,7 @@ The published weights were trained with some things one would not write today, w
 - The module names `dowsample` and `Position_Extract`; a stage's drop-path rates, of which only two are used.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -187,52 +188,9 @@ class Stage(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
-class InputProjection(nn.Module):
-    """3x3 convolution and LeakyReLU under the key `proj`."""
-
-    def __init__(self, in_chans: int, channels: int) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(nn.Conv2d(in_chans, channels, 3, padding=1), nn.LeakyReLU(0.01))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, in_chans, H, W) → (N, channels, H, W)."""
-        return self.proj(x)
-
-
-class OutputProjection(nn.Module):
-    """3x3 convolution under the key `proj`."""
-
-    def __init__(self, channels: int, in_chans: int) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(nn.Conv2d(channels, in_chans, 3, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, channels, H, W) → (N, in_chans, H, W)."""
-        return self.proj(x)
-
-
-class Downsample(nn.Module):
-    """Half the size, twice the channels: 4x4 convolution with stride 2."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → (N, 2C, H/2, W/2)."""
-        return self.conv(x)
-
-
-class Upsample(nn.Module):
-    """Twice the size: 2x2 transposed convolution with stride 2."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.deconv = nn.Sequential(nn.ConvTranspose2d(channels, out_channels, 2, stride=2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → (N, out_channels, 2H, 2W)."""
-        return self.deconv(x)
+def under(key: str, *layers: nn.Module) -> nn.Sequential:
+    """Layers one after the other whose parameters are called KEY.0, KEY.1, ..., as in the checkpoints."""
+    return nn.Sequential(OrderedDict([(key, nn.Sequential(*layers))]))
 
 
 def drop_path_rates(depths: Sequence[int], rate: float) -> list[tuple[float, float]]:
@@ -310,15 +268,17 @@ class IDT(RestorationNetwork):
                 blocks.append(SpatialBlock(channels, side, BOUNDS[index], drop_path=between, **shared))
             return Stage(blocks)
 
-        self.input_proj = InputProjection(in_chans, embed_dim)
+        self.input_proj = under("proj", nn.Conv2d(in_chans, embed_dim, 3, padding=1), nn.LeakyReLU(0.01))
         for i in range(4):
             self.add_module(f"encoderlayer_{i}", stage(i))
-            self.add_module(f"dowsample_{i}", Downsample(2**i * embed_dim))
+            channels = 2**i * embed_dim
+            self.add_module(f"dowsample_{i}", under("conv", nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1)))
         self.bottle = stage(4)
         for i, (wide, narrow) in enumerate(((16, 8), (16, 4), (8, 2), (4, 1))):
-            self.add_module(f"upsample_{i}", Upsample(wide * embed_dim, narrow * embed_dim))
+            larger = nn.ConvTranspose2d(wide * embed_dim, narrow * embed_dim, 2, stride=2)
+            self.add_module(f"upsample_{i}", under("deconv", larger))
             self.add_module(f"decoderlayer_{i}", stage(5 + i))
-        self.output_proj = OutputProjection(2 * embed_dim, in_chans)
+        self.output_proj = under("proj", nn.Conv2d(2 * embed_dim, in_chans, 3, padding=1))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)

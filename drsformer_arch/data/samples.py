@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from drsformer_arch.data.pictures import Picture
@@ -54,3 +55,9 @@ def to_tensor(picture: Picture) -> torch.Tensor:
     samples = np.ascontiguousarray(planes).astype(np.float32)
     samples /= np.float32(np.iinfo(picture.dtype).max)
     return torch.from_numpy(samples)
+
+
+def to_picture(image: torch.Tensor, dtype: npt.DTypeLike = np.uint8) -> Picture:
+    """(C, H, W) in [0, 1] → (H, W, C) of 8 or 16 bits, clamped and rounded."""
+    samples = image.clamp(0, 1).cpu().numpy() * np.float32(np.iinfo(np.dtype(dtype)).max)
+    return np.ascontiguousarray(np.rint(samples).astype(dtype).transpose(1, 2, 0))

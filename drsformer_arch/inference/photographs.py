@@ -65,12 +65,12 @@ def read_photograph(path: Path) -> Photograph:
             if getattr(header, "n_frames", 1) > 1:
                 raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
             exif, icc_profile = header.getexif(), header.info.get("icc_profile")
-            orientation = exif.get(ORIENTATION, 1)
+            orientation, has_alpha = exif.get(ORIENTATION, 1), header.has_transparency_data
     except UserError:
         raise
     except Exception:  # a kind that only OpenCV knows has no notes that could be kept
         return Photograph(pixels)
-    alpha = _alpha(content, orientation)
+    alpha = _alpha(content, orientation) if has_alpha else None
     if ORIENTATION in exif:
         exif[ORIENTATION] = 1
     return Photograph(pixels, alpha, icc_profile, exif.tobytes() if len(exif) else None)

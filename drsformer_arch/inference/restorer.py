@@ -10,8 +10,9 @@ import torch
 from drsformer_arch import processor
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.pictures import Picture
+from drsformer_arch.data.samples import to_picture, to_tensor
 from drsformer_arch.errors import UserError
-from drsformer_arch.inference.tiling import restore
+from drsformer_arch.inference.tiling import inference_form, restore
 from drsformer_arch.inference.weights import load_network
 
 Precision = Literal["float32", "bf16"]
@@ -51,10 +52,7 @@ class Restorer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tile, self.overlap, self.memory = tile, overlap, memory
         net = load_network(weights).to(self.device)
-        bf16 = precision == "bf16"
-        fused = getattr(net, "fused", None)
-        self.autocast = bf16 and fused is None
-        self.net = net if fused is None else fused(torch.bfloat16 if bf16 else None)
+        self.net, self.autocast = inference_form(net, bf16=precision == "bf16")
 
     def __call__(self, picture: Picture) -> Picture:
         """Derain one picture, see `batch`."""
@@ -126,14 +124,11 @@ def _to_tensor(picture: Picture) -> torch.Tensor:
     planes = picture[..., None] if picture.ndim == 2 else picture
     if planes.ndim != 3 or planes.shape[2] not in (1, 3) or 0 in planes.shape:
         raise ValueError(f"a picture must be (H, W), (H, W, 1) or (H, W, 3), not {picture.shape}")
-    samples = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.float32) / np.iinfo(picture.dtype).max
-    return torch.from_numpy(samples).permute(2, 0, 1)
+    return to_tensor(planes)
 
 
 def _like(picture: Picture, result: torch.Tensor) -> Picture:
     """(3, H, W) in [0, 1] → shape and type of the picture, rounded."""
-    largest = np.iinfo(picture.dtype).max
-    planes = result.clamp(0, 1).cpu().numpy().transpose(1, 2, 0).astype(np.float64) * largest
     if picture.ndim == 2 or picture.shape[2] == 1:
-        planes = planes.mean(axis=2, keepdims=True)
-    return np.rint(planes).astype(picture.dtype).reshape(picture.shape)
+        result = result.clamp(0, 1).mean(dim=0, keepdim=True)
+    return to_picture(result, picture.dtype).reshape(picture.shape)

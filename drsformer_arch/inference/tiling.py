@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from drsformer_arch.archs.restoration_network import declared, outputs
 
@@ -48,6 +48,14 @@ def tiles(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[sl
     for top in tile_starts(height, tile, overlap):
         for left in tile_starts(width, tile, overlap):
             yield slice(top, min(top + tile, height)), slice(left, min(left + tile, width))
+
+
+def inference_form(net: nn.Module, *, bf16: bool) -> tuple[nn.Module, bool]:
+    """The network to infer with, and whether bfloat16 is left to torch.autocast, as where there is no fused form."""
+    fused = getattr(net, "fused", None)
+    if fused is None:
+        return net, bf16
+    return fused(torch.bfloat16 if bf16 else None), False
 
 
 def restored(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, ...]:

@@ -20,7 +20,7 @@ from drsformer_arch.archs.feature_maps import at_least_float32
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError
-from drsformer_arch.inference import drop_unused, explain_mismatch, read_state_dict, restore, restored
+from drsformer_arch.inference import drop_unused, explain_mismatch, inference_form, read_state_dict, restore, restored
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
@@ -61,6 +61,7 @@ class DerainModel(SRModel):
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []
         self.inference_net: nn.Module | None = None  # while a validation runs
+        self.autocasts_inference = False
         self.best_metric_results: dict[str, dict] = {}
         super().__init__(opt)
 
@@ -251,9 +252,10 @@ class DerainModel(SRModel):
 
     def test(self) -> None:
         """Derain `lq` with the averaged network where there is one: padded, in tiles where asked for."""
-        net = self.inference_net or self.network_to_test()
         val = self.opt["val"]
-        bf16 = val.get("precision") == "bf16" and net is not self.inference_net
+        net, bf16 = self.inference_net, self.autocasts_inference
+        if net is None:
+            net, bf16 = self.network_to_test(), val.get("precision") == "bf16"
         training = net.training
         net.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -284,11 +286,9 @@ class DerainModel(SRModel):
             get_root_logger().warning(f"{name} has no targets: the pictures are restored but not scored")
             metrics = None
         net = self.network_to_test()
-        fused = getattr(net, "fused", None)
-        if fused is not None:
-            # Made anew for each validation, during which no weights change.
-            dtype = torch.bfloat16 if self.opt["val"].get("precision") == "bf16" else None
-            self.inference_net = fused(dtype)
+        # Made anew for each validation, during which no weights change.
+        bf16 = self.opt["val"].get("precision") == "bf16"
+        self.inference_net, self.autocasts_inference = inference_form(net, bf16=bf16)
         try:
             with replaced(self.opt["val"], "metrics", metrics):
                 super().nondist_validation(dataloader, current_iter, tb_logger, save_img)

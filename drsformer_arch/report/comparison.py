@@ -3,13 +3,13 @@
 import copy
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,12 +19,14 @@ from tqdm import tqdm
 from drsformer_arch import processor
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import encode_png
+from drsformer_arch.data.samples import to_picture
 from drsformer_arch.files import write_atomically
-from drsformer_arch.inference import build_network, load_network, read_state_dict, restore
+from drsformer_arch.inference import build_network, inference_form, load_network, read_state_dict, restore
 from drsformer_arch.metrics import PROTOCOLS
 
 INPUT = "rainy input"
 MACS_AT = 256  # side in pixels of the picture for which multiplications are counted
+Run = Callable[[torch.Tensor], torch.Tensor]
 UNCOUNTED = {  # operations that torch's counter does not know
     torch.ops.aten.baddbmm_: lambda _, a, b, **__: bmm_flop(a, b),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
@@ -102,20 +104,16 @@ def measure_one(method: Method, settings: Settings) -> Measured:
     device = torch.device(settings.device)
     if device.type == "cpu":
         processor.tune()
-    net = None
+    run, parameters, macs, kind = None, 0, 0, None
     if method.weights is not None:
         net = loaded(method)
         parameters, macs, kind = sum(p.numel() for p in net.parameters()), count_macs(net), type(net).__name__
-        bf16 = method.val.get("precision") == "bf16"
-        net.to(device)
-        fused = getattr(net, "fused", None)
-        if fused is not None:
-            net = fused(torch.bfloat16 if bf16 else None)
-    else:
-        parameters, macs, kind = 0, 0, None
+        net, autocast = inference_form(net.to(device), bf16=method.val.get("precision") == "bf16")
+        run = partial(derain, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
-    scores = {pictures.name: score(method, net, pictures, settings) for pictures in method.pictures}
-    memory = processor.peak_memory(device) - before if net is not None else 0
+    processor.reset_peak_memory(device)  # loading takes more than the weights
+    scores = {pictures.name: score(method, run, pictures, settings) for pictures in method.pictures}
+    memory = processor.peak_memory(device) - before if run is not None else 0
     return Measured(method.label, kind, parameters, macs, memory, scores)
 
 
@@ -128,8 +126,8 @@ def loaded(method: Method) -> nn.Module:
     return build_network(method.network, state, method.weights)
 
 
-def score(method: Method, net: nn.Module | None, pictures: Pictures, settings: Settings) -> Scores:
-    """Restore, time and score the pictures of a data set."""
+def score(method: Method, run: Run | None, pictures: Pictures, settings: Settings) -> Scores:
+    """Restore, time and score the pictures of a data set; without a network they are scored as they are."""
     dataset = PairedRainDataset({**pictures.options, "phase": "val"})
     folder = settings.out / "pictures" / method.label / pictures.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,10 +136,10 @@ def score(method: Method, net: nn.Module | None, pictures: Pictures, settings: S
     for index in tqdm(range(count), desc=f"{method.label} on {pictures.name}", delay=2, leave=False):
         sample = dataset[index]
         rainy = sample["lq"][None]
-        if index == 0 and net is not None:
-            derain(net, rainy, method.val, settings.device)  # the first call is slower than all others
+        if index == 0 and run is not None:
+            run(rainy)  # the first call is slower than all others
         start = time.perf_counter()
-        derained = rainy if net is None else derain(net, rainy, method.val, settings.device)
+        derained = rainy if run is None else run(rainy)
         seconds = time.perf_counter() - start
         picture, target = to_picture(derained[0]), to_picture(sample["gt"])
         result.names.append(Path(sample["lq_path"]).stem)
@@ -152,17 +150,13 @@ def score(method: Method, net: nn.Module | None, pictures: Pictures, settings: S
     return result
 
 
-def derain(net: nn.Module, rainy: torch.Tensor, val: dict[str, Any], device: str) -> torch.Tensor:
+def derain(
+    net: nn.Module, rainy: torch.Tensor, *, val: dict[str, Any], device: torch.device, autocast: bool
+) -> torch.Tensor:
     """(1, 3, H, W) RGB in [0, 1] on the CPU → the same; ends when the device is done."""
-    autocast = val.get("precision") == "bf16" and not hasattr(net, "fused")
-    with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         tile, overlap = int(val.get("tile", 0)), int(val.get("tile_overlap", 32))
         return restore(net, rainy.to(device), tile=tile, overlap=overlap).float().cpu()
-
-
-def to_picture(image: torch.Tensor) -> np.ndarray:
-    """(3, H, W) RGB in [0, 1] → (H, W, 3) uint8 RGB, rounded."""
-    return np.ascontiguousarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def count_macs(net: nn.Module) -> int:

@@ -14,7 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import decode, read_file
-from drsformer_arch.report.comparison import Measured, Method, to_picture
+from drsformer_arch.data.samples import to_picture
+from drsformer_arch.report.comparison import Measured, Method
 from drsformer_arch.report.tables import data_sets, quality, seconds
 
 SMALLEST_CROP = 48

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drsformer_arch.report.comparison import INPUT, MACS_AT, Measured
+from drsformer_arch.report.comparison import MACS_AT, Measured
 from drsformer_arch.report.published import PUBLISHED
 
 COST = ("parameters", f"MACs at {MACS_AT}x{MACS_AT}", "s per picture", "peak memory")
@@ -154,6 +154,3 @@ def latex(results: Sequence[Measured]) -> str:
             lines.append(" & ".join(below) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", "% measured here; in parentheses as published", ""]
     return "\n".join(lines)
-
-
-__all__ = ["INPUT", "comma_separated", "latex", "markdown", "per_picture"]
