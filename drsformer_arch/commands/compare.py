@@ -1,0 +1,47 @@
+"""`drsformer compare`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drsformer_arch.commands.common import add_command
+from drsformer_arch.errors import UserError
+
+EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
+published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures.
+
+examples:
+  drsformer compare options/test/DRSformer/Rain200H.yml options/test/Restormer/Rain200H.yml -o results/rain200h
+  drsformer compare weights/*.pth --data Rain100L=datasets/Rain100L/test --protocol rain200 --limit 20
+"""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "compare",
+        "compare networks on the same pictures: quality, time, memory, side by side",
+        EXAMPLES,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="test option files, or weight files (with --data)")
+    parser.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME=FOLDER", help="pairs to run all of them on"
+    )
+    parser.add_argument("--protocol", choices=["rain200", "ddn"], help="of the scores on --data")
+    parser.add_argument("-o", dest="out", type=Path, default=Path("results/compare"), metavar="OUT")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from drsformer_arch.report.compare import compare  # noqa: PLC0415 - torch and BasicSR take seconds to load
+
+    if args.limit is not None and args.limit < 1:
+        raise UserError("--limit must be 1 or more")
+    chosen = {"protocol": args.protocol, "out": args.out, "limit": args.limit, "device": args.device}
+    print(compare(args.files, args.data, **chosen))
+    print(f"written to {args.out}")
+    return 0

@@ -1,0 +1,72 @@
+"""`drsformer derain`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, whole_number
+from drsformer_arch.errors import UserError
+
+EXAMPLES = """INPUT is pictures, folders (searched recursively) or patterns. Results keep their names below OUT,
+their format, depth, transparency, colour profile and EXIF notes. Nothing is overwritten without --overwrite. A picture
+that cannot be read is named, the rest goes on, and the exit code is 1.
+
+examples:
+  drsformer derain rainy.jpg -o clean.jpg -w weights.pth
+  drsformer derain photographs/ -o derained -w weights.pth --precision bf16
+  drsformer derain 'holiday/*.png' -o derained -w weights.pth --tile 512 --format jpg
+"""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(commands, "derain", "derain pictures and folders of pictures", EXAMPLES)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT")
+    parser.add_argument(
+        "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder, or file for one picture"
+    )
+    parser.add_argument("-w", "--weights", type=Path, required=True, metavar="FILE", help="own or published weights")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "--tile", default="auto", help="side of tiles in pixels; 0: whole pictures; auto (default): as memory allows"
+    )
+    parser.add_argument("--overlap", type=int, default=32, metavar="PIXELS", help="of tiles (%(default)s)")
+    parser.add_argument(
+        "--memory", type=float, metavar="GIB", help="that --tile auto may use; default: 70 %% of the free"
+    )
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures of equal size computed together")
+    parser.add_argument(
+        "--format", choices=["png", "jpg", "webp", "bmp", "tif"], help="of results; default: the source's"
+    )
+    parser.add_argument("--depth", type=int, choices=[8, 16], help="bits per channel; default: the source's")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from drsformer_arch import processor  # noqa: PLC0415 - --help needs none of this
+    from drsformer_arch.inference.derain import derain, find_jobs  # noqa: PLC0415
+
+    tile = args.tile if args.tile == "auto" else whole_number("--tile", args.tile)
+    if args.batch < 1 or args.overlap < 0 or (args.memory is not None and args.memory <= 0):
+        raise UserError("--batch must be 1 or more, --overlap 0 or more, --memory above 0")
+    suffix = None if args.format is None else f".{args.format}"
+    jobs = find_jobs(args.inputs, args.out, suffix, overwrite=args.overwrite)
+
+    from drsformer_arch.inference.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
+
+    restorer = Restorer(
+        args.weights,
+        device=args.device,
+        precision=args.precision,
+        tile=tile,
+        overlap=args.overlap,
+        memory=args.memory and int(args.memory * 2**30),
+    )
+    if restorer.device.type == "cpu":
+        processor.tune()
+    problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
+    print(f"{len(jobs) - len(problems)} of {len(jobs)} pictures derained with {restorer.describe()}")
+    return EXIT_SOME_FAILED if problems else 0

@@ -1,0 +1,65 @@
+"""`drsformer train` and `drsformer test`: BasicSR's pipelines."""
+
+import argparse
+import os
+import signal
+import sys
+from typing import Any
+
+from drsformer_arch.commands.common import add_command
+from drsformer_arch.options import MODEL_TYPES
+
+SUMMARIES = {
+    "train": "train from an option file; results go to ./experiments",
+    "test": "test trained weights from an option file; results go to ./results",
+}
+
+
+def add(commands: Any) -> None:
+    """Declare both commands."""
+    for name, summary in SUMMARIES.items():
+        parser = add_command(commands, name, summary)
+        parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML)")
+        parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
+        parser.add_argument("--debug", action="store_true", help="a few iterations with everything logged")
+        parser.add_argument(
+            "--force_yml",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="KEY:KEY=VALUE",
+            help="options that override the file's",
+        )
+        if name == "train":
+            parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
+        parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from drsformer_arch import run as pipelines  # noqa: PLC0415 - torch and BasicSR take seconds; --help must not
+
+    is_train = args.command == "train"
+    resumes = getattr(args, "auto_resume", False)
+    distributed = args.launcher != "none"
+    options = pipelines.prepare(args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes)
+    if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
+        signal.signal(signal.SIGINT, _request_stop)
+        signal.signal(signal.SIGTERM, _request_stop)
+    pipelines.use_processor(options)
+    # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
+    flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
+    sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
+    pipelines.start(options, root=os.getcwd(), is_train=is_train)
+    return 0
+
+
+def _request_stop(number: int, _frame: Any) -> None:
+    from drsformer_arch.models.derain_model import stop_requested  # noqa: PLC0415 - loaded by now
+
+    if stop_requested.is_set() and number == signal.SIGINT:
+        raise KeyboardInterrupt
+    stop_requested.set()
+    name = signal.Signals(number).name
+    again = " (Ctrl-C again: stop at once)" if number == signal.SIGINT else ""
+    print(f"{name}: saving after this iteration, then stopping{again}", file=sys.stderr, flush=True)
