@@ -12,6 +12,10 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
         f"this is Python {sys.version_info[0]}.{sys.version_info[1]}."
     )
 
+ONNX = ["onnx", "onnxruntime", "onnxscript"]
+SPANDREL = ["spandrel"]
+TEST = ["pytest", "scikit-image", "playwright", *ONNX, *SPANDREL]
+
 setup(
     name="drsformer-basicsr",
     version="0.1.0",
@@ -29,6 +33,7 @@ setup(
         "numpy>=2",
         "pyyaml",
         "lmdb",
+        "safetensors",
         "tqdm",
         "matplotlib",
         "pillow",
@@ -38,8 +43,11 @@ setup(
         "setuptools",  # BasicSR imports distutils, which Python 3.12 only has through setuptools
     ],
     extras_require={
-        "test": ["pytest", "scikit-image"],
-        "dev": ["pytest", "scikit-image", "ruff", "mypy", "types-PyYAML"],
+        "onnx": ONNX,
+        "spandrel": SPANDREL,
+        "test": TEST,
+        "dev": [*TEST, "ruff", "mypy", "types-PyYAML"],
     },
+    package_data={"drsformer_arch": ["report/page/*", "weights/*"]},
     entry_points={"console_scripts": ["drsformer=drsformer_arch.cli:main"]},
 )

@@ -1,16 +1,21 @@
-"""DRSformer image deraining: the networks here, `drsformer_arch.plugin` for BasicSR."""
+"""DRSformer image deraining: the networks and `Restorer` here, `drsformer_arch.plugin` for BasicSR."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drsformer_arch.archs import IDT, DRSformer, DualGCN, Restormer, SPDNet
+    from drsformer_arch.inference.restorer import Restorer
 
-__all__ = ["IDT", "DRSformer", "DualGCN", "Restormer", "SPDNet", "__version__"]
+__all__ = ["IDT", "DRSformer", "DualGCN", "Restorer", "Restormer", "SPDNet", "__version__"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Networks are loaded when asked for: `drsformer --help` and worker processes that only read need no torch."""
+    if name == "Restorer":
+        from drsformer_arch.inference.restorer import Restorer  # noqa: PLC0415
+
+        return Restorer
     if name in __all__:
         from drsformer_arch import archs  # noqa: PLC0415
 

@@ -39,6 +39,16 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def rename_whole(finished: Path, target: Path) -> None:
+    """Give a finished file its name; what had the name before is replaced in the same step.
+
+    Raises:
+        OSError: the folder is not writable, the disk is full; the old file is intact.
+    """
+    fsync(finished)
+    os.replace(finished, target)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """`atomic_file` for content at hand."""
     with atomic_file(path) as file:

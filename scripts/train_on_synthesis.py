@@ -27,7 +27,7 @@ from drsformer_arch.data.overlap import NEAR
 from drsformer_arch.data.prepare import prepare
 from drsformer_arch.data.sources import open_pairs
 from drsformer_arch.inference import restore
-from drsformer_arch.inference.weights import read_state_dict
+from drsformer_arch.inference.weights import read_weights
 from drsformer_arch.metrics import calculate_psnr_rain200
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "options/quickstart.yml"
@@ -81,7 +81,7 @@ def load(weights: Path) -> DRSformer:
     arguments = yaml.safe_load(QUICKSTART.read_text())["network_g"]
     arguments.pop("type")
     network = DRSformer(**arguments)
-    network.load_state_dict(read_state_dict(weights, "params_ema")[0])
+    network.load_state_dict(read_weights(weights, "params_ema").state)
     return network.eval()
 
 

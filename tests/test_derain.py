@@ -65,7 +65,7 @@ def test_a_folder_keeps_its_structure_formats_and_depths(weights, tmp_path, caps
         cv2.imwrite(str(source / name), pixels if pixels.shape[2] == 1 else pixels[..., ::-1])
     Image.fromarray(picture()).save(source / "photo.jpg", quality=95)
     assert run(source, "-o", out, "-w", weights, "--batch", 3) == 0
-    assert "8 of 8 pictures derained with DRSformer" in capsys.readouterr().out
+    assert "8 of 8 files derained with DRSformer" in capsys.readouterr().out
     for name, pixels in pictures.items():
         result = read_photograph(out / name).pixels
         assert result.shape == pixels.shape and result.dtype == pixels.dtype, name
@@ -143,12 +143,15 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(weights, tmp_path, capsys):
     Image.fromarray(picture()).save(
         source / "moving.webp", save_all=True, append_images=[Image.fromarray(picture()[::-1])]
     )
+    frames = [Image.fromarray(picture()[index:]) for index in range(2)]
+    frames[0].save(source / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(source / "still.gif")
     assert run(source, "-o", out, "-w", weights) == 1
     said = capsys.readouterr()
-    assert "3 of 7 pictures derained" in said.out
-    for name in ("cut.jpg", "text.png", "empty.png", "moving.webp"):
+    assert "4 of 9 files derained" in said.out
+    for name in ("cut.jpg", "text.png", "empty.png", "moving.webp", "moving.gif"):
         assert sum(name in line for line in said.err.splitlines()) == 1, name
-    assert sorted(path.name for path in out.iterdir()) == ["cmyk.jpg", "good.jpg", "good.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["cmyk.jpg", "good.jpg", "good.png", "still.png"]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,8 @@ def test_a_failed_write_leaves_the_old_result(weights, tmp_path, monkeypatch, ca
     monkeypatch.setattr("os.fsync", full)
     assert run(tmp_path / "a.png", "-o", out, "-w", weights, "--overwrite", "--depth", 16) == 1
     assert "out/a.png cannot be written: No space left on device" in capsys.readouterr().err
+    assert run(tmp_path / "a.png", "-o", out / "a.png" / "below", "-w", weights) == 1  # no folder can be made there
+    assert "a.png/below/a.png cannot be written: Not a directory" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["a.png"] and (out / "a.png").read_bytes() == before
 
 

@@ -48,6 +48,18 @@ def inverse_haar(x: Tensor) -> Tensor:
     return F.pixel_shuffle(HAAR * torch.stack(blocks, dim=2).flatten(1, 2), 2)
 
 
+def nearest(x: Tensor, height: int, width: int) -> Tensor:
+    """(N, C, h, w) → (N, C, height, width), as `F.interpolate` chooses the nearest pixels."""
+    if not torch.compiler.is_compiling():
+        return F.interpolate(x, size=(height, width), mode="nearest")
+    # In a graph for all sizes the choice is spelled out: ONNX rounds otherwise and takes a neighbour here and there.
+    rows, columns = (
+        (torch.arange(length, dtype=torch.float32, device=x.device) * (given / length)).long()
+        for length, given in ((height, x.shape[2]), (width, x.shape[3]))
+    )
+    return x.index_select(2, rows).index_select(3, columns)
+
+
 def residue_channel(image: Tensor) -> Tensor:
     """The residue channel prior: largest minus smallest channel, (N, 3, H, W) → the same shape, channels equal."""
     return (image.max(dim=1, keepdim=True).values - image.min(dim=1, keepdim=True).values).expand_as(image)
@@ -124,7 +136,7 @@ class Up(nn.Module):
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
         """x: (N, C, h, w) → (N, C, H, W), the size of `like`."""
         x = F.relu(self.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect")))
-        return F.interpolate(x, size=like.shape[2:], mode="nearest")
+        return nearest(x, *like.shape[2:])
 
 
 class Fuse(nn.Module):
@@ -221,6 +233,7 @@ class SPDNet(RestorationNetwork):
     """
 
     value_range = 255.0
+    smallest_size = 5
     unused_keys = re.compile(
         r"\.ins\.(weight|bias)$"
         r"|^sub[123]\.(down[23]|branch1_[12]_d|branch2_[12]_[ud]|branch3_[12]_u|fuse(12|23)\.conv)\."
@@ -256,8 +269,9 @@ class SPDNet(RestorationNetwork):
         """
         if image.shape[1] != 3:
             raise ValueError(f"SPDNet takes 3 channels, the picture has {image.shape[1]}")
-        if min(image.shape[2:]) < 5:
-            raise ValueError(f"SPDNet takes 5x5 pixels or more, the picture has {image.shape[2]}x{image.shape[3]}")
+        smallest, (height, width) = self.smallest_size, image.shape[2:]
+        if min(height, width) < smallest:
+            raise ValueError(f"SPDNet takes {smallest}x{smallest} pixels or more, the picture has {height}x{width}")
         x = self.conv_init2(self.conv_init1(image))
         first = self.sub1(x, self.res_extra1(image))
         out1 = self.picture(self.output1, first)

@@ -7,25 +7,34 @@ from typing import Any
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, whole_number
 from drsformer_arch.errors import UserError
 
-EXAMPLES = """INPUT is pictures, folders (searched recursively) or patterns. Results keep their names below OUT,
-their format, depth, transparency, colour profile and EXIF notes. Nothing is overwritten without --overwrite. A picture
-that cannot be read is named, the rest goes on, and the exit code is 1.
+EXAMPLES = """INPUT is pictures, videos, folders (searched recursively) or patterns. Results keep their names below
+OUT, their format, depth, transparency, colour profile and EXIF notes; videos keep their sound where there is ffmpeg.
+Nothing is overwritten without --overwrite. A file that cannot be read is named, the rest goes on, the exit code is 1.
 
 examples:
   drsformer derain rainy.jpg -o clean.jpg -w weights.pth
   drsformer derain photographs/ -o derained -w weights.pth --precision bf16
   drsformer derain 'holiday/*.png' -o derained -w weights.pth --tile 512 --format jpg
+  drsformer derain street.mp4 -o clean.mp4 -w weights.pth --batch 4
 """
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    parser = add_command(commands, "derain", "derain pictures and folders of pictures", EXAMPLES)
+    parser = add_command(commands, "derain", "derain pictures, videos and folders of them", EXAMPLES)
     parser.add_argument("inputs", nargs="+", metavar="INPUT")
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder, or file for one picture"
     )
-    parser.add_argument("-w", "--weights", type=Path, required=True, metavar="FILE", help="own or published weights")
+    parser.add_argument(
+        "-w",
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="own or published weights (.pth, .safetensors), an exported .onnx, or the name of shipped weights",
+    )
+    parser.add_argument("--param-key", metavar="KEY", help="params or params_ema; default: the averaged ones if any")
+    parser.add_argument("--runtime", choices=["torch", "onnx"], help="default: as the kind of weights says")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument(
         "--tile", default="auto", help="side of tiles in pixels; 0: whole pictures; auto (default): as memory allows"
@@ -64,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
         tile=tile,
         overlap=args.overlap,
         memory=args.memory and int(args.memory * 2**30),
+        runtime=args.runtime,
+        param_key=args.param_key,
     )
     if restorer.device.type == "cpu":
         processor.tune()
     problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
-    print(f"{len(jobs) - len(problems)} of {len(jobs)} pictures derained with {restorer.describe()}")
+    print(f"{len(jobs) - len(problems)} of {len(jobs)} files derained with {restorer.describe()}")
     return EXIT_SOME_FAILED if problems else 0

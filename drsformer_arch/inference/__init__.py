@@ -1,24 +1,26 @@
 """Restoring pictures: value range, padding, tiles, weights."""
 
-from drsformer_arch.inference.tiling import inference_form, pad_to_multiple, restore, restored
-from drsformer_arch.inference.weights import (
+from drsformer_arch.inference.networks import (
     build_network,
     drop_unused,
     explain_mismatch,
     load_network,
-    read_state_dict,
     recognise,
 )
+from drsformer_arch.inference.tiling import inference_form, pad_to_multiple, restore, restored
+from drsformer_arch.inference.weights import find_weights, read_weights, save_safetensors
 
 __all__ = [
     "build_network",
     "drop_unused",
     "explain_mismatch",
+    "find_weights",
     "inference_form",
     "load_network",
     "pad_to_multiple",
-    "read_state_dict",
+    "read_weights",
     "recognise",
     "restore",
     "restored",
+    "save_safetensors",
 ]

@@ -1,7 +1,8 @@
-"""`drsformer derain`: pictures and folders of pictures from the disk to the disk."""
+"""`drsformer derain`: pictures, videos and folders of them from the disk to the disk."""
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from glob import glob, has_magic
 from itertools import groupby
 from pathlib import Path
@@ -20,13 +21,21 @@ from drsformer_arch.inference.photographs import (
     write_photograph,
 )
 from drsformer_arch.inference.restorer import Restorer
+from drsformer_arch.inference.video import VIDEO_SUFFIXES, derain_video
+
+READ = PICTURE_SUFFIXES | {".gif"} | VIDEO_SUFFIXES.keys()  # single pictures of .gif become .png
 
 
 class Job(NamedTuple):
-    """One picture."""
+    """One picture or video."""
 
     source: Path
     target: Path
+
+    @property
+    def is_video(self) -> bool:
+        """By its name."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite: bool) -> list[Job]:
@@ -38,7 +47,7 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite
     Args:
         inputs: files, folders and patterns.
         out: folder of the results, or the result of a single file.
-        suffix: of the results, for example ".png"; default: as the source, or .png where that cannot be written.
+        suffix: of result pictures, for example ".png"; default: as the source, or .png where that cannot be written.
         overwrite: replace results that exist.
 
     Raises:
@@ -54,25 +63,27 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite
             raise UserError(f"nothing matches {one}")
         for path in paths:
             if path.is_dir():
-                found += [(picture, picture.relative_to(path)) for picture in _pictures_in(path, out)]
+                found += [(one, one.relative_to(path)) for one in _files_in(path, out)]
             elif path.exists():
                 found.append((path, Path(path.name)))
             else:
                 raise UserError(f"there is no file {path}")
     if not found:
-        raise UserError(f"no picture ({', '.join(sorted(PICTURE_SUFFIXES))}) in {', '.join(inputs)}")
-    names_a_file = out.suffix.lower() in WRITTEN and not out.is_dir() and len(inputs) == 1 and Path(inputs[0]).is_file()
+        raise UserError(f"no picture or video ({', '.join(sorted(READ))}) in {', '.join(inputs)}")
+    one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
+    of_its_kind = VIDEO_SUFFIXES if Path(inputs[0]).suffix.lower() in VIDEO_SUFFIXES else WRITTEN
+    names_a_file = one_file and out.suffix.lower() in of_its_kind and not out.is_dir()
     jobs = [Job(source, out if names_a_file else out / _renamed(name, suffix)) for source, name in found]
     _refuse_losses(jobs, overwrite)
     return jobs
 
 
-def _pictures_in(folder: Path, out: Path) -> list[Path]:
-    """All pictures below a folder, without hidden ones and without earlier results."""
+def _files_in(folder: Path, out: Path) -> list[Path]:
+    """All pictures and videos below a folder, without hidden ones and without earlier results."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        if path.suffix.lower() in READ
         and path.is_file()
         and (out.resolve() not in path.resolve().parents or out.resolve() in folder.resolve().parents)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -80,6 +91,8 @@ def _pictures_in(folder: Path, out: Path) -> list[Path]:
 
 
 def _renamed(name: Path, suffix: str | None) -> Path:
+    if name.suffix.lower() in VIDEO_SUFFIXES:
+        return name
     if suffix is None:
         suffix = name.suffix if name.suffix.lower() in WRITTEN else ".png"
     return name.with_suffix(suffix)
@@ -100,22 +113,24 @@ def _refuse_losses(jobs: Sequence[Job], overwrite: bool) -> None:
 
 
 def derain(jobs: Sequence[Job], restorer: Restorer, *, batch: int = 1, depth: int | None = None) -> list[str]:
-    """Derain pictures; a bad one is named and left out, the rest goes on.
+    """Derain pictures, then videos; a bad one is named and left out, the rest goes on.
 
     Args:
         jobs: what to do.
         restorer: the network.
-        batch: pictures of equal size that are computed together, where they follow each other.
+        batch: pictures of equal size that are computed together, where they follow each other, or frames.
         depth: 8 or 16 bits; default: as the source.
 
     Returns:
-        One line per picture that could not be derained.
+        One line per picture or video that could not be derained.
     """
     problems: list[str] = []
-    with tqdm(total=len(jobs), unit="picture", disable=None) as bar:
+    with tqdm(total=len(jobs), unit="file", disable=None) as bar:
 
         def pictures() -> Iterator[tuple[Job, Photograph]]:
             for job in jobs:
+                if job.is_video:
+                    continue
                 try:
                     yield job, read_photograph(job.source)
                 except UserError as error:
@@ -129,15 +144,27 @@ def derain(jobs: Sequence[Job], restorer: Restorer, *, batch: int = 1, depth: in
                     _report(problems, f"{job.source}: {error}", bar)
                 continue
             for (job, photograph), pixels in zip(group, results, strict=True):
-                try:
+                with _named(job, problems, bar):
                     job.target.parent.mkdir(parents=True, exist_ok=True)
                     write_photograph(job.target, _in_depth(photograph._replace(pixels=pixels), depth))
-                    bar.update()
-                except UserError as error:
-                    _report(problems, str(error), bar)
-                except OSError as error:
-                    _report(problems, f"{job.target} cannot be written: {error.strerror}", bar)
+        for job in jobs:
+            if job.is_video:
+                with _named(job, problems, bar):
+                    job.target.parent.mkdir(parents=True, exist_ok=True)
+                    derain_video(job.source, job.target, restorer.batch, batch=batch)
     return problems
+
+
+@contextmanager
+def _named(job: Job, problems: list[str], bar: tqdm) -> Iterator[None]:
+    """What goes wrong while a result is written becomes a line."""
+    try:
+        yield
+        bar.update()
+    except UserError as error:
+        _report(problems, str(error), bar)
+    except OSError as error:
+        _report(problems, f"{job.target} cannot be written: {error.strerror}", bar)
 
 
 def _report(problems: list[str], problem: str, bar: tqdm) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,10 +12,14 @@ from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.data.samples import to_picture, to_tensor
 from drsformer_arch.errors import UserError
+from drsformer_arch.inference.networks import load_network
+from drsformer_arch.inference.onnx_program import OnnxProgram
 from drsformer_arch.inference.tiling import inference_form, restore
-from drsformer_arch.inference.weights import load_network
+from drsformer_arch.inference.weights import find_weights
 
 Precision = Literal["float32", "bf16"]
+Runtime = Literal["torch", "onnx"]
+ONNX = ".onnx"
 SMALLEST_TILE = 64
 SHARE_OF_FREE_MEMORY = 0.7
 
@@ -27,13 +31,16 @@ class Restorer:
         derained = restorer(rainy)  # (H, W, 3) RGB, uint8 or uint16; gray (H, W) and (H, W, 1) stay gray
 
     Args:
-        weights: a checkpoint, own or published; the network is recognised from it.
+        weights: a checkpoint, own or published, or the name of shipped weights; the network is recognised from it. Or
+            a file that `drsformer export` wrote as ONNX.
         device: default: the GPU where there is one.
         precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
         tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
             elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
         overlap: pixels that neighbouring tiles share and blend over.
         memory: bytes that "auto" may use; default: 70 % of what is free.
+        runtime: what computes, PyTorch or ONNX Runtime; default: as the kind of file says.
+        param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
 
     Raises:
         UserError: weights that cannot be used.
@@ -48,10 +55,21 @@ class Restorer:
         tile: int | Literal["auto"] = "auto",
         overlap: int = 32,
         memory: int | None = None,
+        runtime: Runtime | None = None,
+        param_key: str | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tile, self.overlap, self.memory = tile, overlap, memory
-        net = load_network(weights).to(self.device)
+        path = find_weights(weights)
+        if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
+            raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
+        self.net: Any
+        if path.suffix == ONNX:
+            if precision != "float32":
+                raise UserError(f"{path}: an ONNX file has its precision, float32; use --precision with other weights")
+            self.net, self.autocast = OnnxProgram(path, self.device), False
+            return
+        net = load_network(path, param_key).to(self.device)
         self.net, self.autocast = inference_form(net, bf16=precision == "bf16")
 
     def __call__(self, picture: Picture) -> Picture:
@@ -78,6 +96,8 @@ class Restorer:
 
     def describe(self) -> str:
         """One line: which network, computed where and how."""
+        if isinstance(self.net, OnnxProgram):
+            return f"{self.net.network['type']} by ONNX Runtime on {self.device}, float32"
         parameters = sum(value.numel() for value in self.net.state_dict().values()) / 1e6
         bf16 = self.autocast or getattr(self.net, "feature_dtype", None) is torch.bfloat16
         name, precision = type(self.net).__name__, "bf16" if bf16 else "float32"

@@ -91,11 +91,12 @@ def restore(
         ValueError: an overlap that leaves tiles no own pixels.
     """
     multiple = multiple or declared(net, "size_multiple")
-    value_range, patch = declared(net, "value_range"), declared(net, "patch_size")
+    smallest, value_range, patch = (declared(net, name) for name in ("smallest_size", "value_range", "patch_size"))
     height, width = image.shape[-2:]
 
     def run(part: Tensor) -> Tensor:
-        padded = pad_to_multiple(part, multiple).to(device or part.device)
+        missing = (max(smallest - length, 0) for length in part.shape[-2:])
+        padded = pad_to_multiple(pad(part, *missing), multiple).to(device or part.device)
         return restored(net, padded, value_range)[0][..., : part.shape[-2], : part.shape[-1]].to(part.device)
 
     if patch:

@@ -1,18 +1,24 @@
-"""Read checkpoints in the forms in which they circulate, and say in one line why one does not fit a network."""
+"""Weight files in the forms in which they circulate: read without executing anything in them, and written whole."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import safetensors
+import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch import __version__
 from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.files import write_atomically
 
-PARAM_KEYS = ("params", "params_ema", "state_dict")
+SHIPPED = Path(__file__).parents[1] / "weights"
+SAFETENSORS = ".safetensors"
+# Averaged weights first: they are the ones that validation scores, and what other tools take.
+PARAM_KEYS = ("params_ema", "params", "state_dict")
 # Damaged pickles fail in whatever way their first wrong byte leads to.
 UNREADABLE = (
     OSError,
@@ -23,17 +29,43 @@ UNREADABLE = (
     ValueError,
     TypeError,
     AttributeError,
+    safetensors.SafetensorError,
 )
-MEFC_PREFIXES = ("encoder_level0.", "refinement.layers.")
+
+
+class Weights(NamedTuple):
+    """What a file holds of a network."""
+
+    state: dict[str, Tensor]  # on the CPU
+    network: dict[str, Any] | None  # `type` and arguments, as under `network_g` of an option file, where it says so
+    entry: str | None  # the one the weights were taken from; None: the bare file
+
+
+def find_weights(name: Path | str) -> Path:
+    """The file of weights that a user named: a path, or the name of weights that are shipped with the package.
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in SHIPPED.glob(f"*{SAFETENSORS}")}
+    if str(name) in shipped:
+        return shipped[str(name)]
+    hint = did_you_mean(str(name), shipped) if shipped and not path.suffix else ""
+    raise UserError(f"there is no file {name}{hint}")
 
 
 def load_file(path: Path | str, **options: Any) -> Any:
-    """`torch.load` on the CPU that executes nothing in the file.
+    """`torch.load` on the CPU that executes nothing in the file; safetensors come as they would from a .pth file.
 
     Raises:
         UserError: no such file, damaged, or holding more than tensors and plain values.
     """
     try:
+        if Path(path).suffix == SAFETENSORS:
+            return _load_safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True, **options)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
@@ -42,26 +74,29 @@ def load_file(path: Path | str, **options: Any) -> Any:
         raise UserError(f"{path} is damaged or no weight file: {reason}") from error
 
 
-def read_state_dict(path: Path | str, param_key: str | None = "params") -> tuple[dict[str, Tensor], str | None]:
+def _load_safetensors(path: Path | str) -> dict[str, Any]:
+    with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
+        metadata = file.metadata() or {}
+    network = json.loads(metadata["network"]) if "network" in metadata else None
+    return {"params": state, "network": network}
+
+
+def read_weights(path: Path | str, param_key: str | None = None) -> Weights:
     """Read the weights of a network; nothing in the file is executed.
 
     Args:
         path: a file of BasicSR (`params`, `params_ema`), of other trainers (`state_dict`), or the bare weights, with
-            or without `module.` before the keys.
-        param_key: the entry wanted; where it is missing, the first of `params`, `params_ema`, `state_dict` or the
+            or without `module.` before the keys; pickled or safetensors.
+        param_key: the entry wanted; where it is missing, the first of `params_ema`, `params`, `state_dict` or the
             bare file is taken.
-
-    Returns:
-        The weights on the CPU, and the entry they were taken from (None: the bare file).
 
     Raises:
         UserError: no such file, or no weights in it.
     """
-    return entry(load_file(path), path, param_key)
-
-
-def entry(content: Any, path: Path | str, param_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """The weights within what a file holds, as `read_state_dict` returns them."""
+    content = load_file(path)
+    named = content.get("network") if isinstance(content, Mapping) else None
+    network = dict(named) if isinstance(named, Mapping) and "type" in named else None
     found = None
     for key in (param_key, *PARAM_KEYS):
         if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -69,101 +104,21 @@ def entry(content: Any, path: Path | str, param_key: str | None) -> tuple[dict[s
             break
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"{path} holds no network weights (looked for {param_key}, {', '.join(PARAM_KEYS)} or bare)")
-    return {key.removeprefix("module."): value for key, value in content.items()}, found
+    return Weights({key.removeprefix("module."): value for key, value in content.items()}, network, found)
 
 
-def drop_unused(net: nn.Module | type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without what published files hold and no computation uses, as the network declares."""
-    unused = declared(net, "unused_keys")
-    return {key: value for key, value in state.items() if not (unused and unused.search(key))}
-
-
-def recognise(state: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], dict[str, Any]] | None:
-    """Which of our networks weights belong to, and the arguments to build it with; None where it is none of them.
-
-    Only what keys and shapes tell is found. Arguments that leave no trace in them have their default.
-    """
-    for kind in NETWORKS:
-        try:
-            arguments = kind.arguments_of(state)
-            with torch.device("meta"):
-                net = kind(**arguments)
-        except (LookupError, ValueError, ZeroDivisionError):
-            continue
-        if explain_mismatch(net, drop_unused(kind, state)) is None:
-            return kind, arguments
-    return None
-
-
-def load_network(path: Path | str, param_key: str | None = "params") -> RestorationNetwork:
-    """The network of a checkpoint with its weights, ready for inference.
-
-    Files that we wrote name their network and its arguments; others are recognised from keys and shapes.
-
-    Raises:
-        UserError: no such file, no weights in it, or weights of a network that is not ours.
-    """
-    content = load_file(path)
-    state, _ = entry(content, path, param_key)
-    named = content.get("network") if isinstance(content, Mapping) else None
-    if isinstance(named, Mapping) and "type" in named:
-        return build_network(named, state, path)
-    recognised = recognise(state)
-    if recognised is None:
-        names = ", ".join(kind.__name__ for kind in NETWORKS)
-        raise UserError(f"{path}: these weights are of none of the networks {names}, or of changed ones")
-    kind, arguments = recognised
-    return build_network({"type": kind.__name__, **arguments}, state, path)
-
-
-def build_network(section: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> RestorationNetwork:
-    """One of our networks with its weights, ready for inference.
+def save_safetensors(path: Path, state: Mapping[str, Tensor], network: Mapping[str, Any], **notes: str) -> None:
+    """Write weights with the arguments of their network; there is the old file or the new one, never a part.
 
     Args:
-        section: `type` and arguments, as under `network_g` of an option file.
-        state: the weights; what no computation uses may be there.
-        path: where they come from, for messages.
+        path: ends with .safetensors.
+        state: the weights.
+        network: `type` and arguments, as under `network_g` of an option file.
+        notes: further metadata, such as the data and the licence of the weights.
 
     Raises:
-        UserError: an unknown network, wrong arguments, weights that do not fit.
+        OSError: the folder is not writable, the disk is full.
     """
-    kinds = {kind.__name__: kind for kind in NETWORKS}
-    arguments = {key: value for key, value in section.items() if key != "type"}
-    kind = kinds.get(section["type"])
-    if kind is None:
-        raise UserError(f"{path}: its network is not ours{did_you_mean(section['type'], kinds)}")
-    try:
-        net = kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: these arguments of {kind.__name__} do not work: {error}") from error
-    state = drop_unused(net, state)
-    problem = explain_mismatch(net, state)
-    if problem:
-        raise UserError(f"{path} does not fit {kind.__name__}: {problem}")
-    net.load_state_dict(state)
-    return net.eval().requires_grad_(False)
-
-
-def explain_mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:
-    """One line that says why weights do not fit a network and what to change; None where they fit."""
-    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in state.items()}
-    missing, unexpected = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    if missing and not unexpected and all(key.startswith(MEFC_PREFIXES) for key in missing):
-        return "the weights have no MEFC but the network has: set network_g.with_mefc: false"
-    if unexpected and not missing and all(key.startswith(MEFC_PREFIXES) for key in unexpected):
-        return "the weights have MEFC but the network has none: set network_g.with_mefc: true"
-    if missing or unexpected:
-        example = min(missing or unexpected)
-        return (
-            f"these are weights of another network or of other arguments: {len(missing)} of {len(wanted)} tensors "
-            f"are missing and {len(unexpected)} are unknown (for example {example})"
-        )
-    different = [key for key in sorted(wanted) if wanted[key] != given[key]]
-    if different:
-        key = different[0]
-        return (
-            f"{len(different)} tensors have another shape (for example {key}: {given[key]} in the file, {wanted[key]} "
-            f"in the network): the arguments under network_g differ from those the weights were trained with"
-        )
-    return None
+    metadata = {"network": json.dumps(network), "drsformer_version": __version__, **notes}
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    write_atomically(path, safetensors.torch.save(contiguous, metadata))

@@ -3,7 +3,9 @@
 from drsformer_arch.metrics.deraining_metrics import (
     PROTOCOL_DESCRIPTIONS,
     PROTOCOLS,
+    SCORES,
     Metric,
+    Planes,
     calculate_psnr_ddn,
     calculate_psnr_rain200,
     calculate_ssim_ddn,
@@ -13,7 +15,9 @@ from drsformer_arch.metrics.deraining_metrics import (
 __all__ = [
     "PROTOCOLS",
     "PROTOCOL_DESCRIPTIONS",
+    "SCORES",
     "Metric",
+    "Planes",
     "calculate_psnr_ddn",
     "calculate_psnr_rain200",
     "calculate_ssim_ddn",

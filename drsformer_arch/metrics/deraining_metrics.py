@@ -15,7 +15,9 @@ IEEE Transactions on Image Processing 13(4), 2004, in the arithmetic of the auth
 """
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from functools import cached_property
+from statistics import fmean
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -30,12 +32,15 @@ Plane = NDArray[np.float64]
 # 0.587, and products are added in the order R, G, B (by hand: the order and rounding inside a matrix product vary).
 _RED, _BLUE = 0.299, 0.114
 _GREEN = 1 - _RED - _BLUE
+_PRODUCTS = tuple(weight * (np.arange(256) / 255.0) for weight in (_RED, _GREEN, _BLUE))  # of every value of a channel
 
 _PEAK = 255.0
 _WINDOW = 11
 _SIGMA = 1.5
 _C1 = (0.01 * _PEAK) ** 2
 _C2 = (0.03 * _PEAK) ** 2
+_STRIP = 2**15  # pixels for which SSIM is computed at a time: all its planes together stay in the cache
+_LEAST_ROWS = 32  # of a strip, as ten more are read for the windows
 
 
 class Metric(Protocol):
@@ -91,8 +96,7 @@ def calculate_psnr_rain200(
         ValueError: the shapes differ or are not those of pictures, a dtype is not uint8, `crop_border` is negative or
             leaves nothing, or `input_order` or `channel_order` is unknown.
     """
-    luma, luma2 = _luma_pair(img, img2, crop_border, input_order, channel_order)
-    return _psnr(_round_half_up(luma), _round_half_up(luma2))
+    return SCORES["rain200"]["psnr"](*_planes(img, img2, crop_border, input_order, channel_order))
 
 
 @_of_protocol("rain200")
@@ -118,8 +122,7 @@ def calculate_ssim_rain200(
     Raises:
         ValueError: as :func:`calculate_psnr_rain200`, and where a side is shorter than the window of 11 pixels.
     """
-    luma, luma2 = _luma_pair(img, img2, crop_border, input_order, channel_order)
-    return _ssim(_round_half_up(luma), _round_half_up(luma2))
+    return SCORES["rain200"]["ssim"](*_planes(img, img2, crop_border, input_order, channel_order))
 
 
 @_of_protocol("ddn")
@@ -136,7 +139,7 @@ def calculate_psnr_ddn(
     Source: the MATLAB evaluation published with the DDN results (``rgb2ycbcr`` of an ``im2double`` picture, times 255).
     Arguments, returned value and errors are those of :func:`calculate_psnr_rain200`.
     """
-    return _psnr(*_luma_pair(img, img2, crop_border, input_order, channel_order))
+    return SCORES["ddn"]["psnr"](*_planes(img, img2, crop_border, input_order, channel_order))
 
 
 @_of_protocol("ddn")
@@ -154,9 +157,7 @@ def calculate_ssim_ddn(
     that 512x512 pictures are compared at 256x256. The formula is that of :func:`calculate_ssim_rain200`, and so are
     arguments, returned value and errors. Source: Wang's MATLAB ``ssim.m`` with automatic down-sampling.
     """
-    luma, luma2 = _luma_pair(img, img2, crop_border, input_order, channel_order)
-    factor = max(1, int(min(luma.shape) / 256 + 0.5))
-    return _ssim(_downsample(luma, factor), _downsample(luma2, factor))
+    return SCORES["ddn"]["ssim"](*_planes(img, img2, crop_border, input_order, channel_order))
 
 
 PROTOCOLS: dict[str, dict[str, Metric]] = {
@@ -169,10 +170,69 @@ PROTOCOL_DESCRIPTIONS: dict[str, str] = {
 }
 
 
-def _luma_pair(
+class Planes:
+    """What the scores of a picture are computed from, each plane once however many scores need it.
+
+    Args:
+        picture: (H, W, C) uint8, C = 3, or 1 for gray, which counts as R = G = B.
+        channel_order: of the picture, "rgb" or "bgr".
+    """
+
+    def __init__(self, picture: Picture, channel_order: str = "rgb") -> None:
+        self.picture = picture
+        self.channel_order = channel_order
+
+    @cached_property
+    def channels(self) -> tuple[Picture, ...]:
+        """The channels in their order, (H, W) uint8."""
+        return tuple(cast(Any, cv2.split(self.picture)))
+
+    @cached_property
+    def luma(self) -> Plane:
+        """Y, (H, W) float64 in 16..235."""
+        # The modulus makes a gray picture's only channel serve as all three.
+        order = [self.channel_order.index(name) % len(self.channels) for name in "rgb"]
+        red, green, blue = (cv2.LUT(self.channels[index], table) for index, table in zip(order, _PRODUCTS, strict=True))
+        luma = np.asarray(red, np.float64)
+        luma += green
+        luma += blue
+        luma *= 219.0
+        luma += 16.0
+        return luma
+
+    @cached_property
+    def rounded(self) -> Picture:
+        """Y rounded to 8 bits, halves up as MATLAB does (numpy.round would take them to the even neighbor)."""
+        return (self.luma + 0.5).astype(np.uint8)
+
+    @cached_property
+    def reduced(self) -> Plane:
+        """Y averaged down as SSIM of the ddn protocol compares it."""
+        return _downsample(self.luma, max(1, int(min(self.luma.shape) / 256 + 0.5)))
+
+
+# All scores by protocol, as functions of the result and the target; both have as many channels. "rgb" is no protocol of
+# the papers on deraining: PSNR over all samples of the three channels, SSIM as the mean of theirs, at full resolution.
+SCORES: dict[str, dict[str, Callable[[Planes, Planes], float]]] = {
+    "rain200": {
+        "psnr": lambda one, two: _psnr(one.rounded, two.rounded),
+        "ssim": lambda one, two: _ssim(one.rounded, two.rounded),
+    },
+    "ddn": {
+        "psnr": lambda one, two: _psnr(one.luma, two.luma),
+        "ssim": lambda one, two: _ssim(one.reduced, two.reduced),
+    },
+    "rgb": {
+        "psnr": lambda one, two: _psnr(one.picture, two.picture),
+        "ssim": lambda one, two: fmean(map(_ssim, one.channels, two.channels)),
+    },
+}
+
+
+def _planes(
     img: Picture, img2: Picture, crop_border: int, input_order: str, channel_order: str
-) -> tuple[Plane, Plane]:
-    """Check both pictures and the options; return their cropped Y planes (H, W), float64 in 16..235."""
+) -> tuple[Planes, Planes]:
+    """Check both pictures and the options; return what is left of them without the border."""
     if img.shape != img2.shape:
         raise ValueError(f"the pictures differ in shape: img has {img.shape}, img2 has {img2.shape}")
     for name, picture in (("img", img), ("img2", img2)):
@@ -186,51 +246,76 @@ def _luma_pair(
         raise ValueError(f"a picture has 1 or 3 channels (input_order {input_order!r}), this shape is {img.shape}")
     if crop_border < 0:
         raise ValueError(f"crop_border must not be negative, it is {crop_border}")
-    return (
-        _luma(img, crop_border, input_order, channel_order),
-        _luma(img2, crop_border, input_order, channel_order),
-    )
+    one, two = (_cropped(picture, crop_border, input_order) for picture in (img, img2))
+    return Planes(one, channel_order), Planes(two, channel_order)
 
 
-def _luma(picture: Picture, crop_border: int, input_order: str, channel_order: str) -> Plane:
+def _cropped(picture: Picture, crop_border: int, input_order: str) -> Picture:
+    """A picture in any order as (H, W, C), without its border."""
     if picture.ndim == 2:
         picture = picture[:, :, None]
     elif input_order == "CHW":
         picture = picture.transpose(1, 2, 0)
-    height, width, channels = picture.shape
+    height, width, _ = picture.shape
     if min(height, width) <= 2 * crop_border:
         raise ValueError(f"crop_border {crop_border} leaves nothing of {height} x {width} pixels")
-    picture = picture[crop_border : height - crop_border, crop_border : width - crop_border]
-    # The modulus makes a gray picture's only channel serve as all three.
-    red, green, blue = (picture[:, :, channel_order.index(name) % channels] / 255.0 for name in "rgb")
-    return (_RED * red + _GREEN * green + _BLUE * blue) * 219.0 + 16.0
+    return np.ascontiguousarray(picture[crop_border : height - crop_border, crop_border : width - crop_border])
 
 
-def _round_half_up(plane: Plane) -> Plane:
-    return np.floor(plane + 0.5)  # as MATLAB; numpy.round would take halves to the even neighbor
-
-
-def _psnr(plane: Plane, plane2: Plane) -> float:
-    error = float(np.mean((plane - plane2) ** 2))
+def _psnr(samples: NDArray[Any], samples2: NDArray[Any]) -> float:
+    if samples.dtype == np.uint8:
+        squares = cv2.absdiff(samples, samples2).astype(np.uint16)  # at most 255², and their sum is exact
+        squares *= squares
+        error = int(squares.sum(dtype=np.uint64)) / samples.size
+    else:
+        difference = samples - samples2
+        difference *= difference
+        error = float(difference.mean())
     return 10 * float(np.log10(_PEAK**2 / error)) if error > 0 else float("inf")
 
 
-def _ssim(plane: Plane, plane2: Plane) -> float:
-    if min(plane.shape) < _WINDOW:
-        height, width = plane.shape
+def _ssim(plane: NDArray[Any], plane2: NDArray[Any]) -> float:
+    height, width = plane.shape
+    if min(height, width) < _WINDOW:
         raise ValueError(f"SSIM needs at least {_WINDOW} x {_WINDOW} pixels, these are {height} x {width}")
+    inside, rows = height - _WINDOW + 1, max(_STRIP // width, _LEAST_ROWS)
+    strips = (slice(top, top + rows + _WINDOW - 1) for top in range(0, inside, rows))
+    return sum(_sum_of_ssim(plane[strip], plane2[strip]) for strip in strips) / (inside * (width - _WINDOW + 1))
+
+
+def _sum_of_ssim(plane: NDArray[Any], plane2: NDArray[Any]) -> float:
+    """Over all positions of the window in (H, W).
+
+    By the sum s and the difference d of both planes, which needs four means instead of five: with p = mean(s)² and
+    q = mean(d)², 4 μ μ2 = p − q and 2 (μ² + μ2²) = p + q; with the variances v of s and w of d, 4 σ12 = v − w and
+    2 (σ² + σ2²) = v + w.
+    """
     kernel = cv2.getGaussianKernel(_WINDOW, _SIGMA, cv2.CV_64F)
-    inside = slice(_WINDOW // 2, -(_WINDOW // 2))
 
     def mean(values: Plane) -> Plane:
         # Separable on purpose: cv2.filter2D computes windows of this size by Fourier transform, less exactly.
-        return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, kernel, kernel), np.float64)[inside, inside]
+        means = cv2.sepFilter2D(values, cv2.CV_64F, kernel, kernel)
+        return np.asarray(means, np.float64)[_WINDOW // 2 : -(_WINDOW // 2)]
 
-    mu, mu2 = mean(plane), mean(plane2)
-    variances = (mean(plane**2) - mu**2) + (mean(plane2**2) - mu2**2)
-    covariance = mean(plane * plane2) - mu * mu2
-    ssim = ((2 * mu * mu2 + _C1) * (2 * covariance + _C2)) / ((mu**2 + mu2**2 + _C1) * (variances + _C2))
-    return float(ssim.mean())
+    s = np.add(plane, plane2, dtype=np.float64)
+    d = np.subtract(plane, plane2, dtype=np.float64)
+    p, q = mean(s), mean(d)
+    s *= s
+    d *= d
+    v, w = mean(s), mean(d)
+    p *= p
+    q *= q
+    v -= p
+    w -= q
+    p += 2 * _C1
+    v += 2 * _C2
+    ssim = p - q
+    ssim *= v - w
+    p += q
+    v += w
+    p *= v
+    ssim /= p
+    return float(ssim[:, _WINDOW // 2 : -(_WINDOW // 2)].sum())
 
 
 def _downsample(plane: Plane, factor: int) -> Plane:

@@ -20,7 +20,7 @@ from drsformer_arch.archs.feature_maps import at_least_float32
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError
-from drsformer_arch.inference import drop_unused, explain_mismatch, inference_form, read_state_dict, restore, restored
+from drsformer_arch.inference import drop_unused, explain_mismatch, inference_form, read_weights, restore, restored
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
@@ -327,7 +327,7 @@ class DerainModel(SRModel):
             UserError: no such file, no weights in it, weights of another network.
         """
         net = self.get_bare_model(net)
-        state, found = read_state_dict(load_path, param_key)
+        state, _, found = read_weights(load_path, param_key)
         get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
         state = drop_unused(net, state)
         problem = explain_mismatch(net, state)

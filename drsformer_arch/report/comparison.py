@@ -21,7 +21,7 @@ from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import encode_png
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.files import write_atomically
-from drsformer_arch.inference import build_network, inference_form, load_network, read_state_dict, restore
+from drsformer_arch.inference import build_network, inference_form, load_network, read_weights, restore
 from drsformer_arch.metrics import PROTOCOLS
 
 INPUT = "rainy input"
@@ -121,8 +121,8 @@ def loaded(method: Method) -> nn.Module:
     """The method's network on the CPU."""
     assert method.weights is not None
     if method.network is None:
-        return load_network(method.weights, method.param_key or "params")
-    state, _ = read_state_dict(method.weights, method.param_key or "params")
+        return load_network(method.weights, method.param_key)
+    state = read_weights(method.weights, method.param_key or "params").state
     return build_network(method.network, state, method.weights)
 
 

@@ -1,0 +1,51 @@
+"""`drsformer export`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drsformer_arch.commands.common import add_command
+
+EXAMPLES = """onnx and torch programs take any number of pictures of any size from 16 up, (N, 3, H, W) float32, RGB in
+[0, 1]; torch takes multiples of 8 where the network does, IDT its own size only. Both are compared with the network at
+three sizes before they are written. The network's type and arguments are in the file.
+
+examples:
+  drsformer export net_g_latest.pth -o derain.onnx
+  drsformer derain rainy.jpg -o clean.jpg -w derain.onnx --runtime onnx
+  drsformer export net_g_latest.pth -o derain.pt2 --format torch
+  drsformer export net_g_latest.pth -o derain.safetensors
+"""
+FORMATS = {".onnx": "onnx", ".pt2": "torch", ".safetensors": "safetensors"}
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands, "export", "write a network for other programs: ONNX, torch.export, safetensors", EXAMPLES
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", help="own or published weights")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="FILE", help="what to write")
+    parser.add_argument("--format", choices=list(FORMATS.values()), help="default: as FILE's name says")
+    parser.add_argument("--param-key", metavar="KEY", help="params or params_ema; default: the averaged ones if any")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from drsformer_arch.errors import UserError, did_you_mean  # noqa: PLC0415 - --help needs none of this
+
+    kind = args.format or FORMATS.get(args.out.suffix)
+    if kind is None:
+        raise UserError(f"{args.out}: --format is missing{did_you_mean('', FORMATS.values())}")
+    if args.out.exists() and not args.overwrite:
+        raise UserError(f"{args.out} exists already (--overwrite replaces it)")
+
+    from drsformer_arch.inference.export import export  # noqa: PLC0415 - torch takes seconds to load
+
+    exported = export(args.weights, args.out, kind, param_key=args.param_key)
+    size = args.out.stat().st_size / 1e6
+    compared = "" if exported.error is None else f", relative error at three sizes {exported.error:.1e}"
+    print(f"{args.out}: {exported.network['type']}, {size:.1f} MB{compared}")
+    return 0

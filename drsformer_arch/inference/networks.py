@@ -1,0 +1,129 @@
+"""From weights to a network: recognise which one they belong to, build it, or say in one line why they do not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drsformer_arch.archs import NETWORKS
+from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.inference.weights import read_weights
+
+MEFC_PREFIXES = ("encoder_level0.", "refinement.layers.")
+
+
+def drop_unused(net: nn.Module | type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what published files hold and no computation uses, as the network declares."""
+    unused = declared(net, "unused_keys")
+    return {key: value for key, value in state.items() if not (unused and unused.search(key))}
+
+
+def recognise(state: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], dict[str, Any]] | None:
+    """Which of our networks weights belong to, and the arguments to build it with; None where it is none of them.
+
+    Only what keys and shapes tell is found. Arguments that leave no trace in them have their default.
+    """
+    for kind in NETWORKS:
+        try:
+            arguments = kind.arguments_of(state)
+            with torch.device("meta"):
+                net = kind(**arguments)
+        except (LookupError, ValueError, ZeroDivisionError):
+            continue
+        if explain_mismatch(net, drop_unused(kind, state)) is None:
+            return kind, arguments
+    return None
+
+
+def load_network(path: Path | str, param_key: str | None = None) -> RestorationNetwork:
+    """The network of a checkpoint with its weights, ready for inference.
+
+    Raises:
+        UserError: no such file, no weights in it, or weights of a network that is not ours.
+    """
+    section, state = network_of(path, param_key)
+    return build_network(section, state, path)
+
+
+def network_of(path: Path | str, param_key: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """`type` and arguments of a checkpoint's network, as under `network_g` of an option file, and its weights.
+
+    Files that we wrote name their network and its arguments; others are recognised from keys and shapes.
+
+    Raises:
+        UserError: no such file, no weights in it, or weights of a network that is not ours.
+    """
+    state, named, _ = read_weights(path, param_key)
+    if named is not None:
+        return named, state
+    recognised = recognise(state)
+    if recognised is None:
+        names = ", ".join(kind.__name__ for kind in NETWORKS)
+        raise UserError(f"{path}: these weights are of none of the networks {names}, or of changed ones")
+    kind, arguments = recognised
+    return {"type": kind.__name__, **arguments}, state
+
+
+def build_network(section: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> RestorationNetwork:
+    """One of our networks with its weights, ready for inference.
+
+    Args:
+        section: `type` and arguments, as under `network_g` of an option file.
+        state: the weights; what no computation uses may be there.
+        path: where they come from, for messages.
+
+    Raises:
+        UserError: an unknown network, wrong arguments, weights that do not fit.
+    """
+    net = instantiate(section, path)
+    state = drop_unused(net, state)
+    problem = explain_mismatch(net, state)
+    if problem:
+        raise UserError(f"{path} does not fit {type(net).__name__}: {problem}")
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False)
+
+
+def instantiate(section: Mapping[str, Any], path: Path | str) -> RestorationNetwork:
+    """One of our networks, untrained.
+
+    Raises:
+        UserError: an unknown network, wrong arguments.
+    """
+    kinds = {kind.__name__: kind for kind in NETWORKS}
+    arguments = {key: value for key, value in section.items() if key != "type"}
+    kind = kinds.get(section["type"])
+    if kind is None:
+        raise UserError(f"{path}: its network is not ours{did_you_mean(section['type'], kinds)}")
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: these arguments of {kind.__name__} do not work: {error}") from error
+
+
+def explain_mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """One line that says why weights do not fit a network and what to change; None where they fit."""
+    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    missing, unexpected = wanted.keys() - given.keys(), given.keys() - wanted.keys()
+    if missing and not unexpected and all(key.startswith(MEFC_PREFIXES) for key in missing):
+        return "the weights have no MEFC but the network has: set network_g.with_mefc: false"
+    if unexpected and not missing and all(key.startswith(MEFC_PREFIXES) for key in unexpected):
+        return "the weights have MEFC but the network has none: set network_g.with_mefc: true"
+    if missing or unexpected:
+        example = min(missing or unexpected)
+        return (
+            f"these are weights of another network or of other arguments: {len(missing)} of {len(wanted)} tensors "
+            f"are missing and {len(unexpected)} are unknown (for example {example})"
+        )
+    different = [key for key in sorted(wanted) if wanted[key] != given[key]]
+    if different:
+        key = different[0]
+        return (
+            f"{len(different)} tensors have another shape (for example {key}: {given[key]} in the file, {wanted[key]} "
+            f"in the network): the arguments under network_g differ from those the weights were trained with"
+        )
+    return None

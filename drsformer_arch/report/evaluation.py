@@ -1,0 +1,412 @@
+"""`drsformer evaluate`: scores of result pictures against their targets, streamed from the disk to a table.
+
+==========  ===========================================================================================================
+group       columns
+==========  ===========================================================================================================
+rain200     psnr_rain200 (dB), ssim_rain200: the protocol of Rain200L, Rain200H and SPA-Data
+ddn         psnr_ddn (dB), ssim_ddn: the protocol of DID-Data and DDN-Data
+rgb         psnr_rgb (dB), ssim_rgb: all samples of the RGB picture, SSIM as the mean of the three channels
+niqe        niqe: NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks), lower is
+            better; needs no target
+==========  ===========================================================================================================
+
+The same columns of the rainy pictures begin with ``input_``. Pictures of 16 bits are rounded to 8, of which published
+scores are; gray counts as R = G = B.
+"""
+
+import csv
+import io
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from drsformer_arch import processor
+from drsformer_arch.data.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
+from drsformer_arch.errors import FEW, UserError, did_you_mean, first_few
+from drsformer_arch.files import atomic_file
+from drsformer_arch.metrics import PROTOCOL_DESCRIPTIONS, SCORES, Planes
+from drsformer_arch.report.pairing import Pair
+
+NIQE = "niqe"
+NIQE_BLOCK = 96  # pixels
+DESCRIPTIONS = {
+    **PROTOCOL_DESCRIPTIONS,
+    "rgb": "all samples of the RGB picture, SSIM as the mean of the three channels; not a protocol of the papers",
+    NIQE: "NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks); lower is better",
+}
+GROUPS = tuple(DESCRIPTIONS)
+INPUT = "input_"
+PAIRS_PER_WORKER = 8  # fewer are scored before another process has started
+AHEAD = 4  # pairs per worker that are waiting or done and not asked for yet
+
+
+class PictureScores(NamedTuple):
+    """Of one result."""
+
+    pair: Pair
+    scores: dict[str, float]  # column to value, without `niqe` where there is none; empty where the picture failed
+    problem: str | None  # why it failed
+    sixteen_bits: bool = False  # one of the pictures was rounded to 8 bits
+
+
+def columns(which: Sequence[str], *, target: bool = True, rainy: bool = False) -> list[str]:
+    """The columns of column groups, for pairs with or without targets and rainy pictures."""
+    own = [f"{what}_{group}" for group in which if group in SCORES and target for what in SCORES[group]]
+    own += [NIQE] * (NIQE in which)
+    return own + [f"{INPUT}{column}" for column in own] * rainy
+
+
+def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]) -> dict[str, float]:
+    """The scores of one result.
+
+    Args:
+        result: (H, W, C) RGB or gray, uint8 or uint16.
+        target: of the same height and width; without it there is only NIQE.
+        which: column groups of `GROUPS`.
+
+    Returns:
+        column to value: PSNR in dB, infinite where the planes are equal; without `niqe` where the picture has none.
+
+    Raises:
+        ValueError: the sizes differ, or a side is shorter than SSIM's window.
+    """
+    return _scores(_planes(result), None if target is None else _planes(target), which)
+
+
+def evaluate(
+    pairs: Sequence[Pair], which: Sequence[str], *, workers: int | None = None
+) -> Generator[PictureScores, None, None]:
+    """Score pairs in their order; a pair that cannot be scored says why, the rest goes on.
+
+    Only some pairs per worker are read ahead of what the caller takes, so that the memory does not grow with their
+    number. Closing the iterator stops the workers.
+
+    Args:
+        pairs: of `find_pairs`.
+        which: column groups of `GROUPS`.
+        workers: processes; 1: none but this one. Default: as many as there are cores and work for. They are started
+            anew (spawn), so that a script needs ``if __name__ == "__main__":``.
+
+    Raises:
+        UserError: an unknown group, or a worker process died.
+    """
+    for group in which:
+        if group not in GROUPS:
+            raise UserError(f"unknown scores {group!r}{did_you_mean(group, GROUPS)}")
+    if workers is None:
+        workers = min(processor.usable_cores(), len(pairs) // PAIRS_PER_WORKER)
+    if workers <= 1:
+        return (_score(pair, tuple(which)) for pair in pairs)
+    return _in_processes(pairs, tuple(which), workers)
+
+
+def _in_processes(pairs: Sequence[Pair], which: tuple[str, ...], workers: int) -> Generator[PictureScores, None, None]:
+    context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which,))
+    running: deque[Future[PictureScores]] = deque()
+    try:
+        for pair in pairs:
+            with _interrupts_held_back():  # from the beginning, in the process that this may start
+                running.append(pool.submit(_score, pair, which))
+            if len(running) == AHEAD * workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process ended early (out of memory? fewer --workers take less; a script needs "
+            "if __name__ == '__main__':)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, and reaches no process that is started in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(with_niqe: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
+    cv2.setNumThreads(1)  # the workers are the threads
+    processor.keep_freed_memory()
+    # Decoders of picture formats print their own complaints; ours name the file.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    if with_niqe:
+        import torch  # noqa: PLC0415 - only BasicSR's NIQE needs it
+
+        torch.set_num_threads(1)
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+
+    def end_with_the_main_process() -> None:
+        multiprocessing.connection.wait([main_process.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_main_process, daemon=True).start()
+
+
+def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
+    """Read and score one pair; what is wrong with its pictures becomes its problem."""
+    try:
+        pictures = {path: decode(read_file(path), path) for path in pair[1:] if path is not None}
+        for path, picture in pictures.items():
+            if picture.shape[:2] != pictures[pair.result].shape[:2]:
+                raise UserError(f"{pair.result} is {_size(pictures[pair.result])} but {path} is {_size(picture)}")
+        planes = {path: _planes(picture) for path, picture in pictures.items()}
+        target = planes[pair.target] if pair.target is not None else None
+        scores = _scores(planes[pair.result], target, which)
+        if pair.rainy is not None:
+            of_input = _scores(planes[pair.rainy], target, which)
+            scores |= {f"{INPUT}{column}": value for column, value in of_input.items()}
+    except UserError as error:
+        return PictureScores(pair, {}, str(error))
+    except ValueError as error:
+        return PictureScores(pair, {}, f"{pair.result}: {error}")
+    except (MemoryError, cv2.error):
+        return PictureScores(pair, {}, f"{pair.result}: not enough memory to score it")
+    return PictureScores(pair, scores, None, any(picture.dtype != np.uint8 for picture in pictures.values()))
+
+
+def _size(picture: Picture) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"
+
+
+def _planes(picture: Picture) -> Planes:
+    if picture.dtype == np.uint16:
+        from drsformer_arch.inference.photographs import eight_bits  # noqa: PLC0415 - loads torch, for few pictures
+
+        picture = eight_bits(picture)
+    return Planes(picture)
+
+
+def _scores(result: Planes, target: Planes | None, which: Sequence[str]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if target is not None:
+        if result.picture.shape[:2] != target.picture.shape[:2]:
+            raise ValueError(f"the pictures differ in size: {_size(result.picture)} and {_size(target.picture)}")
+        if result.picture.shape != target.picture.shape:
+            result, target = (Planes(_in_colour(one.picture)) for one in (result, target))
+        scores = {
+            f"{what}_{group}": score(result, target)
+            for group in which
+            if group in SCORES
+            for what, score in SCORES[group].items()
+        }
+    if NIQE in which:
+        quality = _niqe(_in_colour(result.picture))
+        if quality is not None:
+            scores[NIQE] = quality
+    return scores
+
+
+def _in_colour(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return picture if picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
+
+
+def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
+    """Of (H, W, 3) RGB; None where there are not two blocks to compare, or all are flat."""
+    height, width = picture.shape[:2]
+    if (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
+        return None
+    from drsformer_arch import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable, and loads torch
+
+    # isort: split
+    from basicsr.metrics import calculate_niqe  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # Flat blocks divide zero by zero; BasicSR leaves them out itself.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            quality = float(calculate_niqe(picture[..., ::-1], crop_border=0))
+        except np.linalg.LinAlgError:  # nothing is left
+            return None
+    return quality if np.isfinite(quality) else None
+
+
+class Column:
+    """Mean and worst value of one column, while its values come in."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count, self.sum, self.infinite = 0, 0.0, 0
+        self.worst: tuple[float, str] | None = None  # with the name of its picture
+        self.missing, self.names_missing = 0, list[str]()  # pictures without a value; of these only the first names
+
+    def add(self, value: float | None, picture: str) -> None:
+        """Take the value of one picture."""
+        if value is None:
+            self.missing += 1
+            if self.missing <= FEW + 1:
+                self.names_missing.append(picture)
+            return
+        sign = -1 if self.name.endswith(NIQE) else 1  # lower is better
+        if self.worst is None or sign * value < sign * self.worst[0]:
+            self.worst = value, picture
+        if value == math.inf:
+            self.infinite += 1
+        else:
+            self.count += 1
+            self.sum += value
+
+    @property
+    def mean(self) -> float:
+        """Of the finite values; infinite where all are, NaN where there are none."""
+        return self.sum / self.count if self.count else math.inf if self.infinite else math.nan
+
+
+class Summary:
+    """Of all pictures, in memory that does not grow with their number.
+
+    Args:
+        names: of the columns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.columns = {name: Column(name) for name in names}
+        self.scored = self.failed = self.sixteen_bits = 0
+
+    def add(self, row: PictureScores) -> None:
+        """Take the scores of one picture; those of one that failed count nowhere."""
+        if row.problem is not None:
+            self.failed += 1
+            return
+        self.scored += 1
+        self.sixteen_bits += row.sixteen_bits
+        for name, column in self.columns.items():
+            column.add(row.scores.get(name), row.pair.name)
+
+    def __str__(self) -> str:
+        """A table of the means, and what has to be known of them."""
+        lines = [f"{self.scored:,} of {self.scored + self.failed:,} pictures scored"]
+        if self.scored:
+            lines += ["", *_aligned(self._rows()), "", *self._notes()]
+        return "\n".join(lines)
+
+    def _rows(self) -> list[list[str]]:
+        with_input = any(name.startswith(INPUT) for name in self.columns)
+        rows = [["", "mean", "worst", "of picture", *(["input", "gain"] if with_input else [])]]
+        for name, column in self.columns.items():
+            if name.startswith(INPUT):
+                continue
+            form = ".6f" if name.startswith("ssim") else ".4f"
+            worst, picture = column.worst or (math.nan, "")
+            row = [_title(name), f"{column.mean:{form}}", f"{worst:{form}}", picture]
+            if with_input:
+                before = self.columns[INPUT + name].mean
+                row += [f"{before:{form}}", f"{column.mean - before:+{form}}"]
+            rows.append(row)
+        return rows
+
+    def _notes(self) -> list[str]:
+        groups = dict.fromkeys(name.removeprefix(INPUT).rpartition("_")[2] for name in self.columns)
+        notes = [f"{group}: {DESCRIPTIONS[group]}" for group in groups]
+        for name, column in self.columns.items():
+            if column.infinite:
+                notes.append(
+                    f"{_title(name)}: {column.infinite:,} of {self.scored:,} pictures equal their targets, which makes "
+                    "it infinite; the mean is that of the others (of all it is infinite, as in the papers' programs)"
+                )
+            if column.missing:
+                notes.append(
+                    f"{_title(name)}: {column.missing:,} of {self.scored:,} pictures have none, smaller than two "
+                    f"blocks of {NIQE_BLOCK}x{NIQE_BLOCK} pixels or flat ({first_few(column.names_missing)})"
+                )
+        if self.sixteen_bits:
+            notes.append(
+                f"16 bits: {self.sixteen_bits:,} of {self.scored:,} pictures were rounded to 8, of which published "
+                "scores are"
+            )
+        return notes
+
+
+def _title(name: str) -> str:
+    """`input_psnr_ddn` → `PSNR in dB, ddn, input`."""
+    what, _, group = name.removeprefix(INPUT).partition("_")
+    words = [f"{what.upper()} in dB" if what == "psnr" else what.upper(), group, "input" * name.startswith(INPUT)]
+    return ", ".join(word for word in words if word)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines; numbers stand at the right, names at the left."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index in (0, 3) else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def score_files(
+    pairs: Sequence[Pair], which: Sequence[str], out: Path | None = None, *, workers: int | None = None
+) -> Summary:
+    """Score pairs with a progress bar; a picture that fails is named on stderr, the rest goes on.
+
+    Args:
+        pairs: of `find_pairs`, at least one.
+        which: column groups of `GROUPS`.
+        out: CSV file with one line per picture, in the order of the pairs; it is replaced when the last one is done.
+        workers: as `evaluate` takes them.
+
+    Raises:
+        UserError: an unknown group, `out` is a folder or named as a picture, or a worker process died.
+        OSError: `out` cannot be written.
+    """
+    if out is not None and (out.is_dir() or out.suffix.lower() in PICTURE_SUFFIXES):
+        raise UserError(
+            f"{out} is {'a folder' if out.is_dir() else 'the name of a picture'}; scores are written as CSV"
+        )
+    names = columns(which, target=pairs[0].target is not None, rainy=pairs[0].rainy is not None)
+    summary = Summary(names)
+    with ExitStack() as stack:
+        file = None
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(atomic_file(out))
+            file.write(_line(["picture", "result", "target", "input", *names, "problem"]))
+        bar = stack.enter_context(tqdm(total=len(pairs), unit="picture", disable=None, delay=2))
+        for row in stack.enter_context(closing(evaluate(pairs, which, workers=workers))):
+            summary.add(row)
+            if row.problem is not None:
+                bar.write(f"error: {row.problem}", file=sys.stderr)
+            if file is not None:
+                values = [f"{row.scores[name]:.9f}" if name in row.scores else "" for name in names]
+                paths = [path or "" for path in row.pair[1:]]
+                file.write(_line([row.pair.name, *paths, *values, row.problem or ""]))
+            bar.update()
+    return summary
+
+
+def _line(cells: Sequence[object]) -> bytes:
+    """A line of a CSV file; names of files may hold bytes that are no UTF-8."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "surrogateescape")

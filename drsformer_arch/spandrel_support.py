@@ -1,0 +1,82 @@
+"""Our networks for tools that load models by spandrel (chaiNNer and others); needs the extra `spandrel`.
+
+    import spandrel
+    from drsformer_arch import spandrel_support
+
+    spandrel_support.install()
+    model = spandrel.ModelLoader().load_from_file("deraining.pth")
+
+Own and published files of all five networks load, also safetensors. A model takes pictures of any size.
+"""
+
+import torch
+from spandrel import (
+    MAIN_REGISTRY,
+    Architecture,
+    ArchRegistry,
+    ArchSupport,
+    ImageModelDescriptor,
+    ModelTiling,
+    StateDict,
+)
+from typing_extensions import override
+
+from drsformer_arch.archs import NETWORKS
+from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.errors import UserError
+from drsformer_arch.inference import build_network, recognise, restore
+
+
+class DerainingArchitecture(Architecture[RestorationNetwork]):
+    """One of our networks."""
+
+    def __init__(self, kind: type[RestorationNetwork]) -> None:
+        super().__init__(id=kind.__name__, detect=self._is_mine)
+        self.kind = kind
+
+    def _is_mine(self, state_dict: StateDict) -> bool:
+        found = recognise(state_dict)
+        return found is not None and found[0] is self.kind
+
+    @override
+    def load(self, state_dict: StateDict) -> ImageModelDescriptor[RestorationNetwork]:
+        """The network with its weights.
+
+        Raises:
+            UserError: weights of another network.
+        """
+        found = recognise(state_dict)
+        if found is None:
+            raise UserError(f"these weights are not of {self.name}")
+        net = build_network({"type": found[0].__name__, **found[1]}, state_dict, "this file")
+        channels = found[1].get("inp_channels", found[1].get("in_chans", 3))
+        return ImageModelDescriptor(
+            net,
+            net.state_dict(),  # of published files only what is used
+            architecture=self,
+            purpose="Restoration",
+            tags=["derain"],
+            supports_half=False,
+            supports_bfloat16=False,
+            scale=1,
+            input_channels=channels,
+            output_channels=channels,
+            tiling=ModelTiling.INTERNAL if declared(net, "patch_size") else ModelTiling.SUPPORTED,
+            call_fn=_restore,
+        )
+
+
+def _restore(net: RestorationNetwork, image: torch.Tensor) -> torch.Tensor:
+    return restore(net, image)
+
+
+def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:
+    """Make our networks known to spandrel; doing it twice does nothing more.
+
+    They are detected by all of their keys and shapes, and therefore before all others.
+    """
+    known = [support.architecture for support in registry]
+    others = tuple(one.id for one in known if not isinstance(one, DerainingArchitecture))
+    for kind in NETWORKS:
+        support = ArchSupport.from_architecture(DerainingArchitecture(kind), before=others)
+        registry.add(support, ignore_duplicates=True)

@@ -1,0 +1,54 @@
+"""Entry points of torch.hub.
+
+net = torch.hub.load("PATH_OR_REPOSITORY", "drsformer", source="local", with_mefc=False)
+net = torch.hub.load("PATH_OR_REPOSITORY", "drsformer", source="local", weights="deraining.pth")
+restorer = torch.hub.load("PATH_OR_REPOSITORY", "restorer", source="local", weights="deraining.pth")
+"""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from drsformer_arch import archs as _archs
+
+dependencies = ["torch"]
+
+
+def _network(kind: type[nn.Module], weights: str | None = None, **arguments: Any) -> nn.Module:
+    """A network, untrained, or with weights and then ready for inference.
+
+    Args:
+        weights: a file, own or published (.pth, .safetensors), or the name of weights that are shipped; its arguments
+            follow from it.
+        arguments: of the network's class, for an untrained one.
+
+    Raises:
+        ValueError: weights that cannot be used or are another network's, arguments that do not fit together.
+    """
+    if weights is None:
+        return kind(**arguments)
+    from drsformer_arch.inference import find_weights, load_network  # noqa: PLC0415 - a plain network needs only torch
+
+    if arguments:
+        raise ValueError(f"{', '.join(arguments)}: arguments follow from the weights; give one or the other")
+    net = load_network(find_weights(weights))
+    if type(net) is not kind:
+        raise ValueError(f"{weights} holds a {type(net).__name__}, not a {kind.__name__}")
+    return net
+
+
+def _entry(kind: type[nn.Module]) -> Any:
+    entry = partial(_network, kind)
+    entry.__doc__ = f"{kind.__name__}; weights=FILE loads it for inference, other arguments are those of its class."
+    return entry
+
+
+drsformer, restormer, idt, spdnet, dualgcn = (_entry(kind) for kind in _archs.NETWORKS)
+
+
+def restorer(weights: str, **options: Any) -> Any:
+    """A function from pictures to derained pictures, see `drsformer_arch.Restorer`."""
+    from drsformer_arch import Restorer  # noqa: PLC0415 - a plain network needs only torch
+
+    return Restorer(weights, **options)
