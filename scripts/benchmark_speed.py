@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the literal networks are part of the tests
 
 from drsformer_arch import DRSformer, Restormer, processor  # noqa: E402
+from drsformer_arch.inference.export import ForPictures, write_onnx  # noqa: E402
 from tests.literal_drsformer import LiteralDRSformer  # noqa: E402
 from tests.literal_restormer import LiteralRestormer  # noqa: E402
 
@@ -97,10 +98,7 @@ def runner(form: str, training: bool, device: torch.device, threads: int) -> Run
 def exported(net: torch.nn.Module, folder: str) -> str:
     """The network as an ONNX file for pictures of any size."""
     path = f"{folder}/net.onnx"
-    height, width = (8 * torch.export.Dim(name, min=16, max=256) for name in ("rows", "columns"))
-    torch.onnx.export(
-        net, (torch.rand(1, 3, 256, 264),), path, dynamic_shapes=({2: height, 3: width},), dynamo=True, verbose=False
-    )
+    write_onnx(ForPictures(net, pads=False), Path(path), {})
     return path
 
 

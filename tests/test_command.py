@@ -116,11 +116,13 @@ def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tm
     test = {key: options[key] for key in ("model_type", "num_gpu", "network_g", "val")}
     test |= {"name": "scored", "datasets": {"test": {**options["datasets"]["val"], "name": "pairs"}}}
     test["path"] = {"pretrain_network_g": "experiments/small/models/net_g_latest.pth", "param_key_g": "params_ema"}
-    test["val"]["save_img"] = True
-    said = drsformer(tmp_path, "test", "-opt", write(tmp_path, test, "test.yml"))
+    said = drsformer(tmp_path, "test", "-opt", write(tmp_path, test, "test.yml"), "--report", "page.html")
     assert "params_ema" in said and re.search(r"# psnr \[rain200 protocol\]: \d\d\.\d+", said)
     results = sorted(path.name for path in (tmp_path / "results/scored/visualization/pairs").iterdir())
     assert results == [f"{path.stem}_scored.png" for path in sorted((pairs / "input").glob("*.png"))]
+    mean = float(re.search(r"# psnr \[rain200 protocol\]: ([\d.]+)", said).group(1))
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<tr data-name=") == 10 and f"<dd>{mean:.2f} <small>dB</small>" in page
 
 
 def test_two_processes_train_like_one_with_the_same_effective_batch(options, tmp_path):

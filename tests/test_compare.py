@@ -42,7 +42,8 @@ def test_comparison_of_an_option_file_and_a_checkpoint(pairs, weights, tmp_path,
     out = tmp_path / "out"
     files = [str(tmp_path / "one.yml"), str(weights["DualGCN"])]
     settings = ["--data", f"Rain200H={pairs}", "--protocol", "rain200", "--limit", "2", "-o", str(out)]
-    assert main(["compare", *files, *settings]) == 0
+    page = tmp_path / "page.html"
+    assert main(["compare", *files, *settings, "--report", str(page)]) == 0
     assert "32.17 / 0.9326" in capsys.readouterr().out  # the published scores stand beside
 
     rows = list(csv.DictReader((out / "pictures.csv").open()))
@@ -59,6 +60,13 @@ def test_comparison_of_an_option_file_and_a_checkpoint(pairs, weights, tmp_path,
     for name in ("comparison.md", "comparison.csv", "comparison.tex", "quality_cost.png", "crops.png"):
         assert (out / name).stat().st_size > 100
     assert cv2.imread(str(out / "crops.png")) is not None
+    shown = page.read_text()
+    assert all(
+        f'data-name="{name} by {method}"' in shown for name in ("00", "01") for method in ("DRSformer", "DualGCN")
+    )
+    for method in ("DRSformer", "DualGCN"):
+        psnr = [float(row["psnr_db"]) for row in rows if row["method"] == method]
+        assert f"<dt>{method} on Rain200H</dt><dd>PSNR {sum(psnr) / 2:.2f} dB" in shown
 
 
 @pytest.mark.parametrize(

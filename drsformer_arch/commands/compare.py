@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
     parser.add_argument("-o", dest="out", type=Path, default=Path("results/compare"), metavar="OUT")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+    parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
     parser.set_defaults(run=run)
 
 
@@ -41,7 +42,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit must be 1 or more")
-    chosen = {"protocol": args.protocol, "out": args.out, "limit": args.limit, "device": args.device}
-    print(compare(args.files, args.data, **chosen))
+    table = compare(
+        args.files,
+        args.data,
+        protocol=args.protocol,
+        out=args.out,
+        limit=args.limit,
+        device=args.device,
+        page=args.report,
+    )
+    print(table)
     print(f"written to {args.out}")
     return 0

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import add_command
@@ -30,6 +31,8 @@ def add(commands: Any) -> None:
             metavar="KEY:KEY=VALUE",
             help="options that override the file's",
         )
+        if name == "test":
+            parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
         if name == "train":
             parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
         parser.set_defaults(run=run)
@@ -39,18 +42,25 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch import run as pipelines  # noqa: PLC0415 - torch and BasicSR take seconds; --help must not
 
-    is_train = args.command == "train"
+    is_train, page = args.command == "train", getattr(args, "report", None)
     resumes = getattr(args, "auto_resume", False)
     distributed = args.launcher != "none"
     options = pipelines.prepare(args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes)
     if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
         signal.signal(signal.SIGINT, _request_stop)
         signal.signal(signal.SIGTERM, _request_stop)
+    if page is not None:
+        options["val"]["save_img"] = True
     pipelines.use_processor(options)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
     sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
     pipelines.start(options, root=os.getcwd(), is_train=is_train)
+    if page is not None:
+        from drsformer_arch.report.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
+
+        write_test_page(options, page)
+        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return 0
 
 

@@ -126,7 +126,12 @@ def _example(program: ForPictures) -> tuple[Tensor, dict[int, Any]]:
     return torch.rand(2, 3, *((77, 93) if step == 1 else (10 * step, 12 * step))), free
 
 
-def _write_onnx(program: ForPictures, path: Path, notes: Mapping[str, str]) -> None:
+def write_onnx(program: ForPictures, path: Path, notes: Mapping[str, str]) -> None:
+    """Write an ONNX file with notes; nothing is checked.
+
+    Raises:
+        UserError: a package is missing.
+    """
     import_onnxruntime()
     picture, free = _example(program)
     with _quiet():
@@ -158,7 +163,7 @@ def _load_torch(path: Path) -> nn.Module:
 
 
 KINDS: dict[str, tuple[Callable[[ForPictures, Path, Mapping[str, str]], None], Callable[[Path], Any]]] = {
-    "onnx": (_write_onnx, OnnxProgram),
+    "onnx": (write_onnx, OnnxProgram),
     "torch": (_write_torch, _load_torch),
 }
 

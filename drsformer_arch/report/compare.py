@@ -14,6 +14,7 @@ from drsformer_arch.files import write_atomically
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.report import figures, tables
 from drsformer_arch.report.comparison import INPUT, Method, Pictures, Settings, measure
+from drsformer_arch.report.run_pages import write_comparison_page
 
 OPTION_FILES = (".yml", ".yaml")
 WRITTEN = ("comparison.md", "comparison.csv", "pictures.csv", "comparison.tex", "quality_cost.png", "crops.png")
@@ -27,6 +28,7 @@ def compare(
     out: Path = Path("results/compare"),
     limit: int | None = None,
     device: str | None = None,
+    page: Path | None = None,
 ) -> str:
     """Compare networks and write tables, figures and result pictures.
 
@@ -37,6 +39,7 @@ def compare(
         out: folder of the results.
         limit: number of pictures per data set; default: all.
         device: default: the GPU where there is one.
+        page: HTML file that shows all results; default: none.
 
     Returns:
         The table in Markdown.
@@ -59,17 +62,25 @@ def compare(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = Settings(out, limit, device)
     results = measure([rainy, *methods], settings)
-    table = tables.markdown(results, _conditions(settings, results[0].scores))
+    conditions = _conditions(settings, results[0].scores)
+    table = tables.markdown(results, conditions)
+    cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
     contents = (
         table.encode(),
         tables.comma_separated(results).encode(),
         tables.per_picture(results).encode(),
         tables.latex(results).encode(),
-        figures.quality_against_cost(results),
-        figures.crops([rainy, *methods], results, out),
+        cost,
+        crops,
     )
     for name, content in zip(WRITTEN, contents, strict=True):
         write_atomically(out / name, content)
+    if page is not None:
+        overview = [
+            ("Quality against cost; a disc's area is the number of parameters", cost, "PSNR over seconds per picture"),
+            ("The picture on which the networks differ most", crops, "The same region from every network"),
+        ]
+        write_comparison_page([rainy, *methods], results, out, page, conditions=conditions, overview=overview)
     return table
 
 

@@ -255,6 +255,7 @@ class Column:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.sign = -1 if name.endswith(NIQE) else 1  # lower is better, or higher
         self.count, self.sum, self.infinite = 0, 0.0, 0
         self.worst: tuple[float, str] | None = None  # with the name of its picture
         self.missing, self.names_missing = 0, list[str]()  # pictures without a value; of these only the first names
@@ -266,8 +267,7 @@ class Column:
             if self.missing <= FEW + 1:
                 self.names_missing.append(picture)
             return
-        sign = -1 if self.name.endswith(NIQE) else 1  # lower is better
-        if self.worst is None or sign * value < sign * self.worst[0]:
+        if self.worst is None or self.sign * value < self.sign * self.worst[0]:
             self.worst = value, picture
         if value == math.inf:
             self.infinite += 1
@@ -320,7 +320,7 @@ class Summary:
             row = [_title(name), f"{column.mean:{form}}", f"{worst:{form}}", picture]
             if with_input:
                 before = self.columns[INPUT + name].mean
-                row += [f"{before:{form}}", f"{column.mean - before:+{form}}"]
+                row += [f"{before:{form}}", f"{column.sign * (column.mean - before):+{form}}"]
             rows.append(row)
         return rows
 

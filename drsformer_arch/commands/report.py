@@ -1,0 +1,135 @@
+"""`drsformer report`."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
+from drsformer_arch.errors import UserError
+
+if TYPE_CHECKING:
+    from drsformer_arch.report.evaluation import PictureScores
+    from drsformer_arch.report.page import Curve, Exhibit
+
+EXAMPLES = """One HTML file without server or network: every picture before and after, its residual and scores, a table
+to sort, and training curves. RESULT, TARGET and RAINY are folders (searched recursively) or single pictures, paired by
+names as `drsformer evaluate` does. A picture that cannot be read is named, the rest goes on, and the exit code is 1.
+
+examples:
+  drsformer report results/Rain200H datasets/Rain200H/test/target --input datasets/Rain200H/test/input -o rain200h.html
+  drsformer report derained --input photographs -o photographs.html                  (no targets: what was removed)
+  drsformer report -o training.html --experiment experiments/small experiments/large
+"""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands, "report", "write a page that shows results and training curves in a browser", EXAMPLES
+    )
+    parser.add_argument("result", type=Path, nargs="?", metavar="RESULT", help="default: none, only training curves")
+    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="default: none, no scores")
+    parser.add_argument("--input", dest="rainy", type=Path, metavar="RAINY", help="the rainy pictures")
+    parser.add_argument(
+        "--experiment", type=Path, nargs="+", action="extend", default=[], metavar="FOLDER", help="for training curves"
+    )
+    parser.add_argument("--protocol", choices=["rain200", "ddn", "rgb", "all"], help="default: rain200")
+    parser.add_argument("--niqe", action="store_true", help="also NIQE, which needs no target (slow)")
+    parser.add_argument("--skip-missing", action="store_true", help="leave out results without a target")
+    parser.add_argument("--title", help="default: the name of RESULT")
+    parser.add_argument("-o", dest="out", type=Path, default=Path("report.html"), metavar="FILE", help="%(default)s")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that compute scores (one per core)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from drsformer_arch import __version__, processor  # noqa: PLC0415 - OpenCV takes a while to load
+    from drsformer_arch.metrics import SCORES  # noqa: PLC0415
+    from drsformer_arch.report.evaluation import DESCRIPTIONS, NIQE, evaluate  # noqa: PLC0415
+    from drsformer_arch.report.page import write_page  # noqa: PLC0415
+    from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
+
+    _check(args)
+    protocols = tuple(SCORES) if args.protocol == "all" else (args.protocol or "rain200",)
+    which = (*(protocols if args.target else ()), *([NIQE] if args.niqe else ()))
+    curves = _curves(args.experiment)
+    found = args.result and find_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
+    pairs, notes = found or ([], [])
+    for note in notes:
+        print(note, flush=True)
+    sources = {"Results": args.result, "Targets": args.target, "Rainy pictures": args.rainy}
+    experiments = ", ".join(map(str, args.experiment))
+    facts = [
+        *((label, str(path)) for label, path in sources.items() if path is not None),
+        *((f"Scores: {group}", DESCRIPTIONS[group]) for group in which),
+        *([("Experiments", experiments)] if experiments else []),
+        ("Version", f"drsformer-basicsr {__version__}"),
+    ]
+    title = args.title or (args.result or args.experiment[0]).resolve().name
+    processor.keep_freed_memory()
+    counts: Counter[str] = Counter()
+    with closing(evaluate(pairs, which, workers=args.workers)) as rows:
+        write_page(args.out, _exhibits(rows, len(pairs), counts), title=title, facts=facts, curves=curves)
+    shown = f"{counts['shown']:,} of {len(pairs):,} pictures, " if pairs else ""
+    print(f"{args.out}: {shown}{args.out.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    return EXIT_SOME_FAILED if counts["failed"] else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.result is None and not args.experiment:
+        raise UserError("RESULT or --experiment is missing; drsformer report --help shows examples")
+    if args.result is None and (args.rainy or args.niqe):
+        raise UserError("--input and --niqe belong to results: drsformer report RESULT")
+    if args.target is None and args.protocol is not None:
+        raise UserError(f"--protocol {args.protocol} compares with targets: drsformer report RESULT TARGET")
+    if args.workers is not None and args.workers < 1:
+        raise UserError("--workers must be 1 or more")
+    if args.out.is_dir() or args.out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"-o {args.out}: the page is one file, named .html")
+
+
+def _exhibits(rows: Iterable["PictureScores"], total: int, counts: Counter[str]) -> Iterator["Exhibit"]:
+    """What can be shown, with a progress bar; counts what was shown and what failed.
+
+    Raises:
+        UserError: nothing can be shown.
+    """
+    from tqdm import tqdm  # noqa: PLC0415
+
+    from drsformer_arch.report.page import Exhibit  # noqa: PLC0415
+
+    for row in tqdm(rows, total=total, unit="picture", disable=None, delay=2):
+        if row.problem is not None:
+            tqdm.write(f"error: {row.problem}", file=sys.stderr)
+            counts["failed"] += 1
+            continue
+        counts["shown"] += 1
+        result, target, rainy = (path and partial(_read, path) for path in row.pair[1:])
+        yield Exhibit(row.pair.name, result, target, rainy, row.scores)
+    if total and not counts["shown"]:
+        raise UserError("no picture can be shown; the problems are named above")
+
+
+def _read(path: Path) -> Any:
+    from drsformer_arch.data.pictures import decode, read_file  # noqa: PLC0415
+
+    return decode(read_file(path), path)
+
+
+def _curves(folders: Sequence[Path]) -> list["Curve"]:
+    """Of all experiments; where two folders have one name, by their paths."""
+    from drsformer_arch.report.curves import read_curves  # noqa: PLC0415
+
+    found = [(folder, read_curves(folder)) for folder in folders]
+    names = Counter(curves[0].run for _, curves in found)
+    return [
+        curve if names[curve.run] == 1 else curve._replace(run=str(folder))
+        for folder, curves in found
+        for curve in curves
+    ]

@@ -1,0 +1,126 @@
+"""Pages of what a test or a comparison left: the results, scored, beside rainy pictures and targets."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from drsformer_arch import __version__, basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.data import loaders
+from drsformer_arch.data.paired_dataset import PairedRainDataset
+from drsformer_arch.data.pictures import Picture, decode, read_file
+from drsformer_arch.data.samples import to_picture
+from drsformer_arch.metrics import PROTOCOLS
+from drsformer_arch.report.comparison import Measured, Method
+from drsformer_arch.report.evaluation import DESCRIPTIONS, INPUT, columns, score_pictures
+from drsformer_arch.report.page import Exhibit, write_page
+
+
+def write_test_page(options: dict[str, Any], path: Path) -> None:
+    """The page of `drsformer test`, scored by the protocols of its option file, or both where it names none.
+
+    Args:
+        options: as the finished pipeline left them; `val.save_img` was true.
+        path: of the page.
+
+    Raises:
+        OSError: the folder is not writable, the disk is full.
+    """
+    used = [str(metric["type"]).rpartition("_")[2] for metric in (options["val"].get("metrics") or {}).values()]
+    which = [name for name in PROTOCOLS if name in used] or list(PROTOCOLS)
+    network = ", ".join(f"{key}: {value}" for key, value in options["network_g"].items() if key != "type")
+    facts = [
+        ("Network", f"{options['network_g']['type']} {network and f'({network})'}"),
+        ("Weights", str(options["path"]["pretrain_network_g"])),
+        ("Data sets", ", ".join(section["name"] for section in options["datasets"].values())),
+        *_scores_and_version(which),
+    ]
+    write_page(path, _of_test(options, which), title=options["name"], facts=facts)
+
+
+def write_comparison_page(
+    methods: Sequence[Method],
+    results: Sequence[Measured],
+    out: Path,
+    path: Path,
+    *,
+    conditions: Sequence[str],
+    overview: Sequence[tuple[str, bytes, str]],
+) -> None:
+    """The page of `drsformer compare`.
+
+    Args:
+        methods, results: what was compared.
+        out: the folder of its results.
+        path: of the page.
+        conditions: how many pictures, on what machine.
+        overview: figures, see `write_page`.
+
+    Raises:
+        OSError: the folder is not writable, the disk is full.
+    """
+    protocols = list(dict.fromkeys(one.protocol for method in methods for one in method.pictures))
+    networks = ", ".join(result.label for result in results if result.network)
+    facts = [
+        *_means(results),
+        ("Conditions", " ".join(conditions)),
+        *_scores_and_version(protocols),
+    ]
+    title = f"Comparison of {networks}"
+    write_page(path, _of_comparison(methods, results, out), title=title, facts=facts, overview=overview, means=False)
+
+
+def _means(results: Sequence[Measured]) -> list[tuple[str, str]]:
+    return [
+        (
+            f"{result.label} on {name}" if result.network else f"{name}, {result.label}",
+            f"PSNR {scores.mean('psnr'):.2f} dB, SSIM {scores.mean('ssim'):.4f}"
+            + (f", {scores.mean('seconds'):.2f} s per picture" if result.network else ""),
+        )
+        for result in results
+        for name, scores in result.scores.items()
+    ]
+
+
+def _scores_and_version(which: Sequence[str]) -> list[tuple[str, str]]:
+    scores = [(f"Scores: {group}", DESCRIPTIONS[group]) for group in which]
+    return [*scores, ("Version", f"drsformer-basicsr {__version__}")]
+
+
+def _of_test(options: dict[str, Any], which: Sequence[str]) -> Iterator[Exhibit]:
+    suffix = options["val"].get("suffix") or options["name"]
+    for section in options["datasets"].values():
+        folder = Path(options["path"]["visualization"], section["name"])
+        for sample in _samples(loaders.build_checked_dataset(section)):
+            stem = Path(sample["lq_path"]).stem
+            yield _exhibit(stem, _picture(folder / f"{stem}_{suffix}.png"), sample, which)
+
+
+def _of_comparison(methods: Sequence[Method], results: Sequence[Measured], out: Path) -> Iterator[Exhibit]:
+    """The results of every network of a comparison on every data set, picture by picture."""
+    every = {one.name: one for method in methods for one in method.pictures}
+    for name, pictures in every.items():
+        dataset = PairedRainDataset({**pictures.options, "phase": "val"})
+        taking_part = [result for result in results if result.network and name in result.scores]
+        for index, sample in zip(range(len(taking_part[0].scores[name].names)), _samples(dataset), strict=False):
+            for result in taking_part:
+                stem = result.scores[name].names[index]
+                path = out / "pictures" / result.label / name / f"{stem}.png"
+                title = f"{stem} by {result.label}" + (f" ({name})" if len(every) > 1 else "")
+                yield _exhibit(title, _picture(path), sample, [pictures.protocol])
+
+
+def _samples(dataset: Any) -> Iterator[dict[str, Any]]:
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def _picture(path: Path) -> Picture:
+    return decode(read_file(path), path)
+
+
+def _exhibit(name: str, result: Picture, sample: dict[str, Any], which: Sequence[str]) -> Exhibit:
+    rainy, target = to_picture(sample["lq"]), to_picture(sample["gt"]) if "gt" in sample else None
+    scores = score_pictures(result, target, which)
+    if target is not None:
+        before = score_pictures(rainy, target, which)
+        scores |= {f"{INPUT}{column}": before[column] for column in columns(which)}
+    return Exhibit(name, lambda: result, None if target is None else lambda: target, lambda: rainy, scores)
