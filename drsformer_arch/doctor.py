@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import platform
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,9 @@ PACKAGES = (
     "lmdb",
     "zstandard",
     "pyyaml",
+    "safetensors",
 )
+OPTIONAL = ("onnxruntime", "spandrel")  # for exported networks, for tools that load by spandrel
 OPENCV_VARIANTS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 WANTED_BASICSR = "1.4.2"
 
@@ -35,6 +38,8 @@ def report() -> int:
         problems.append("this Python is not supported: use 3.10, 3.11 or 3.12")
     for name in PACKAGES:
         print(f"  {name:20} {_version(name) or 'not installed'}")
+    found = [f"{name} {version}" for name in OPTIONAL if (version := _version(name))]
+    print(f"Optional: {', '.join([*found, shutil.which('ffmpeg') or 'no ffmpeg (videos lose their sound)'])}")
     _check_copies(problems)
     _check_torch(problems)
     _check_plugin(problems)

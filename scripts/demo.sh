@@ -48,7 +48,7 @@ echo "== 3/5 training, resumed"
 drsformer train -opt options/quickstart.yml --auto_resume "${options[@]}"
 
 echo "== 4/5 test"
-drsformer test -opt options/quickstart_test.yml
+drsformer test -opt options/quickstart_test.yml --report results/quickstart.html
 
 echo "== 5/5 result"
 python scripts/show_demo_results.py ${short:+--do-not-judge}

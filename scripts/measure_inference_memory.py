@@ -1,7 +1,7 @@
 """Peak memory and seconds of one square picture, whole and in tiles, as `drsformer derain` computes it.
 
     python scripts/measure_inference_memory.py                        # the published DRSformer, random weights
-    python scripts/measure_inference_memory.py -w net_g_latest.pth --sizes 512 1024 --tile 256
+    python scripts/measure_inference_memory.py -w net_g_latest.pth --sizes 512 1024 --tiles 0 256
 
 Every cell is measured in a process of its own: the peak of its resident memory (of the device on a GPU) over what it
 held with network and picture before, and the time of that first call, on Linux. Prints a table in Markdown.
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--weights", help="default: the published DRSformer's size, random weights")
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048], metavar="PIXELS")
-    parser.add_argument("--tile", type=int, default=512, help="(%(default)s)")
+    parser.add_argument("--tiles", nargs="+", type=int, default=[0, 512], metavar="PIXELS", help="0: whole pictures")
     parser.add_argument("--precisions", nargs="+", choices=["float32", "bf16"], default=["float32", "bf16"])
     parser.add_argument("--device", help="cpu, cuda, ...; default: the GPU where there is one")
     args = parser.parse_args()
@@ -53,7 +53,7 @@ def main() -> None:
         heads = [f"{size}x{size}" for size in args.sizes]
         print("| |", " | ".join(heads), "|\n|---|", "|".join("---" for _ in heads), "|", flush=True)
         for precision in args.precisions:
-            for tile in (0, args.tile):
+            for tile in args.tiles:
                 cells = []
                 for size in args.sizes:
                     if tile >= size:

@@ -10,6 +10,7 @@ from drsformer_arch import archs
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import load_network, recognise, restore
+from drsformer_arch.inference.tiling import even_tile, tile_starts
 from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss
 from tests.golden_weights import GOLDEN, golden_input, golden_state, load_golden_weights, load_json
 
@@ -66,6 +67,19 @@ def test_patches_are_merged_as_published():
         picture = torch.rand(1, 3, height, width, dtype=torch.float64)
         torch.testing.assert_close(restore(net, picture), picture, rtol=0, atol=1e-12)
         assert sizes == [(128, 128)] * patches
+
+
+@pytest.mark.parametrize("largest", [64, 100, 512])
+@pytest.mark.parametrize("overlap", [0, 16, 63])
+def test_tiles_cover_a_picture_evenly(largest, overlap):
+    for length in (1, largest - 1, largest, largest + 1, 1000, 1024, 4001):
+        tile = even_tile(length, largest, overlap, 8)
+        starts = tile_starts(length, tile, overlap)
+        assert tile <= largest and starts[0] == 0 and starts[-1] + tile == length
+        assert all(0 < second - first <= tile - overlap for first, second in itertools.pairwise(starts))
+        fewest = max(-(-(length - overlap) // (largest - overlap)), 1)
+        assert len(starts) == fewest
+        assert tile * fewest <= length + (fewest - 1) * overlap + 8 * fewest, "tiles overlap more than they need to"
 
 
 @pytest.mark.parametrize("wrapping", ["bare", "module", "params", "ours"])

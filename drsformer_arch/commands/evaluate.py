@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch import processor  # noqa: PLC0415 - OpenCV takes a while to load
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
-    from drsformer_arch.report.evaluation import NIQE, score_files  # noqa: PLC0415
+    from drsformer_arch.report.evaluation import score_files  # noqa: PLC0415
     from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
+    from drsformer_arch.report.summary import NIQE  # noqa: PLC0415
 
     if args.workers is not None and args.workers < 1:
         raise UserError("--workers must be 1 or more")

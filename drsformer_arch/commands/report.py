@@ -13,8 +13,8 @@ from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
 from drsformer_arch.errors import UserError
 
 if TYPE_CHECKING:
-    from drsformer_arch.report.evaluation import PictureScores
     from drsformer_arch.report.page import Curve, Exhibit
+    from drsformer_arch.report.summary import PictureScores
 
 EXAMPLES = """One HTML file without server or network: every picture before and after, its residual and scores, a table
 to sort, and training curves. RESULT, TARGET and RAINY are folders (searched recursively) or single pictures, paired by
@@ -51,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch import __version__, processor  # noqa: PLC0415 - OpenCV takes a while to load
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
-    from drsformer_arch.report.evaluation import DESCRIPTIONS, NIQE, evaluate  # noqa: PLC0415
+    from drsformer_arch.report.evaluation import evaluate  # noqa: PLC0415
     from drsformer_arch.report.page import write_page  # noqa: PLC0415
     from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
+    from drsformer_arch.report.summary import DESCRIPTIONS, NIQE  # noqa: PLC0415
 
     _check(args)
     protocols = tuple(SCORES) if args.protocol == "all" else (args.protocol or "rain200",)

@@ -9,20 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import lmdb
 import numpy as np
 
+from drsformer_arch import worker
 from drsformer_arch.data import records
 from drsformer_arch.data.environments import Writer, forget
 from drsformer_arch.data.overlap import perceptual_hash
@@ -90,20 +86,8 @@ def start_worker(shared: Shared, folder: Path) -> None:
     """Set up a worker process."""
     global _shared  # noqa: PLW0603 - the way a process pool hands things to its workers
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
-    cv2.setNumThreads(1)  # the workers are the threads
-    # Decoders of picture formats print their own complaints; ours name the file.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    worker.set_up()
     lock_folder(folder, shared=True)  # until the process ends
-    main_process = multiprocessing.parent_process()
-    assert main_process is not None
-
-    def end_with_the_main_process() -> None:
-        multiprocessing.connection.wait([main_process.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_the_main_process, daemon=True).start()
 
 
 def lock_folder(folder: Path, *, shared: bool, wait: bool = True) -> int:

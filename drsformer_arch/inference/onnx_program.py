@@ -62,8 +62,18 @@ class OnnxProgram:
         for name in ("size_multiple", "smallest_size", "patch_size", "patch_overlap"):
             setattr(self, name, declared(original, name))
         self.patch_weights = original.patch_weights
-        self.bytes_per_pixel = 4 * declared(original, "bytes_per_pixel")  # a whole picture at once, without inner tiles
+        # Measured: a whole picture at once needs six times what a fused network takes, which computes in small tiles.
+        self.bytes_per_pixel = declared(original, "bytes_per_pixel") * (6 if hasattr(original, "fused") else 2)
 
     def __call__(self, rainy: Tensor) -> Tensor:
-        """rainy: (N, 3, H, W) → the same shape, on the CPU."""
-        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: rainy.float().cpu().numpy()})[0])
+        """rainy: (N, 3, H, W) → the same shape, on the CPU.
+
+        Raises:
+            MemoryError: there is not enough.
+        """
+        try:
+            return torch.from_numpy(self.session.run([OUTPUT], {INPUT: rainy.float().cpu().numpy()})[0])
+        except Exception as error:  # of many kinds without a common base
+            if "allocate" in str(error):
+                raise MemoryError(str(error)) from error
+            raise

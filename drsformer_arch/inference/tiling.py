@@ -4,6 +4,7 @@ Tiles never equal the whole picture: DRSformer's attention and gates pool over a
 are run without tiles.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,15 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     return pad(image, -image.shape[-2] % multiple, -image.shape[-1] % multiple)
 
 
+def even_tile(length: int, largest: int, overlap: int, multiple: int) -> int:
+    """The side of tiles of equal size of which as few as possible cover a length, at most `largest`."""
+    if length <= largest:
+        return length
+    count = math.ceil((length - overlap) / (largest - overlap))
+    tile = math.ceil((length + (count - 1) * overlap) / count)
+    return min(tile + -tile % multiple, largest)
+
+
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """Where tiles start on one side so that they cover it, each overlapping the next by at least `overlap`."""
     if length <= tile:
@@ -43,11 +53,12 @@ def feather(length: int, overlap: int) -> Tensor:
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=overlap + 1)
 
 
-def tiles(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice]]:
-    """Row and column slices of all tiles."""
-    for top in tile_starts(height, tile, overlap):
-        for left in tile_starts(width, tile, overlap):
-            yield slice(top, min(top + tile, height)), slice(left, min(left + tile, width))
+def tiles(height: int, width: int, tile: tuple[int, int], overlap: int) -> Iterator[tuple[slice, slice]]:
+    """Row and column slices of all tiles of a height and width."""
+    rows, columns = tile
+    for top in tile_starts(height, rows, overlap):
+        for left in tile_starts(width, columns, overlap):
+            yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
 def inference_form(net: nn.Module, *, bf16: bool) -> tuple[nn.Module, bool]:
@@ -80,7 +91,8 @@ def restore(
         net: maps (N, C, h, w) to the same shape; what it declares (`RestorationNetwork`) is respected.
         image: (N, C, H, W), RGB in [0, 1].
         multiple: sides must be multiples of it; default: what the network declares.
-        tile: side of square tiles in pixels; 0 runs the whole picture at once. A network for one size has its own.
+        tile: longest side of tiles in pixels, which share the picture evenly; 0 runs the whole picture at once. A
+            network for one size has its own.
         overlap: pixels that neighbouring tiles share and blend over.
         device: where the network is; default: where the picture is. What is computed at once is moved there and back.
 
@@ -102,26 +114,34 @@ def restore(
     if patch:
         padded = pad(image, max(patch - height, 0), max(patch - width, 0))
         weights = net.patch_weights().to(image)
-        whole = run_tiles(run, padded, patch, net.patch_overlap, weights, at_once=PATCHES_AT_ONCE)
+        whole = run_tiles(run, padded, (patch, patch), net.patch_overlap, weights, at_once=PATCHES_AT_ONCE)
         return whole[..., :height, :width]
     if not tile or (height <= tile and width <= tile):
         return run(image)
     if not 0 <= overlap < tile:
         raise ValueError(f"tile_overlap ({overlap}) must be smaller than tile ({tile})")
-    weights = torch.outer(feather(min(height, tile), overlap), feather(min(width, tile), overlap)).to(image)
-    return run_tiles(run, image, tile, overlap, weights)
+    rows, columns = (even_tile(length, tile, overlap, multiple) for length in (height, width))
+    weights = torch.outer(feather(rows, overlap), feather(columns, overlap)).to(image)
+    return run_tiles(run, image, (rows, columns), overlap, weights)
 
 
 def run_tiles(
-    run: Callable[[Tensor], Tensor], image: Tensor, tile: int, overlap: int, weights: Tensor, *, at_once: int = 1
+    run: Callable[[Tensor], Tensor],
+    image: Tensor,
+    tile: tuple[int, int],
+    overlap: int,
+    weights: Tensor,
+    *,
+    at_once: int = 1,
 ) -> Tensor:
     """Weighted mean of the results of overlapping tiles.
 
     Args:
         run: maps a tile (N, C, h, w) to the same shape.
         image: (N, C, H, W).
-        tile, overlap: pixels, see `restore`.
-        weights: (h, w) of a tile; all are of the same size.
+        tile: height and width in pixels.
+        overlap: pixels that neighbouring tiles share.
+        weights: (height, width) of a tile.
         at_once: tiles that are run together.
     """
     total, weight = torch.zeros_like(image), torch.zeros_like(image[:1, :1])

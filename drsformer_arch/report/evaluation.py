@@ -16,13 +16,9 @@ scores are; gray counts as R = G = B.
 
 import csv
 import io
-import math
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import sys
-import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -30,40 +26,23 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from drsformer_arch import processor
+from drsformer_arch import processor, worker
 from drsformer_arch.data.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
-from drsformer_arch.errors import FEW, UserError, did_you_mean, first_few
+from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.files import atomic_file
-from drsformer_arch.metrics import PROTOCOL_DESCRIPTIONS, SCORES, Planes
+from drsformer_arch.metrics import SCORES, Planes
 from drsformer_arch.report.pairing import Pair
+from drsformer_arch.report.summary import DESCRIPTIONS, INPUT, NIQE, NIQE_BLOCK, PictureScores, Summary
 
-NIQE = "niqe"
-NIQE_BLOCK = 96  # pixels
-DESCRIPTIONS = {
-    **PROTOCOL_DESCRIPTIONS,
-    "rgb": "all samples of the RGB picture, SSIM as the mean of the three channels; not a protocol of the papers",
-    NIQE: "NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks); lower is better",
-}
 GROUPS = tuple(DESCRIPTIONS)
-INPUT = "input_"
 PAIRS_PER_WORKER = 8  # fewer are scored before another process has started
 AHEAD = 4  # pairs per worker that are waiting or done and not asked for yet
-
-
-class PictureScores(NamedTuple):
-    """Of one result."""
-
-    pair: Pair
-    scores: dict[str, float]  # column to value, without `niqe` where there is none; empty where the picture failed
-    problem: str | None  # why it failed
-    sixteen_bits: bool = False  # one of the pictures was rounded to 8 bits
 
 
 def columns(which: Sequence[str], *, target: bool = True, rainy: bool = False) -> list[str]:
@@ -152,24 +131,12 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _start_worker(with_niqe: bool) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
-    cv2.setNumThreads(1)  # the workers are the threads
+    worker.set_up()
     processor.keep_freed_memory()
-    # Decoders of picture formats print their own complaints; ours name the file.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
     if with_niqe:
         import torch  # noqa: PLC0415 - only BasicSR's NIQE needs it
 
         torch.set_num_threads(1)
-    main_process = multiprocessing.parent_process()
-    assert main_process is not None
-
-    def end_with_the_main_process() -> None:
-        multiprocessing.connection.wait([main_process.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_the_main_process, daemon=True).start()
 
 
 def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
@@ -248,121 +215,6 @@ def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
         except np.linalg.LinAlgError:  # nothing is left
             return None
     return quality if np.isfinite(quality) else None
-
-
-class Column:
-    """Mean and worst value of one column, while its values come in."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.sign = -1 if name.endswith(NIQE) else 1  # lower is better, or higher
-        self.count, self.sum, self.infinite = 0, 0.0, 0
-        self.worst: tuple[float, str] | None = None  # with the name of its picture
-        self.missing, self.names_missing = 0, list[str]()  # pictures without a value; of these only the first names
-
-    def add(self, value: float | None, picture: str) -> None:
-        """Take the value of one picture."""
-        if value is None:
-            self.missing += 1
-            if self.missing <= FEW + 1:
-                self.names_missing.append(picture)
-            return
-        if self.worst is None or self.sign * value < self.sign * self.worst[0]:
-            self.worst = value, picture
-        if value == math.inf:
-            self.infinite += 1
-        else:
-            self.count += 1
-            self.sum += value
-
-    @property
-    def mean(self) -> float:
-        """Of the finite values; infinite where all are, NaN where there are none."""
-        return self.sum / self.count if self.count else math.inf if self.infinite else math.nan
-
-
-class Summary:
-    """Of all pictures, in memory that does not grow with their number.
-
-    Args:
-        names: of the columns.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.columns = {name: Column(name) for name in names}
-        self.scored = self.failed = self.sixteen_bits = 0
-
-    def add(self, row: PictureScores) -> None:
-        """Take the scores of one picture; those of one that failed count nowhere."""
-        if row.problem is not None:
-            self.failed += 1
-            return
-        self.scored += 1
-        self.sixteen_bits += row.sixteen_bits
-        for name, column in self.columns.items():
-            column.add(row.scores.get(name), row.pair.name)
-
-    def __str__(self) -> str:
-        """A table of the means, and what has to be known of them."""
-        lines = [f"{self.scored:,} of {self.scored + self.failed:,} pictures scored"]
-        if self.scored:
-            lines += ["", *_aligned(self._rows()), "", *self._notes()]
-        return "\n".join(lines)
-
-    def _rows(self) -> list[list[str]]:
-        with_input = any(name.startswith(INPUT) for name in self.columns)
-        rows = [["", "mean", "worst", "of picture", *(["input", "gain"] if with_input else [])]]
-        for name, column in self.columns.items():
-            if name.startswith(INPUT):
-                continue
-            form = ".6f" if name.startswith("ssim") else ".4f"
-            worst, picture = column.worst or (math.nan, "")
-            row = [_title(name), f"{column.mean:{form}}", f"{worst:{form}}", picture]
-            if with_input:
-                before = self.columns[INPUT + name].mean
-                row += [f"{before:{form}}", f"{column.sign * (column.mean - before):+{form}}"]
-            rows.append(row)
-        return rows
-
-    def _notes(self) -> list[str]:
-        groups = dict.fromkeys(name.removeprefix(INPUT).rpartition("_")[2] for name in self.columns)
-        notes = [f"{group}: {DESCRIPTIONS[group]}" for group in groups]
-        for name, column in self.columns.items():
-            if column.infinite:
-                notes.append(
-                    f"{_title(name)}: {column.infinite:,} of {self.scored:,} pictures equal their targets, which makes "
-                    "it infinite; the mean is that of the others (of all it is infinite, as in the papers' programs)"
-                )
-            if column.missing:
-                notes.append(
-                    f"{_title(name)}: {column.missing:,} of {self.scored:,} pictures have none, smaller than two "
-                    f"blocks of {NIQE_BLOCK}x{NIQE_BLOCK} pixels or flat ({first_few(column.names_missing)})"
-                )
-        if self.sixteen_bits:
-            notes.append(
-                f"16 bits: {self.sixteen_bits:,} of {self.scored:,} pictures were rounded to 8, of which published "
-                "scores are"
-            )
-        return notes
-
-
-def _title(name: str) -> str:
-    """`input_psnr_ddn` → `PSNR in dB, ddn, input`."""
-    what, _, group = name.removeprefix(INPUT).partition("_")
-    words = [f"{what.upper()} in dB" if what == "psnr" else what.upper(), group, "input" * name.startswith(INPUT)]
-    return ", ".join(word for word in words if word)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines; numbers stand at the right, names at the left."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index in (0, 3) else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def score_files(

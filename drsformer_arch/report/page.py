@@ -33,13 +33,14 @@ from drsformer_arch.report.previews import (
     residual_map,
     webp,
 )
+from drsformer_arch.report.summary import INPUT
 
 THUMBNAIL = 160  # larger side in pixels
 THREADS, AHEAD = 2, 4  # for encoding; pictures in work or finished before their turn
 
 METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "niqe": ("NIQE", "", 2)}  # name, unit, digits
 LOWER_IS_BETTER = frozenset({"niqe"})
-INPUT, GAIN = "input_", "gain_"  # prefixes of columns: the rainy picture's score, and what was gained over it
+GAIN = "gain_"  # prefix of columns: what was gained over the rainy picture
 
 _SOURCES = files("drsformer_arch.report") / "page"
 _PICTURES_HERE = "<!--pictures-->"  # in page.html

@@ -11,8 +11,9 @@ from drsformer_arch.data.pictures import Picture, decode, read_file
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.report.comparison import Measured, Method
-from drsformer_arch.report.evaluation import DESCRIPTIONS, INPUT, columns, score_pictures
+from drsformer_arch.report.evaluation import columns, score_pictures
 from drsformer_arch.report.page import Exhibit, write_page
+from drsformer_arch.report.summary import DESCRIPTIONS, INPUT
 
 
 def write_test_page(options: dict[str, Any], path: Path) -> None:
