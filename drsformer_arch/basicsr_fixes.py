@@ -20,6 +20,7 @@ import torch
 from drsformer_arch.data.environments import open_shared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference.weights import load_file
+from drsformer_arch.models import checkpoints
 
 
 def make_importable() -> None:
@@ -75,6 +76,7 @@ def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
             if _iteration_of(candidate) < 0:
                 continue
             try:
+                checkpoints.verify(candidate)
                 state = _load_state(candidate)
                 for network in opt:  # check_resume takes the weights of every network from this iteration
                     if network.startswith("network_") and network not in ignored:
@@ -86,6 +88,7 @@ def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
                 path = str(candidate)
                 break
     elif path:
+        checkpoints.verify(Path(path))
         state = _load_state(Path(path))
     if path is None or state is None:
         return None

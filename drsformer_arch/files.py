@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def fsync(path: Path) -> None:
     """Wait until a file, or the list of names in a folder, is on the disk."""
@@ -92,3 +97,23 @@ def crc32_of_file(path: Path) -> str:
         while count := file.readinto(block):
             checksum = zlib.crc32(memoryview(block)[:count], checksum)
     return f"{checksum:08x}"
+
+
+def lock(path: Path, *, shared: bool = False, wait: bool = True) -> int:
+    """Lock a file or folder against other processes that do the same.
+
+    Returns:
+        a file descriptor; the lock is gone when it is closed, or the process ends.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and ``wait`` is not set.
+    """
+    if fcntl is None:  # Windows, which cannot open folders either
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

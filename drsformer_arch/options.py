@@ -201,6 +201,8 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "print_freq": COUNT,
         "save_checkpoint_freq": COUNT,
         "use_tb_logger": BOOL,
+        "keep_checkpoints": COUNT,
+        "save_best": TEXT,
         "wandb": _or_none(SECTION),
     },
     "datasets": {
@@ -268,6 +270,8 @@ def override(opt: Options, entries: Sequence[str]) -> None:
             raise UserError(f"--force_yml {entry}: expected KEY:KEY=VALUE")
         *parents, leaf = (key.strip() for key in keys.split(":"))
         section = opt
+        if parents and parents[0] in SCHEMA and opt.get(parents[0]) is None:
+            opt[parents[0]] = {}  # a section that the file may leave out
         for parent in parents:
             if not isinstance(section.get(parent), dict):
                 raise UserError(f"--force_yml {entry}: there is no section '{parent}'{did_you_mean(parent, section)}")
@@ -420,6 +424,7 @@ def check_model_options(opt: Options) -> None:
     train, val = opt.get("train") or {}, opt.get("val") or {}
     if "mixing_augs" in train:
         check_section("train.mixing_augs", train["mixing_augs"])
+    _check_best((opt.get("logger") or {}).get("save_best"), val.get("metrics") or {})
     tile, overlap = val.get("tile", 0), val.get("tile_overlap", 32)
     if tile and overlap >= tile:
         raise UserError(f"option val.tile_overlap ({overlap}, by default 32) must be smaller than val.tile ({tile})")
@@ -431,6 +436,11 @@ def check_model_options(opt: Options) -> None:
     lr = (train.get("optim_g") or {}).get("lr")
     if lr is not None and not _is_number(lr):
         raise UserError(f"option train.optim_g.lr must be a number, not {lr!r}")
+
+
+def _check_best(metric: str | None, metrics: Options) -> None:
+    if metric is not None and metric not in metrics:
+        raise UserError(f"option logger.save_best: no metric {metric!r} in val.metrics{did_you_mean(metric, metrics)}")
 
 
 def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: bool) -> tuple[Options, list[str]]:

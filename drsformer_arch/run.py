@@ -13,6 +13,7 @@ from drsformer_arch import basicsr_fixes, plugin, processor
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.files import lock
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
@@ -199,6 +200,29 @@ def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resume
         return
     if folder in Path(path).resolve().parents:
         raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
+
+
+def lock_experiment(name: str) -> None:
+    """Keep other runs away from an experiment's folder: a new one would move it, two would mix their files.
+
+    The first process of a run holds the lock until it ends.
+
+    Raises:
+        UserError: another run is at it.
+    """
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
+        return
+    path = Path("experiments", f".{name}.lock")
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    try:
+        lock(path, wait=False)
+    except BlockingIOError:
+        raise UserError(
+            f"another training named {name} is running here; give this one another name (--force_yml name=...)"
+        ) from None
+    for left in Path("experiments", name).glob("*/.*.tmp"):  # what a killed run was writing
+        left.unlink()
 
 
 def use_processor(options: dict[str, Any]) -> None:

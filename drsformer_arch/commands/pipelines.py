@@ -51,12 +51,14 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, _request_stop)
     if page is not None:
         options["val"]["save_img"] = True
+    if is_train:
+        pipelines.lock_experiment(options["name"])
     pipelines.use_processor(options)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
     sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
     pipelines.start(options, root=os.getcwd(), is_train=is_train)
-    if page is not None:
+    if page is not None and options["rank"] == 0:
         from drsformer_arch.report.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
 
         write_test_page(options, page)

@@ -26,12 +26,7 @@ from drsformer_arch.data.pair_keys import Pair
 from drsformer_arch.data.pictures import BadPicture, Picture, decode, encode_png, read_file
 from drsformer_arch.data.store import check_shard, pair_key
 from drsformer_arch.errors import UserError
-from drsformer_arch.files import crc32_of_file, fsync, write_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from drsformer_arch.files import crc32_of_file, fsync, lock, write_atomically
 
 Form = Literal["folder", "raw", "compressed", "png"]
 
@@ -87,27 +82,7 @@ def start_worker(shared: Shared, folder: Path) -> None:
     global _shared  # noqa: PLW0603 - the way a process pool hands things to its workers
     _shared = shared
     worker.set_up()
-    lock_folder(folder, shared=True)  # until the process ends
-
-
-def lock_folder(folder: Path, *, shared: bool, wait: bool = True) -> int:
-    """Lock a folder against other processes that do the same.
-
-    Returns:
-        a file descriptor; the lock is gone when it is closed, or the process ends.
-
-    Raises:
-        BlockingIOError: another process holds the lock, and ``wait`` is not set.
-    """
-    if fcntl is None:  # Windows, which cannot open folders either
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    lock(folder, shared=True)  # until the process ends
 
 
 def name_in_source(path: Path, folders: Sequence[Path]) -> str:

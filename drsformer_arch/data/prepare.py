@@ -15,7 +15,6 @@ import numpy as np
 
 from drsformer_arch.data.archives import is_archive, unpack
 from drsformer_arch.data.benchmarks import benchmark_named, count_warning
-from drsformer_arch.data.building import lock_folder
 from drsformer_arch.data.manifest import read_manifest
 from drsformer_arch.data.overlap import Fingerprints, find_duplicates
 from drsformer_arch.data.pair_keys import Pair
@@ -23,7 +22,7 @@ from drsformer_arch.data.pair_search import find_pairs
 from drsformer_arch.data.split_build import STORES, Output, Prepared, SplitBuild
 from drsformer_arch.data.store import MANIFEST
 from drsformer_arch.errors import UserError
-from drsformer_arch.files import write_atomically
+from drsformer_arch.files import lock, write_atomically
 from drsformer_arch.processor import usable_cores
 
 REPORT = "duplicates.txt"
@@ -107,7 +106,7 @@ def _refuse_inside(sources: Sequence[Path], destination: Path) -> None:
 def _alone_in(destination: Path) -> Iterator[None]:
     """Keep other processes from preparing into one folder, and remove what a killed one was about to remove."""
     try:
-        lock = lock_folder(destination, shared=False, wait=False)
+        held = lock(destination, wait=False)
     except BlockingIOError as error:
         raise UserError(f"another process is preparing into {destination}; wait for it") from error
     try:
@@ -115,7 +114,7 @@ def _alone_in(destination: Path) -> Iterator[None]:
             shutil.rmtree(left)
         yield
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def _with_parts(splits: dict[str, list[Pair]], *, several: bool) -> Iterator[tuple[str, list[Pair]]]:

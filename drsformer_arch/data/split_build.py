@@ -27,7 +27,6 @@ from drsformer_arch.data.building import (
     build_shard,
     disk_errors_named,
     finished_rows,
-    lock_folder,
     name_in_source,
     start_worker,
 )
@@ -37,7 +36,7 @@ from drsformer_arch.data.manifest import read_manifest, write_manifest
 from drsformer_arch.data.pair_keys import Pair
 from drsformer_arch.data.store import MANIFEST, Shard, Store, pair_key, read_description, write_description
 from drsformer_arch.errors import UserError
-from drsformer_arch.files import put_in_place, sha256_of_file, write_atomically
+from drsformer_arch.files import lock, put_in_place, sha256_of_file, write_atomically
 
 Output = Literal["folder", "raw", "compressed", "basicsr"]
 STORES = ("raw", "compressed")  # the outputs that are stores
@@ -146,7 +145,7 @@ class SplitBuild:
             if given_up != self.work:
                 shutil.rmtree(given_up)
         self.content.mkdir(parents=True, exist_ok=True)  # also the folder of a test split of several sets
-        os.close(lock_folder(self.work, shared=False))  # workers of a killed run end within moments
+        os.close(lock(self.work))  # workers of a killed run end within moments
         with disk_errors_named(self.work):
             self._build(skip_bad, workers)
             prepared = self._finish()

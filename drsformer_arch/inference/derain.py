@@ -21,7 +21,7 @@ from drsformer_arch.inference.photographs import (
     write_photograph,
 )
 from drsformer_arch.inference.restorer import Restorer
-from drsformer_arch.inference.video import VIDEO_SUFFIXES, derain_video
+from drsformer_arch.inference.video import VIDEO_SUFFIXES, batched, derain_video
 
 READ = PICTURE_SUFFIXES | {".gif"} | VIDEO_SUFFIXES.keys()  # single pictures of .gif become .png
 
@@ -176,14 +176,7 @@ def _report(problems: list[str], problem: str, bar: tqdm) -> None:
 def _of_equal_size(pictures: Iterator[tuple[Job, Photograph]], batch: int) -> Iterator[list[tuple[Job, Photograph]]]:
     """Neighbours of equal size and type, at most `batch` of them."""
     for _, same in groupby(pictures, key=lambda one: (one[1].pixels.shape, one[1].pixels.dtype)):
-        group: list[tuple[Job, Photograph]] = []
-        for one in same:
-            group.append(one)
-            if len(group) == batch:
-                yield group
-                group = []
-        if group:
-            yield group
+        yield from batched(same, batch)
 
 
 def _in_depth(photograph: Photograph, depth: int | None) -> Photograph:

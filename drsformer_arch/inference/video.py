@@ -4,12 +4,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ H264 = ("-c:v", "libx264", "-crf", "17")
 VP9 = ("-c:v", "libvpx-vp9", "-crf", "20", "-b:v", "0", "-row-mt", "1")
 LARGEST_DENOMINATOR = 1001  # of frame rates such as 30000/1001
 Size = tuple[int, int]  # width, height
+Item = TypeVar("Item")
 
 
 def derain_video(
@@ -65,7 +66,7 @@ def derain_video(
                 else _writer_by_opencv(unfinished, size, rate)
             )
             with writer as write:
-                for group in _groups(chain([first], frames), batch):
+                for group in batched(chain([first], frames), batch):
                     for frame in derain(group):
                         write(frame)
                     count += len(group)
@@ -88,15 +89,11 @@ def _rate_and_length(source: Path) -> tuple[Fraction, int | None]:
     return Fraction(rate).limit_denominator(LARGEST_DENOMINATOR), count if count > 0 else None
 
 
-def _groups(frames: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
-    group: list[Picture] = []
-    for frame in frames:
-        group.append(frame)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Neighbours in lists of at most `size`."""
+    waiting = iter(items)
+    while batch := list(islice(waiting, size)):
+        yield batch
 
 
 def _frames_by_opencv(source: Path) -> Generator[Picture]:

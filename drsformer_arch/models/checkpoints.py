@@ -1,12 +1,23 @@
-"""Writing checkpoints so that a crash or a full disk never costs what was there."""
+"""Checkpoints of a training: no crash, full disk or second run costs what was there, and none is used unverified.
 
+The checkpoint of an iteration is three files: the weights, the training state, and last a small manifest that holds the
+SHA-256 of both. Without its manifest, or with another checksum, it is passed over. What only becomes known afterwards,
+the scores of the validation that follows, goes into the manifest.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from drsformer_arch.errors import UserError
-from drsformer_arch.files import atomic_file
+from drsformer_arch.files import atomic_file, sha256_of_file, write_atomically
+
+# Filled in while a run starts, or free to change: not what the training is.
+UNCOMPARED = ("path", "logger", "dist", "rank", "auto_resume", "root_path", "start_iter", "iters_per_epoch")
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -20,3 +31,109 @@ def save_atomically(content: Any, path: Path) -> None:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot save {path}: {error}") from error
+
+
+def manifest_of(state: Path) -> Path:
+    """The manifest of a training state."""
+    return state.with_suffix(".json")
+
+
+def write_manifest(state: Path, weights: Sequence[Path], notes: Mapping[str, Any]) -> None:
+    """Declare a checkpoint complete.
+
+    Args:
+        state: the training state.
+        weights: of the networks.
+        notes: what else is to be known of it.
+
+    Raises:
+        UserError: the folder is not writable, the disk is full.
+    """
+    files = {os.path.relpath(path, state.parent): sha256_of_file(path) for path in (state, *weights)}
+    _write(manifest_of(state), {**notes, "files": files})
+
+
+def read_manifest(state: Path) -> dict[str, Any]:
+    """What the manifest says; nothing where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = manifest_of(state)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+        raise UserError(f"{path} is damaged: it names no files")
+    return content
+
+
+def add_notes(state: Path, notes: Mapping[str, Any]) -> None:
+    """Add to a manifest that is there."""
+    content = read_manifest(state)
+    if content:
+        _write(manifest_of(state), {**content, **notes})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        write_atomically(path, json.dumps(content, indent=1).encode())
+    except OSError as error:
+        raise UserError(f"cannot save {path}: {error}") from error
+
+
+def verify(state: Path) -> None:
+    """Compare a checkpoint with its checksums; one of BasicSR's own has none.
+
+    Raises:
+        UserError: a file is missing, or is not what was written.
+    """
+    for name, digest in read_manifest(state).get("files", {}).items():
+        path = Path(os.path.normpath(state.parent / name))
+        try:
+            found = sha256_of_file(path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        if found != digest:
+            raise UserError(f"{path} is damaged: it is not what was written (SHA-256)")
+
+
+def forget_all_but(count: int, states: Path, models: Path) -> None:
+    """Delete everything older than the newest complete checkpoints, manifests first: half of one is none."""
+    complete = sorted((int(path.stem) for path in states.glob("*.json") if path.stem.isdigit()), reverse=True)
+    if len(complete) < count:
+        return
+    old = [path for path in states.iterdir() if path.stem.isdigit() and int(path.stem) < complete[count - 1]]
+    for path in sorted(old, key=lambda path: path.suffix):  # .json, then .state
+        path.unlink()
+    for path in models.glob("net_*_*.pth"):
+        iteration = path.stem.rpartition("_")[2]
+        if iteration.isdigit() and int(iteration) < complete[count - 1]:
+            path.unlink()
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line per option that differs between two runs."""
+    old, new = dict(_flattened(before)), dict(_flattened(now))
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        was, is_now = (json.dumps(one[key]) if key in one else "not given" for one in (old, new))
+        if was != is_now:
+            lines.append(f"{key}: was {was}, is {is_now}")
+    return lines
+
+
+def comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's options a later one is compared with, as JSON holds it."""
+    return json.loads(json.dumps({key: value for key, value in options.items() if key not in UNCOMPARED}, default=str))
+
+
+def _flattened(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -21,6 +21,7 @@ from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError
 from drsformer_arch.inference import drop_unused, explain_mismatch, inference_form, read_weights, restore, restored
+from drsformer_arch.models import checkpoints
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
@@ -58,6 +59,7 @@ class DerainModel(SRModel):
         add_defaults(opt)
         check_model_options(opt)
         refuse_random_weights(opt)
+        self.started_with = checkpoints.comparable(opt)
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []
         self.inference_net: nn.Module | None = None  # while a validation runs
@@ -296,14 +298,22 @@ class DerainModel(SRModel):
             self.inference_net = None
 
     def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> None:
-        """Plain floats: BasicSR's metrics return numpy's, which a state file must not hold to be loaded safely."""
+        """Plain floats, as numpy's must not be in a state file; `logger.save_best` keeps the best weights."""
+        record = self.best_metric_results[dataset_name][metric]
+        before = record["val"]
         super()._update_best_metric_result(dataset_name, metric, float(val), current_iter)
+        first = next(one["name"] for phase, one in self.opt["datasets"].items() if phase.startswith("val"))
+        counts = (metric, dataset_name) == (self.opt["logger"].get("save_best"), first)
+        if self.is_train and counts and record["val"] != before:
+            self._save_weights("best")
 
     def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
         """BasicSR's loop calls the last validation with one iteration too many."""
         if self.is_train:
             current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
         super().validation(dataloader, current_iter, tb_logger, save_img)
+        if self.is_train and self.opt["rank"] == 0:  # BasicSR saves before it validates
+            checkpoints.add_notes(self._state_path(current_iter), {"best": self.best_metric_results})
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         """Log every score with its protocol: numbers of different protocols must not be compared."""
@@ -339,6 +349,36 @@ class DerainModel(SRModel):
             state = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
         net.load_state_dict(state, strict=strict)
 
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Weights, training state and their manifest; older checkpoints go where `logger.keep_checkpoints` says so.
+
+        Raises:
+            UserError: something cannot be written; earlier checkpoints are intact.
+        """
+        self._save_weights(current_iter)
+        self.save_training_state(epoch, current_iter)
+        if current_iter != -1:
+            self._complete_checkpoint(current_iter)
+
+    def _save_weights(self, label: Any) -> None:
+        averaged = hasattr(self, "net_g_ema")
+        nets, keys = [self.net_g], ["params"]
+        if averaged:
+            nets, keys = [self.net_g, self.net_g_ema], ["params", "params_ema"]
+        self.save_network(nets, "net_g", label, param_key=keys)
+
+    @master_only
+    def _complete_checkpoint(self, current_iter: int) -> None:
+        state, models = self._state_path(current_iter), Path(self.opt["path"]["models"])
+        notes = {"iter": current_iter, "options": self.started_with, "best": self.best_metric_results}
+        checkpoints.write_manifest(state, sorted(models.glob(f"net_*_{current_iter}.pth")), notes)
+        keep = self.opt["logger"].get("keep_checkpoints")
+        if keep:
+            checkpoints.forget_all_but(keep, state.parent, models)
+
+    def _state_path(self, current_iter: int) -> Path:
+        return Path(self.opt["path"]["training_states"], f"{current_iter}.state")
+
     @master_only
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = "params") -> None:
         """Write `net_g_ITERATION.pth` in BasicSR's format, with the network's arguments beside the weights."""
@@ -364,10 +404,14 @@ class DerainModel(SRModel):
             "scaler": self.scaler.state_dict(),
             "best_metric_results": self.best_metric_results,
         }
-        save_atomically(state, Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+        save_atomically(state, self._state_path(current_iter))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Continue from a training state."""
+        """Continue from a training state; options that are other than when it was saved are listed in the log."""
+        path = self.opt["path"].get("resume_state")
+        manifest = checkpoints.read_manifest(Path(path)) if path else {}
+        for change in checkpoints.changes(manifest.get("options", self.started_with), self.started_with):
+            get_root_logger().warning(f"Option changed since iteration {resume_state['iter']}: {change}")
         # What a schedule does follows from this run's options; the state says only where it stands.
         progress = ("last_epoch", "_step_count", "_last_lr")
         resume_state["schedulers"] = [
@@ -377,7 +421,7 @@ class DerainModel(SRModel):
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         metrics = (self.opt["val"].get("metrics") or {}).keys()
-        best = resume_state.get("best_metric_results", {})
+        best = manifest.get("best", resume_state.get("best_metric_results", {}))
         self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
         if "iters_per_epoch" in self.opt:
             # The epoch of this run's batch size, which need not be that of the interrupted one.

@@ -1,0 +1,138 @@
+"""Trainings that are killed, damaged and started twice: nothing is lost, nothing damaged is used."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, losses, write
+
+KILLS = int(os.environ.get("DRSFORMER_KILLS", "3"))  # of the long form: 100
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    with open(folder / "log", "a") as log:
+        return subprocess.Popen(
+            [*COMMAND, "train", "-opt", "small.yml", *arguments], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log
+        )
+
+
+def until(condition, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.01)
+
+
+def newest(states: Path) -> int:
+    return max((int(path.stem) for path in states.glob("*.state")), default=0)
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def trained(options: dict, tmp_path: Path) -> Path:
+    """The folder of a run of 8 iterations with a checkpoint after every second one."""
+    options["logger"] |= {"save_checkpoint_freq": 2, "keep_checkpoints": 3, "save_best": "psnr"}
+    options["train"]["ema_decay"] = 0.9
+    options["val"]["val_freq"] = 2
+    drsformer(tmp_path, "train", "-opt", write(tmp_path, options))
+    return tmp_path / "experiments/small"
+
+
+def test_checkpoints_are_kept_verified_and_compared(trained, options):
+    folder, states, models = trained.parents[1], trained / "training_states", trained / "models"
+    assert sorted(path.name for path in states.iterdir()) == [
+        f"{iteration}.{kind}" for iteration in (4, 6, 8) for kind in ("json", "state")
+    ]
+    kept = {f"net_g_{label}.pth" for label in (4, 6, 8, "latest", "best")}
+    assert {path.name for path in models.iterdir()} == kept
+    manifest = json.loads((states / "8.json").read_text())
+    best = manifest["best"]["val"]["psnr"]
+    saved = torch.load(models / "net_g_best.pth")
+    assert saved.keys() == {"params", "params_ema", "network"} and best["iter"] % 2 == 0
+    if best["iter"] in (4, 6, 8):
+        assert_same(saved["params_ema"], torch.load(models / f"net_g_{best['iter']}.pth")["params_ema"])
+    whole = torch.load(models / "net_g_8.pth"), torch.load(states / "8.state")
+
+    flip_a_byte(models / "net_g_8.pth")  # both load, one is not what was written
+    flip_a_byte(states / "6.state")
+    options["train"]["grad_clip"] = 0.02
+    write(folder, options)
+    said = drsformer(folder, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=8")
+    assert "Skipped" in said and "net_g_8.pth is damaged" in said and "6.state is damaged" in said
+    assert "Option changed since iteration 4: train.grad_clip: was 0.01, is 0.02" in said
+    assert said.count("Option changed") == 1 and list(losses(said)) == [5, 6, 7, 8]
+
+    options["train"]["grad_clip"] = 0.01
+    write(folder, options)
+    resume = f"path:resume_state={states / '4.state'}"
+    said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume)
+    assert "Option changed" not in said
+    assert_same(whole[0], torch.load(models / "net_g_8.pth"))
+    assert_same(whole[1], torch.load(states / "8.state"))
+    assert json.loads((states / "8.json").read_text())["best"] == manifest["best"]
+    flip_a_byte(states / "4.state")
+    said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
+    assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said
+
+
+def test_a_second_training_of_one_name_is_refused(options, tmp_path):
+    options["train"] |= {"total_iter": 100000}
+    options["train"]["scheduler"]["periods"] = [4, 100000]
+    options["val"]["val_freq"] = 100000
+    write(tmp_path, options)
+    first = start(tmp_path)
+    try:
+        states = tmp_path / "experiments/small/training_states"
+        until((states / "3.state").exists, first, tmp_path / "log")
+        for flags in ((), ("--auto_resume",)):
+            said = drsformer(tmp_path, "train", "-opt", "small.yml", *flags, expect=2)
+            assert said == (
+                "error: another training named small is running here; "
+                "give this one another name (--force_yml name=...)\n"
+            )
+        assert first.poll() is None and not list(tmp_path.glob("experiments/*archived*"))
+    finally:
+        first.kill()
+        first.wait()
+    drsformer(tmp_path, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=4")
+
+
+def test_kills_at_any_moment_cost_no_checkpoint(options, tmp_path):
+    """Killed, resumed and killed again: what is left always resumes, and the end is that of an unbroken run."""
+    options["train"] |= {"total_iter": 12, "ema_decay": 0.9}
+    options["logger"] |= {"save_checkpoint_freq": 1, "keep_checkpoints": 2}
+    options["val"]["val_freq"] = 5
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    drsformer(whole, "train", "-opt", write(whole, options))
+
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    write(broken, options)
+    states = broken / "experiments/small/training_states"
+    rng = random.Random(0)
+    for _ in range(KILLS):
+        before = newest(states)
+        process = start(broken, "--auto_resume")
+        while newest(states) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    said = drsformer(broken, "train", "-opt", "small.yml", "--auto_resume")
+    assert "Traceback" not in said + (broken / "log").read_text()
+    for name in ("models/net_g_12.pth", "training_states/12.state"):
+        assert_same(*(torch.load(run / "experiments/small" / name) for run in (whole, broken)))
+    assert sorted(path.name for path in states.iterdir()) == ["11.json", "11.state", "12.json", "12.state"]

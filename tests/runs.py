@@ -1,0 +1,53 @@
+"""The `drsformer` command in processes of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+
+COMMAND = [sys.executable, "-c", "import sys; from drsformer_arch.cli import main; sys.exit(main())"]
+# One thread: sums of floats keep their order, so that runs can be compared to the bit on a busy machine too.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def drsformer(folder: Path, *arguments: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == expect, done.stdout[-3000:]
+    return done.stdout
+
+
+def write(folder: Path, options: dict, name: str = "small.yml") -> str:
+    (folder / name).write_text(yaml.safe_dump(options))
+    return name
+
+
+def assert_same(a: object, b: object, where: str = "") -> None:
+    """Equal to the bit, through dicts and lists."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        for index, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}/{index}")
+    else:
+        assert a == b, where
+
+
+def losses(log: str) -> dict[int, str]:
+    return {int(i): loss for i, loss in re.findall(r"iter:\s+(\d+), .*?l_pix: (\S+)", log)}
