@@ -139,6 +139,8 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, form):
             )
             time.sleep(moments.uniform(0.1, 1) * duration)
             unfinished += builder.poll() is None
+            if builder.poll() is not None:
+                duration *= 0.6  # too late: a busy machine has become faster
             if kill % 2:
                 builder.kill()  # the workers end by themselves
             elif builder.poll() is None:
