@@ -6,8 +6,10 @@ another project computes.
 """
 
 import contextlib
+import datetime
 import importlib
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -182,11 +184,24 @@ def _share_lmdb_environments() -> None:
     module.LmdbBackend.get = get
 
 
+def _store_of_this_attempt() -> dict[str, Any]:
+    """Where torchrun starts processes again, its store still holds the addresses of those that ended."""
+    store, rank, world_size = next(iter(torch.distributed.rendezvous("env://")))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return {"store": torch.distributed.PrefixStore(f"attempt_{attempt}", store), "rank": rank, "world_size": world_size}
+
+
 def _start_processes_without_cuda() -> None:
     """`init_dist` divides by the number of GPUs: without one it fails, where gloo between CPUs works."""
     original = importlib.import_module("basicsr.utils.dist_util").init_dist
 
-    def init_dist(launcher: str, backend: str = "nccl", **options: Any) -> None:
+    def init_dist(launcher: str, backend: str = "nccl", timeout_minutes: float | None = None, **options: Any) -> None:
+        if timeout_minutes is not None:
+            if launcher != "pytorch":
+                raise UserError("dist_params.timeout_minutes works with torchrun and --launcher pytorch only")
+            options["timeout"] = datetime.timedelta(minutes=timeout_minutes)
+        if launcher == "pytorch":
+            options |= _store_of_this_attempt()
         if torch.cuda.is_available() and not _cpu_only:
             original(launcher, backend, **options)
         elif launcher == "pytorch":

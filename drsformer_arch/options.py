@@ -205,6 +205,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "save_best": TEXT,
         "wandb": _or_none(SECTION),
     },
+    "dist_params": {"backend": TEXT, "port": COUNT, "timeout_minutes": POSITIVE},
     "datasets": {
         **_EVERY_DATASET,
         "dataroot": TEXT,
@@ -418,7 +419,7 @@ def check_model_options(opt: Options) -> None:
     top = {key: value for key, value in opt.items() if not (key.startswith("network_") and key != "network_g")}
     check_section("", top)
     opt.update(top)
-    for section in ("train", "val", "path", "logger"):
+    for section in ("train", "val", "path", "logger", "dist_params"):
         if section in opt and not (section == "train" and not opt.get("is_train", True)):
             check_section(section, opt[section])
     train, val = opt.get("train") or {}, opt.get("val") or {}

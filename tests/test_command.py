@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -82,29 +81,6 @@ def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tm
     mean = float(re.search(r"# psnr \[rain200 protocol\]: ([\d.]+)", said).group(1))
     page = (tmp_path / "page.html").read_text()
     assert page.count("<tr data-name=") == 10 and f"<dd>{mean:.2f} <small>dB</small>" in page
-
-
-def test_two_processes_train_like_one_with_the_same_effective_batch(options, tmp_path):
-    options["train"] |= {"effective_batch_size": 4, "total_iter": 4}
-    options["datasets"]["train"]["num_worker_per_gpu"] = 0
-    alone = losses(drsformer(tmp_path, "train", "-opt", write(tmp_path, options)))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        "--no-python",
-    ]
-    command += [Path(sys.executable).with_name("drsformer"), "train", "-opt", "small.yml", "--launcher", "pytorch"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "2 process(es) x 2 picture(s) x 1 accumulation step(s)" in done.stderr
-    together = losses(done.stdout + done.stderr)
-    # The same pictures in the same iterations; sums of gradients in another order, so that rounding differs.
-    assert [float(together[i]) for i in range(1, 5)] == pytest.approx([float(alone[i]) for i in range(1, 5)], rel=1e-3)
 
 
 def test_mistakes_end_in_one_line_and_leave_old_experiments_alone(options, tmp_path, pairs):

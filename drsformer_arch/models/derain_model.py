@@ -25,7 +25,7 @@ from drsformer_arch.models import checkpoints
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
-from drsformer_arch.models.validation import protocol_of, refuse_equal_names, replaced
+from drsformer_arch.models.validation import Scores, Share, protocol_of, refuse_equal_names, replaced
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
 # isort: split
@@ -62,6 +62,8 @@ class DerainModel(SRModel):
         self.started_with = checkpoints.comparable(opt)
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []
+        self.own_pictures: int | None = None  # of this process, while several share a validation
+        self._metric_results: dict[str, Any] | None = None
         self.inference_net: nn.Module | None = None  # while a validation runs
         self.autocasts_inference = False
         self.best_metric_results: dict[str, dict] = {}
@@ -274,6 +276,27 @@ class DerainModel(SRModel):
     def network_to_test(self) -> nn.Module:
         """The averaged network, or the trained one where none is averaged."""
         return self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+
+    def dist_validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Every process takes its share of the pictures; the scores are those of one process, to the bit."""
+        share = Share(dataloader.dataset, self.opt["rank"], self.opt["world_size"])
+        self.own_pictures = share.own
+        try:
+            with replaced(self.opt["val"], "pbar", self.opt["val"].get("pbar", False) and self.opt["rank"] == 0):
+                self.nondist_validation(DataLoader(share), current_iter, tb_logger, save_img)
+        finally:
+            self.own_pictures = None
+
+    @property
+    def metric_results(self) -> dict[str, Any]:
+        """Mean scores of the last validation; while one runs, what they are computed from."""
+        if self._metric_results is None:
+            raise AttributeError("metric_results")
+        return self._metric_results
+
+    @metric_results.setter
+    def metric_results(self, zeros: dict[str, int]) -> None:
+        self._metric_results = {name: Scores(self.own_pictures) for name in zeros}
 
     def nondist_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool) -> None:
         """SRModel's loop; sets without targets are restored but not scored, equal names in one set are refused."""

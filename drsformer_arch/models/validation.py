@@ -1,10 +1,13 @@
-"""What validation needs beside BasicSR's loop: names of protocols, checks of names, options set for a while."""
+"""What validation needs beside BasicSR's loop: names of protocols, checks of names, a share of it per process."""
 
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.utils.data import Dataset
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.errors import UserError
@@ -35,6 +38,56 @@ def refuse_equal_names(dataset: Any, name: str) -> None:
         raise UserError(
             f"data set {name}: several pictures are named {twice[0]}; their results would overwrite each other"
         )
+
+
+class Share(Dataset):
+    """Every n-th picture of a data set, for one of n processes.
+
+    A process that gets none takes the first picture, for which another one answers: all must take part to the end.
+    """
+
+    def __init__(self, dataset: Any, rank: int, processes: int) -> None:
+        self.dataset = dataset
+        own = range(rank, len(dataset), processes)
+        self.own = len(own)
+        self.indices = own or range(1)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
+
+
+class Scores:
+    """The scores of one metric, as BasicSR's loop sums them up and divides by their number.
+
+    The sum runs over the pictures in their order, also where processes share them: the mean is the same to the bit.
+
+    Args:
+        own: how many of them count here, where processes share the pictures.
+    """
+
+    def __init__(self, own: int | None) -> None:
+        self.own = own
+        self.values: list[float] = []
+
+    def __iadd__(self, score: float) -> "Scores":
+        self.values.append(float(score))
+        return self
+
+    def __itruediv__(self, count: int) -> float:
+        if self.own is None:
+            return sum(self.values) / count
+        shares: list[list[float]] = [[]] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(shares, self.values[: self.own])
+        in_order = [shares[index % len(shares)][index // len(shares)] for index in range(sum(map(len, shares)))]
+        return sum(in_order) / len(in_order)
 
 
 @contextlib.contextmanager

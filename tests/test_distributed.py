@@ -1,0 +1,100 @@
+"""Several real processes (gloo, CPU): the same losses, the same scores, and what happens when one dies."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import ENVIRONMENT, drsformer, losses, write
+
+LIMIT = 60  # seconds within which a job must end after one of its processes was killed
+
+
+def torchrun(processes: int, *flags: str) -> list[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
+    command = [str(Path(sys.executable).with_name("drsformer")), "train", "-opt", "small.yml", "--launcher", "pytorch"]
+    return [*start, *flags, "--no-python", *command]
+
+
+def run(folder: Path, processes: int) -> str:
+    done = subprocess.run(
+        torchrun(processes), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout + done.stderr
+
+
+def manifest(folder: Path, iteration: int) -> dict:
+    return json.loads((folder / f"experiments/small/training_states/{iteration}.json").read_text())
+
+
+def test_processes_train_and_validate_like_one(options, tmp_path):
+    """Losses differ by the order of sums only; scores of equal weights are equal to the bit."""
+    options["train"] |= {"effective_batch_size": 4, "total_iter": 4}
+    options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}
+    options["val"]["save_img"] = True
+    write(tmp_path, options)
+    alone = losses(drsformer(tmp_path, "train", "-opt", "small.yml"))
+    together = {processes: losses(run(tmp_path, processes)) for processes in (2, 4)}
+    for found in together.values():
+        assert {key: float(value) for key, value in found.items()} == pytest.approx(
+            {key: float(value) for key, value in alone.items()}, rel=2e-4
+        )
+
+    del options["train"]["effective_batch_size"]  # no multiple of three processes
+    options["train"]["optim_g"]["lr"] = 0
+    options["train"]["scheduler"]["eta_mins"] = [0, 0]
+    options["logger"]["save_checkpoint_freq"] = options["train"]["total_iter"] = 1
+    options["val"]["val_freq"] = 1
+    write(tmp_path, options)
+    drsformer(tmp_path, "train", "-opt", "small.yml")
+    scores = manifest(tmp_path, 1)["best"]
+    for processes in (2, 3, 4):  # 10 pictures: shares of different size
+        run(tmp_path, processes)
+        assert manifest(tmp_path, 1)["best"] == scores
+        assert len(list((tmp_path / "experiments/small/visualization").iterdir())) == 10
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp_path):
+    options["train"] |= {"effective_batch_size": 2, "total_iter": 100000 if restarts == 0 else 12}
+    options["train"]["scheduler"]["periods"] = [4, 100000]
+    options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}
+    options["logger"]["save_checkpoint_freq"] = 2
+    options["val"]["val_freq"] = 100000
+    write(tmp_path, options)
+    with open(tmp_path / "log", "w") as log:
+        job = subprocess.Popen(
+            [*torchrun(2, f"--max-restarts={restarts}"), "--auto_resume"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=log,
+        )
+    states = tmp_path / "experiments/small/training_states"
+    deadline = time.monotonic() + 120
+    while not (states / "4.json").exists():
+        assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        time.sleep(0.02)
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    by_rank = {
+        re.search(rb"\0RANK=(\d)", Path(f"/proc/{child}/environ").read_bytes()).group(1): int(child)
+        for child in children
+        if b"\0RANK=" in Path(f"/proc/{child}/environ").read_bytes()
+    }
+    killed = time.monotonic()
+    os.kill(by_rank[b"1"], signal.SIGKILL)
+    code = job.wait(LIMIT if restarts == 0 else 120)
+    said = (tmp_path / "log").read_text()
+    if restarts == 0:
+        assert code != 0 and time.monotonic() - killed < LIMIT
+        assert re.search(r"rank\s*: 1 \(local_rank: 1\)", said), said[-3000:]
+        return
+    assert code == 0, said[-3000:]
+    assert "Resuming training from epoch" in said and (states / "12.json").exists()
