@@ -56,6 +56,7 @@ def apply(loaders: Any) -> None:
     train._repaired_by_drsformer = True
     train.load_resume_state = _load_resume_state
     train.copy_opt_file = _skip_copy_onto_itself(train.copy_opt_file)
+    train.MessageLogger = _log_of_our_model(train.MessageLogger, loaders)
     train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader, loaders)
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
@@ -128,6 +129,17 @@ def _loaders_for_our_model(original: Callable, loaders: Any) -> Callable:
         if loaders.wanted(opt):
             return loaders.create_train_val_dataloader(opt, logger)
         return original(opt, logger)
+
+    return create
+
+
+def _log_of_our_model(original: Callable, loaders: Any) -> Callable:
+    """Our model class logs what it measures, as text and as JSON."""
+
+    def create(opt: dict[str, Any], *arguments: Any) -> Any:
+        if not loaders.plans_batches(opt):
+            return original(opt, *arguments)
+        return importlib.import_module("drsformer_arch.models.training_log").TrainingLog(opt, *arguments)
 
     return create
 

@@ -22,12 +22,11 @@ from basicsr.data import build_dataset
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.data.building import lock_folder
 from drsformer_arch.data.manifest import read_manifest
 from drsformer_arch.data.prepare import prepare
 from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.data.store import Store, entries
-from drsformer_arch.files import sha256_of_file
+from drsformer_arch.files import lock, sha256_of_file
 
 COMMAND = [sys.executable, "-m", "drsformer_arch.cli", "prepare", "pairs"]
 
@@ -275,10 +274,10 @@ def test_other_bad_input(tmp_path, capsys):
     (tmp_path / "foreign/train.lmdb/mine.txt").write_text("precious")
     line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", tmp_path / "foreign", "--lmdb", "--overwrite")
     assert "was not made by this command" in line
-    lock = lock_folder(out, shared=False)
+    held = lock(out)
     line = fails(capsys, "prepare", "pairs", rainy, clean, "-o", out, "--lmdb", "raw", "--overwrite")
     assert "another process is preparing" in line
-    os.close(lock)
+    os.close(held)
     assert files_below(out) == before
     (out / "train.lmdb/store.json").write_text("{")  # --overwrite needs nothing of what it replaces
     assert main(["prepare", "pairs", "--overwrite", str(rainy), "-o", str(out), "--lmdb", "raw", str(clean)]) == 0

@@ -36,10 +36,10 @@ def use_for_every_model() -> None:
 
 def wanted(opt: dict[str, Any]) -> bool:
     """Whether these loaders serve a run with these options."""
-    return _for_every_model or _plans_batches(opt)
+    return _for_every_model or plans_batches(opt)
 
 
-def _plans_batches(opt: dict[str, Any]) -> bool:
+def plans_batches(opt: dict[str, Any]) -> bool:
     """Whether the model is ours or derived from it, under whatever name."""
     model = dict(iter(MODEL_REGISTRY)).get(opt.get("model_type"))
     return getattr(model, "plans_batches", False)
@@ -215,7 +215,7 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
         kind = phase.split("_")[0]
         loader_opt = dict(dataset_opt)
         if kind == "train":
-            if _plans_batches(opt):
+            if plans_batches(opt):
                 loader_opt["batch_size_per_gpu"] = batch_plan(opt).loader_batch
             loader_opt.setdefault("num_worker_per_gpu", 0)
             gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])

@@ -42,6 +42,11 @@ class BatchPlan(NamedTuple):
         ends = [stage.last_iteration for stage in self.stages]
         return self.stages[min(bisect_left(ends, iteration), len(ends) - 1)]
 
+    def effective_batch(self, iteration: int) -> int:
+        """Pictures of a 1-based iteration, in all processes together."""
+        stage = self.stage(iteration)
+        return self.processes * stage.micro_batch * stage.steps
+
     def select(self, iteration: int, lq: Tensor, gt: Tensor, names: list[str]) -> tuple[Tensor, Tensor, list[str]]:
         """Keep what this iteration uses: a random subset of the loaded pictures and one random crop for all of them.
 

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch import (
+    basicsr_fixes,  # noqa: F401 - makes BasicSR importable
+    training_records,
+)
 from drsformer_arch.archs.feature_maps import at_least_float32
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
@@ -25,6 +28,7 @@ from drsformer_arch.models import checkpoints
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpoints import save_atomically
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
+from drsformer_arch.models.training_log import GRADIENT_NORM
 from drsformer_arch.models.validation import Scores, Share, protocol_of, refuse_equal_names, replaced
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
@@ -187,6 +191,7 @@ class DerainModel(SRModel):
             return self._skip_nonfinite("gradient", current_iter, names, SCALER_SKIPS)
         self.nonfinite_in_a_row = 0
         self.log_dict = self.reduce_loss_dict(OrderedDict(logs))
+        self.log_dict[GRADIENT_NORM] = float(norm)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         return None
@@ -325,10 +330,10 @@ class DerainModel(SRModel):
         record = self.best_metric_results[dataset_name][metric]
         before = record["val"]
         super()._update_best_metric_result(dataset_name, metric, float(val), current_iter)
-        first = next(one["name"] for phase, one in self.opt["datasets"].items() if phase.startswith("val"))
-        counts = (metric, dataset_name) == (self.opt["logger"].get("save_best"), first)
-        if self.is_train and counts and record["val"] != before:
-            self._save_weights("best")
+        if self.is_train and metric == self.opt["logger"].get("save_best") and record["val"] != before:
+            first = next(one["name"] for phase, one in self.opt["datasets"].items() if phase.startswith("val"))
+            if dataset_name == first:
+                self._save_weights("best")
 
     def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
         """BasicSR's loop calls the last validation with one iteration too many."""
@@ -348,6 +353,9 @@ class DerainModel(SRModel):
             if tb_logger:
                 tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
         get_root_logger().info("\n".join(lines))
+        folder = self.opt["path"].get("experiments_root")
+        if self.is_train and folder and self.opt["rank"] == 0:
+            training_records.append(folder, {"iter": current_iter, "data_set": dataset_name, **self.metric_results})
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 

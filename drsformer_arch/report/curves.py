@@ -1,10 +1,11 @@
-"""Training curves from the logs of an experiment folder."""
+"""Training curves of an experiment folder: from what our trainings record, or from the logs of other ones."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from drsformer_arch import training_records
 from drsformer_arch.errors import UserError
 from drsformer_arch.report.page import METRICS, Curve
 
@@ -25,23 +26,50 @@ def read_curves(folder: Path) -> list[Curve]:
     """Scores of validations, losses and the learning rate over the iterations.
 
     Args:
-        folder: of an experiment, with one or several `train_*.log`. A resumed run replaces what an earlier one did
-            after the iteration from which it goes on.
+        folder: of an experiment, with `training.jsonl` or one or several `train_*.log`. A resumed run replaces what an
+            earlier one did after the iteration from which it goes on.
 
     Raises:
         UserError: no log in the folder, or nothing in the logs yet.
     """
     folder = Path(folder)
+    recorded = _from_records(folder)
+    if recorded:
+        return recorded
     logs = sorted(folder.glob("train_*.log"))  # their names end in date and time
     if not logs:
         raise UserError(f"no training log (train_*.log) in {folder}; a folder of ./experiments is meant")
     found: _Points = {}
     for log in logs:
         _read(log.read_text(encoding="utf-8", errors="replace").splitlines(), found)
-    curves = [Curve(*name, folder.resolve().name, sorted(found[name].items())) for name in found if found[name]]
+    curves = _in_order(found, folder)
     if not curves:
         raise UserError(f"the logs in {folder} tell of no iteration yet")
-    rank = [name.startswith("loss") + 2 * (name == LEARNING_RATE[0]) for name, *_ in curves]
+    return curves
+
+
+def _from_records(folder: Path) -> list[Curve]:
+    found: _Points = {}
+    for record in training_records.read(folder):
+        at = record["iter"]
+        if "data_set" in record:
+            for metric in record.keys() - {"iter", "data_set"}:
+                name, unit, _ = METRICS.get(metric, (metric, "", 0))
+                found.setdefault((f"{name} of {record['data_set']}", unit), {})[at] = float(record[metric])
+            continue
+        named = {LEARNING_RATE: record["lr"]}
+        named |= {(f"loss {key}", ""): value for key, value in record.items() if key.startswith("l_")}
+        if "grad_norm" in record:
+            named["gradient norm", ""] = record["grad_norm"]
+        for curve, value in named.items():
+            found.setdefault(curve, {})[at] = float(value)
+    return _in_order(found, folder)
+
+
+def _in_order(found: _Points, folder: Path) -> list[Curve]:
+    """Scores, losses, the rest."""
+    curves = [Curve(*name, folder.resolve().name, sorted(found[name].items())) for name in found if found[name]]
+    rank = [0 if " of " in name else 1 if name.startswith("loss") else 2 for name, *_ in curves]
     return [curve for _, curve in sorted(zip(rank, curves, strict=True), key=lambda pair: pair[0])]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from drsformer_arch import training_records
 from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, losses, write
 
 KILLS = int(os.environ.get("DRSFORMER_KILLS", "3"))  # of the long form: 100
@@ -65,6 +66,13 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options):
         assert_same(saved["params_ema"], torch.load(models / f"net_g_{best['iter']}.pth")["params_ema"])
     whole = torch.load(models / "net_g_8.pth"), torch.load(states / "8.state")
 
+    records = training_records.read(trained)
+    steps = [record for record in records if "lr" in record]
+    assert [record["iter"] for record in steps] == list(range(1, 9))
+    assert all(record["grad_norm"] > 0 and 0 <= record["data_share"] <= 1 and record["batch"] == 2 for record in steps)
+    validations = {record["iter"]: record["psnr"] for record in records if "data_set" in record}
+    assert validations.keys() == {2, 4, 6, 8} and max(validations.values()) == best["val"]
+
     flip_a_byte(models / "net_g_8.pth")  # both load, one is not what was written
     flip_a_byte(states / "6.state")
     options["train"]["grad_clip"] = 0.02
@@ -82,6 +90,9 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options):
     assert_same(whole[0], torch.load(models / "net_g_8.pth"))
     assert_same(whole[1], torch.load(states / "8.state"))
     assert json.loads((states / "8.json").read_text())["best"] == manifest["best"]
+    again = [record for record in training_records.read(trained) if "lr" in record]
+    timeless = ("iter", "lr", "l_pix", "grad_norm")
+    assert [[one[key] for key in timeless] for one in again] == [[one[key] for key in timeless] for one in steps]
     flip_a_byte(states / "4.state")
     said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
     assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said
