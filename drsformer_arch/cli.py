@@ -4,13 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, prepare, report
+from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
 from drsformer_arch.errors import TrainingStopped, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 EXIT_INTERRUPTED = 130
-COMMANDS = (pipelines, prepare, derain, compare, evaluate, report, export, doctor)
+COMMANDS = (pipelines, prepare, derain, compare, evaluate, report, plot, export, doctor)
 EXAMPLES = """examples:
   drsformer train -opt options/quickstart.yml
   drsformer train -opt options/train/DRSformer/Rain200H.yml --force_yml train:effective_batch_size=16
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   drsformer compare options/test/*/Rain200H.yml -o results/rain200h
   drsformer evaluate derained clean --input rainy -o scores.csv
   drsformer report derained clean --input rainy -o results.html
+  drsformer plot experiments/small experiments/large -o training.png
   drsformer export net_g_latest.pth -o derain.onnx
   drsformer doctor
 """

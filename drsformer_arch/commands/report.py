@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
 from drsformer_arch.errors import UserError
 
 if TYPE_CHECKING:
-    from drsformer_arch.report.page import Curve, Exhibit
+    from drsformer_arch.report.page import Exhibit
     from drsformer_arch.report.summary import PictureScores
 
 EXAMPLES = """One HTML file without server or network: every picture before and after, its residual and scores, a table
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch import __version__, processor  # noqa: PLC0415 - OpenCV takes a while to load
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
+    from drsformer_arch.report.curves import read_all  # noqa: PLC0415
     from drsformer_arch.report.evaluation import evaluate  # noqa: PLC0415
     from drsformer_arch.report.page import write_page  # noqa: PLC0415
     from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     protocols = tuple(SCORES) if args.protocol == "all" else (args.protocol or "rain200",)
     which = (*(protocols if args.target else ()), *([NIQE] if args.niqe else ()))
-    curves = _curves(args.experiment)
+    curves = read_all(args.experiment)
     found = args.result and find_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
     pairs, notes = found or ([], [])
     for note in notes:
@@ -121,16 +122,3 @@ def _read(path: Path) -> Any:
     from drsformer_arch.data.pictures import decode, read_file  # noqa: PLC0415
 
     return decode(read_file(path), path)
-
-
-def _curves(folders: Sequence[Path]) -> list["Curve"]:
-    """Of all experiments; where two folders have one name, by their paths."""
-    from drsformer_arch.report.curves import read_curves  # noqa: PLC0415
-
-    found = [(folder, read_curves(folder)) for folder in folders]
-    names = Counter(curves[0].run for _, curves in found)
-    return [
-        curve if names[curve.run] == 1 else curve._replace(run=str(folder))
-        for folder, curves in found
-        for curve in curves
-    ]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from drsformer_arch import training_records
@@ -46,6 +46,21 @@ def read_curves(folder: Path) -> list[Curve]:
     if not curves:
         raise UserError(f"the logs in {folder} tell of no iteration yet")
     return curves
+
+
+def read_all(folders: Sequence[Path]) -> list[Curve]:
+    """Of several experiments; runs in folders of one name are called by their paths.
+
+    Raises:
+        UserError: as `read_curves`.
+    """
+    found = [(folder, read_curves(folder)) for folder in folders]
+    names = Counter(curves[0].run for _, curves in found)
+    return [
+        curve if names[curve.run] == 1 else curve._replace(run=str(folder))
+        for folder, curves in found
+        for curve in curves
+    ]
 
 
 def _from_records(folder: Path) -> list[Curve]:

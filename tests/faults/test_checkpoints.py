@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -93,6 +94,8 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options):
     again = [record for record in training_records.read(trained) if "lr" in record]
     timeless = ("iter", "lr", "l_pix", "grad_norm")
     assert [[one[key] for key in timeless] for one in again] == [[one[key] for key in timeless] for one in steps]
+    assert "1 trainings, 5 panels" in drsformer(folder, "plot", "experiments/small", "-o", "training.png")
+    assert cv2.imread(str(folder / "training.png")).shape[1] > 1000
     flip_a_byte(states / "4.state")
     said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
     assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said

@@ -1,0 +1,38 @@
+"""`drsformer plot`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drsformer_arch.commands.common import add_command
+
+EXAMPLES = """EXPERIMENT is a folder of ./experiments, also of a training that still runs.
+
+examples:
+  drsformer plot experiments/small experiments/large -o training.png
+"""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    summary = "draw loss, learning rate and validation scores of trainings in one figure"
+    parser = add_command(commands, "plot", summary, EXAMPLES)
+    parser.add_argument("experiments", nargs="+", type=Path, metavar="EXPERIMENT")
+    parser.add_argument("-o", dest="out", type=Path, default=Path("training.png"), metavar="FILE", help="%(default)s")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from drsformer_arch.errors import UserError  # noqa: PLC0415 - --help needs none of this
+    from drsformer_arch.files import write_atomically  # noqa: PLC0415
+    from drsformer_arch.report.curves import read_all  # noqa: PLC0415
+    from drsformer_arch.report.training_figure import draw  # noqa: PLC0415
+
+    if args.out.suffix != ".png":
+        raise UserError(f"-o {args.out}: the figure is a .png file")
+    curves = read_all(args.experiments)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.out, draw(curves))
+    print(f"{args.out}: {len(args.experiments)} trainings, {len({curve.name for curve in curves})} panels")
+    return 0
