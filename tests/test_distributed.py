@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,15 +17,31 @@ from tests.runs import ENVIRONMENT, drsformer, losses, write
 LIMIT = 60  # seconds within which a job must end after one of its processes was killed
 
 
-def torchrun(processes: int, *flags: str) -> list[str]:
-    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
-    command = [str(Path(sys.executable).with_name("drsformer")), "train", "-opt", "small.yml", "--launcher", "pytorch"]
-    return [*start, *flags, "--no-python", *command]
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train_distributed.sh"
+
+
+def environment(processes: int, restarts: int = 0) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**ENVIRONMENT, "PATH": path, "PROCESSES": str(processes), "RESTARTS": str(restarts)}
+
+
+def start(folder: Path, processes: int, restarts: int) -> subprocess.Popen:
+    with open(folder / "log", "w") as log:
+        command = ["bash", str(SCRIPT), "-opt", "small.yml"]
+        return subprocess.Popen(command, cwd=folder, env=environment(processes, restarts), stdout=log, stderr=log)
 
 
 def run(folder: Path, processes: int) -> str:
+    """A training that begins anew."""
+    shutil.rmtree(folder / "experiments", ignore_errors=True)
     done = subprocess.run(
-        torchrun(processes), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300
+        ["bash", str(SCRIPT), "-opt", "small.yml"],
+        cwd=folder,
+        env=environment(processes),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr
@@ -69,14 +86,7 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
     options["logger"]["save_checkpoint_freq"] = 2
     options["val"]["val_freq"] = 100000
     write(tmp_path, options)
-    with open(tmp_path / "log", "w") as log:
-        job = subprocess.Popen(
-            [*torchrun(2, f"--max-restarts={restarts}"), "--auto_resume"],
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-            stdout=log,
-            stderr=log,
-        )
+    job = start(tmp_path, 2, restarts)
     states = tmp_path / "experiments/small/training_states"
     deadline = time.monotonic() + 120
     while not (states / "4.json").exists():
@@ -98,3 +108,26 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
         return
     assert code == 0, said[-3000:]
     assert "Resuming training from epoch" in said and (states / "12.json").exists()
+
+
+def test_a_stopped_job_goes_on(options, tmp_path):
+    options["train"] |= {"effective_batch_size": 2, "total_iter": 100000}
+    options["train"]["scheduler"]["periods"] = [4, 100000]
+    options["datasets"]["train"] |= {"num_worker_per_gpu": 2, "batch_size_per_gpu": 1}
+    options["logger"]["save_checkpoint_freq"] = options["val"]["val_freq"] = 100000
+    write(tmp_path, options)
+    job = start(tmp_path, 2, 3)
+    deadline = time.monotonic() + 120
+    while "iter:       3" not in (tmp_path / "log").read_text():
+        assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(LIMIT) != 0
+    said = (tmp_path / "log").read_text()
+    stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
+    assert manifest(tmp_path, stopped)["iter"] == stopped and "Resuming" not in said
+    options["train"]["total_iter"] = stopped + 2
+    write(tmp_path, options)
+    job = start(tmp_path, 2, 0)
+    assert job.wait(120) == 0
+    assert list(losses((tmp_path / "log").read_text())) == [stopped + 1, stopped + 2]
