@@ -34,5 +34,6 @@ def run(args: argparse.Namespace) -> int:
     curves = read_all(args.experiments)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out, draw(curves))
-    print(f"{args.out}: {len(args.experiments)} trainings, {len({curve.name for curve in curves})} panels")
+    runs, panels = len(args.experiments), len({curve.name for curve in curves})
+    print(f"{args.out}: {runs} training{'s' * (runs > 1)}, {panels} panels")
     return 0
