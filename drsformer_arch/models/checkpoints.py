@@ -1,8 +1,8 @@
 """Checkpoints of a training: no crash, full disk or second run costs what was there, and none is used unverified.
 
 The checkpoint of an iteration is three files: the weights, the training state, and last a small manifest that holds the
-SHA-256 of both. Without its manifest, or with another checksum, it is passed over. What only becomes known afterwards,
-the scores of the validation that follows, goes into the manifest.
+SHA-256 of both. With another checksum it is passed over; without a manifest, as BasicSR writes it, it is used if it
+loads. What only becomes known afterwards, the scores of the validation that follows, goes into the manifest.
 """
 
 import json
