@@ -7,6 +7,7 @@ another project computes.
 
 import contextlib
 import datetime
+import gc
 import importlib
 import importlib.util
 import os
@@ -224,6 +225,16 @@ def _start_processes_without_cuda() -> None:
     for name in ("basicsr.utils.dist_util", "basicsr.utils.options"):
         module: Any = importlib.import_module(name)
         module.init_dist = init_dist
+
+
+def disconnect_processes() -> None:
+    """Join gloo's threads: one that lets go of its last tensor while Python ends aborts the process.
+
+    Nothing may refer to the model any more, since `DistributedDataParallel` holds the connection.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()  # the model refers to itself
+        torch.distributed.destroy_process_group()
 
 
 def apply_for_command(options: dict[str, Any], loaders: Any) -> None:

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
-from drsformer_arch.errors import TrainingStopped, UserError
+from drsformer_arch.errors import UserError
 
 EXIT_USER_ERROR = 2
-EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 EXIT_INTERRUPTED = 130
 COMMANDS = (pipelines, prepare, derain, compare, evaluate, report, plot, export, doctor)
 EXAMPLES = """examples:
@@ -56,9 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return args.run(args)
-    except TrainingStopped as stopped:
-        print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
-        return EXIT_STOPPED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

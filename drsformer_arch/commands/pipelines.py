@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import add_command
+from drsformer_arch.errors import TrainingStopped
 from drsformer_arch.options import MODEL_TYPES
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 
 SUMMARIES = {
     "train": "train from an option file; results go to ./experiments",
@@ -40,7 +43,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import run as pipelines  # noqa: PLC0415 - torch and BasicSR take seconds; --help must not
+    from drsformer_arch import basicsr_fixes  # noqa: PLC0415 - torch and BasicSR take seconds; --help must not
+    from drsformer_arch import run as pipelines  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)
     resumes = getattr(args, "auto_resume", False)
@@ -57,13 +61,19 @@ def run(args: argparse.Namespace) -> int:
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
     sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
-    pipelines.start(options, root=os.getcwd(), is_train=is_train)
+    code = 0
+    try:
+        pipelines.start(options, root=os.getcwd(), is_train=is_train)
+    except TrainingStopped as stopped:
+        print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
+        code = EXIT_STOPPED
+    basicsr_fixes.disconnect_processes()
     if page is not None and options["rank"] == 0:
         from drsformer_arch.report.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
 
         write_test_page(options, page)
         print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser")
-    return 0
+    return code
 
 
 def _request_stop(number: int, _frame: Any) -> None:
