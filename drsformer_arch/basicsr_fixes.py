@@ -57,8 +57,8 @@ def apply(loaders: Any) -> None:
     train._repaired_by_drsformer = True
     train.load_resume_state = _load_resume_state
     train.copy_opt_file = _skip_copy_onto_itself(train.copy_opt_file)
-    train.MessageLogger = _log_of_our_model(train.MessageLogger, loaders)
     train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader, loaders)
+    _begin_with_our_model(train, loaders)
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
     _start_processes_without_cuda()
@@ -134,15 +134,32 @@ def _loaders_for_our_model(original: Callable, loaders: Any) -> Callable:
     return create
 
 
-def _log_of_our_model(original: Callable, loaders: Any) -> Callable:
-    """Our model class logs what it measures, as text and as JSON."""
+def _begin_with_our_model(train: Any, loaders: Any) -> None:
+    """Our model class logs what it measures, as text and as JSON, and first validates what a kill left unvalidated.
 
-    def create(opt: dict[str, Any], *arguments: Any) -> Any:
+    BasicSR makes the loaders, the model and the log one after another, then enters its loop.
+    """
+    create_loaders, build_model, create_log = train.create_train_val_dataloader, train.build_model, train.MessageLogger
+    made: dict[str, Any] = {}
+
+    def remember_loaders(opt: dict[str, Any], logger: Any) -> tuple:
+        result = create_loaders(opt, logger)
+        made["val_loaders"] = result[2]
+        return result
+
+    def remember_model(opt: dict[str, Any]) -> Any:
+        made["model"] = build_model(opt)
+        return made["model"]
+
+    def begin(opt: dict[str, Any], start_iter: int, tb_logger: Any) -> Any:
+        model, val_loaders = made.pop("model"), made.pop("val_loaders")
         if not loaders.plans_batches(opt):
-            return original(opt, *arguments)
-        return importlib.import_module("drsformer_arch.models.training_log").TrainingLog(opt, *arguments)
+            return create_log(opt, start_iter, tb_logger)
+        for loader in val_loaders:
+            model.make_up_for_validation(loader, start_iter, tb_logger)
+        return importlib.import_module("drsformer_arch.models.training_log").TrainingLog(opt, start_iter, tb_logger)
 
-    return create
+    train.create_train_val_dataloader, train.build_model, train.MessageLogger = remember_loaders, remember_model, begin
 
 
 def _pass_on_errors_of_the_prefetch_thread() -> None:

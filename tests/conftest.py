@@ -1,6 +1,8 @@
 """What several tests share: a small set of real pairs as folders and LMDB, and options of a small model."""
 
+import contextlib
 import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,58 @@ from drsformer_arch.data.lmdb_builder import build_lmdb
 from drsformer_arch.data.rain_synthesis import add_rain
 
 SMALL_NETWORK = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
+
+
+# Name of a fault: how often it was tried and survived; name of a resume: what was found.
+FAULTS = pytest.StashKey[dict[str, list[int]]]()
+RESUMES = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="many kills, every resume: an hour instead of minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FAULTS], config.stash[RESUMES] = {}, {}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `long_case` runs the cases of its module's SHORT, with --long those of its LONG."""
+    if "long_case" in metafunc.fixturenames:
+        cases = metafunc.module.LONG if metafunc.config.getoption("long") else metafunc.module.SHORT
+        metafunc.parametrize("long_case", cases.values(), ids=cases.keys())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[RESUMES]:
+        terminalreporter.section("resumed trainings")
+        for name, found in config.stash[RESUMES].items():
+            terminalreporter.line(f"{name}: {found}")
+    if config.stash[FAULTS]:
+        terminalreporter.section("faults")
+        for name, (tried, survived) in sorted(config.stash[FAULTS].items()):
+            terminalreporter.line(f"{survived:4} of {tried:4} survived: {name}")
+        tried, survived = map(sum, zip(*config.stash[FAULTS].values(), strict=True))
+        terminalreporter.line(f"{survived:4} of {tried:4} survived in all")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    return request.config.getoption("long")
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Callable[[str], contextlib.AbstractContextManager]:
+    """Counts what happens in a `with fault(NAME):` as survived where it ends well; the sums are printed at the end."""
+
+    @contextlib.contextmanager
+    def trying(name: str) -> Iterator[None]:
+        counts = request.config.stash[FAULTS].setdefault(name, [0, 0])
+        counts[0] += 1
+        yield
+        counts[1] += 1
+
+    return trying
 
 
 @pytest.fixture(scope="session")

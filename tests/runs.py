@@ -1,5 +1,6 @@
 """The `drsformer` command in processes of its own."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import torch
 import yaml
+
+from drsformer_arch import training_records
 
 COMMAND = [sys.executable, "-c", "import sys; from drsformer_arch.cli import main; sys.exit(main())"]
 # One thread: sums of floats keep their order, so that runs can be compared to the bit on a busy machine too.
@@ -51,3 +54,22 @@ def assert_same(a: object, b: object, where: str = "") -> None:
 
 def losses(log: str) -> dict[int, str]:
     return {int(i): loss for i, loss in re.findall(r"iter:\s+(\d+), .*?l_pix: (\S+)", log)}
+
+
+def everything(experiment: Path, total: int) -> dict:
+    """What a training leaves, less the times it took."""
+    manifest = json.loads((experiment / f"training_states/{total}.json").read_text())
+    steps, validations = [], []
+    for record in training_records.read(experiment):
+        if "data_set" in record:
+            validations.append(record)
+        else:
+            steps.append({key: record[key] for key in ("iter", "epoch", "lr", "batch", "l_pix", "grad_norm")})
+    return {
+        "weights": torch.load(experiment / f"models/net_g_{total}.pth"),
+        "state": torch.load(experiment / f"training_states/{total}.state"),
+        "best weights": torch.load(experiment / "models/net_g_best.pth"),
+        "manifest": {key: manifest[key] for key in ("iter", "best", "validated")},
+        "log": steps,
+        "validations": validations,
+    }

@@ -1,7 +1,6 @@
 """`drsformer train` and `drsformer test`: BasicSR's pipelines."""
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from drsformer_arch.options import MODEL_TYPES
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 
 SUMMARIES = {
-    "train": "train from an option file; results go to ./experiments",
+    "train": "train from an option file; results go to ./experiments (or to where the option file's experiment is)",
     "test": "test trained weights from an option file; results go to ./results",
 }
 
@@ -55,15 +54,16 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, _request_stop)
     if page is not None:
         options["val"]["save_img"] = True
+    root = pipelines.root_of(args.opt, options)
     if is_train:
-        pipelines.lock_experiment(options["name"])
+        pipelines.lock_experiment(root / "experiments", options["name"])
     pipelines.use_processor(options)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
     sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
     code = 0
     try:
-        pipelines.start(options, root=os.getcwd(), is_train=is_train)
+        pipelines.start(options, root=root, is_train=is_train)
     except TrainingStopped as stopped:
         print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
         code = EXIT_STOPPED

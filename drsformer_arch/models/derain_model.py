@@ -71,6 +71,8 @@ class DerainModel(SRModel):
         self.inference_net: nn.Module | None = None  # while a validation runs
         self.autocasts_inference = False
         self.best_metric_results: dict[str, dict] = {}
+        self.validated: dict[str, int] = {}  # each data set's last validated iteration
+        self.resumed = False  # from a checkpoint of this class
         super().__init__(opt)
 
     # ---- set-up ----------------------------------------------------------------------------------------------------
@@ -336,12 +338,25 @@ class DerainModel(SRModel):
                 self._save_weights("best")
 
     def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
-        """BasicSR's loop calls the last validation with one iteration too many."""
+        """SRModel's, once per iteration: BasicSR's loop validates the last one twice, as if it came after the end."""
+        name = dataloader.dataset.opt["name"]  # type: ignore[attr-defined]
         if self.is_train:
             current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
+            if self.validated.get(name) == current_iter:
+                return
         super().validation(dataloader, current_iter, tb_logger, save_img)
+        self.validated[name] = current_iter
         if self.is_train and self.opt["rank"] == 0:  # BasicSR saves before it validates
-            checkpoints.add_notes(self._state_path(current_iter), {"best": self.best_metric_results})
+            checkpoints.add_notes(self._state_path(current_iter), self._notes_on_validation())
+
+    def make_up_for_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any) -> None:
+        """Validate a resumed iteration if it should have been and was not: the run ended after it was saved."""
+        val = self.opt["val"]
+        if self.resumed and current_iter % val["val_freq"] == 0:
+            self.validation(dataloader, current_iter, tb_logger, val["save_img"])
+
+    def _notes_on_validation(self) -> dict[str, Any]:
+        return {"best": self.best_metric_results, "validated": self.validated}
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         """Log every score with its protocol: numbers of different protocols must not be compared."""
@@ -401,7 +416,7 @@ class DerainModel(SRModel):
     @master_only
     def _complete_checkpoint(self, current_iter: int) -> None:
         state, models = self._state_path(current_iter), Path(self.opt["path"]["models"])
-        notes = {"iter": current_iter, "options": self.started_with, "best": self.best_metric_results}
+        notes = {"iter": current_iter, "options": self.started_with, **self._notes_on_validation()}
         checkpoints.write_manifest(state, sorted(models.glob(f"net_*_{current_iter}.pth")), notes)
         keep = self.opt["logger"].get("keep_checkpoints")
         if keep:
@@ -433,7 +448,7 @@ class DerainModel(SRModel):
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "scaler": self.scaler.state_dict(),
-            "best_metric_results": self.best_metric_results,
+            **self._notes_on_validation(),
         }
         save_atomically(state, self._state_path(current_iter))
 
@@ -452,7 +467,9 @@ class DerainModel(SRModel):
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         metrics = (self.opt["val"].get("metrics") or {}).keys()
-        best = manifest.get("best", resume_state.get("best_metric_results", {}))
+        notes = {**resume_state, **manifest}  # the manifest is missing where the run was killed before it was written
+        best = notes.get("best", {})
+        self.validated, self.resumed = notes.get("validated", {}), "validated" in notes
         self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
         if "iters_per_epoch" in self.opt:
             # The epoch of this run's batch size, which need not be that of the interrupted one.

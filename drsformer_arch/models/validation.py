@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.data.loaders import CheckedDataset
 from drsformer_arch.errors import UserError
 
 # isort: split
@@ -40,27 +40,22 @@ def refuse_equal_names(dataset: Any, name: str) -> None:
         )
 
 
-class Share(Dataset):
+class Share(CheckedDataset):
     """Every n-th picture of a data set, for one of n processes.
 
     A process that gets none takes the first picture, for which another one answers: all must take part to the end.
     """
 
     def __init__(self, dataset: Any, rank: int, processes: int) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         own = range(rank, len(dataset), processes)
         self.own = len(own)
         self.indices = own or range(1)
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "dataset" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         return self.dataset[self.indices[index]]
 
 

@@ -1,7 +1,6 @@
 """Trainings that are killed, damaged and started twice: nothing is lost, nothing damaged is used."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,9 +12,9 @@ import pytest
 import torch
 
 from drsformer_arch import training_records
-from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, losses, write
+from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, everything, losses, write
 
-KILLS = int(os.environ.get("DRSFORMER_KILLS", "3"))  # of the long form: 100
+KILLS, MANY_KILLS = 3, 100  # in the short and the long form
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
@@ -101,7 +100,7 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options):
     assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said
 
 
-def test_a_second_training_of_one_name_is_refused(options, tmp_path):
+def test_a_second_training_of_one_name_is_refused(options, tmp_path, fault):
     options["train"] |= {"total_iter": 100000}
     options["train"]["scheduler"]["periods"] = [4, 100000]
     options["val"]["val_freq"] = 100000
@@ -111,11 +110,12 @@ def test_a_second_training_of_one_name_is_refused(options, tmp_path):
         states = tmp_path / "experiments/small/training_states"
         until((states / "3.state").exists, first, tmp_path / "log")
         for flags in ((), ("--auto_resume",)):
-            said = drsformer(tmp_path, "train", "-opt", "small.yml", *flags, expect=2)
-            assert said == (
-                "error: another training named small is running here; "
-                "give this one another name (--force_yml name=...)\n"
-            )
+            with fault("second training of one name"):
+                said = drsformer(tmp_path, "train", "-opt", "small.yml", *flags, expect=2)
+                assert said == (
+                    "error: another training named small is running here; "
+                    "give this one another name (--force_yml name=...)\n"
+                )
         assert first.poll() is None and not list(tmp_path.glob("experiments/*archived*"))
     finally:
         first.kill()
@@ -123,11 +123,13 @@ def test_a_second_training_of_one_name_is_refused(options, tmp_path):
     drsformer(tmp_path, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=4")
 
 
-def test_kills_at_any_moment_cost_no_checkpoint(options, tmp_path):
+def test_kills_at_any_moment_cost_no_checkpoint(options, tmp_path, fault, long):
     """Killed, resumed and killed again: what is left always resumes, and the end is that of an unbroken run."""
-    options["train"] |= {"total_iter": 12, "ema_decay": 0.9}
-    options["logger"] |= {"save_checkpoint_freq": 1, "keep_checkpoints": 2}
-    options["val"]["val_freq"] = 5
+    total = 12 + 2 * (MANY_KILLS if long else KILLS)
+    options["train"] |= {"total_iter": total, "ema_decay": 0.9}
+    options["train"]["scheduler"]["periods"] = [4, 1000]
+    options["logger"] |= {"save_checkpoint_freq": 1, "keep_checkpoints": 2, "save_best": "psnr"}
+    options["val"]["val_freq"] = 1
     whole = tmp_path / "whole"
     whole.mkdir()
     drsformer(whole, "train", "-opt", write(whole, options))
@@ -137,16 +139,18 @@ def test_kills_at_any_moment_cost_no_checkpoint(options, tmp_path):
     write(broken, options)
     states = broken / "experiments/small/training_states"
     rng = random.Random(0)
-    for _ in range(KILLS):
-        before = newest(states)
-        process = start(broken, "--auto_resume")
-        while newest(states) == before and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for _ in range(MANY_KILLS if long else KILLS):
+        with fault("kill -9 while training, saving or validating"):
+            before = newest(states)
+            process = start(broken, "--auto_resume")
+            while newest(states) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(rng.random() * 0.5)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert newest(states) > before or before == total
     said = drsformer(broken, "train", "-opt", "small.yml", "--auto_resume")
     assert "Traceback" not in said + (broken / "log").read_text()
-    for name in ("models/net_g_12.pth", "training_states/12.state"):
-        assert_same(*(torch.load(run / "experiments/small" / name) for run in (whole, broken)))
-    assert sorted(path.name for path in states.iterdir()) == ["11.json", "11.state", "12.json", "12.state"]
+    assert_same(*(everything(run / "experiments/small", total) for run in (whole, broken)))
+    last = [f"{iteration}.{kind}" for iteration in (total - 1, total) for kind in ("json", "state")]
+    assert sorted(path.name for path in states.iterdir()) == sorted(last)
