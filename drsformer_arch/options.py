@@ -26,15 +26,59 @@ DATASET_TYPES = {
     "MixedRainDataset": "datasets: MixedRainDataset",
 }
 INHERITED = ("phase", "scale", "gt_size", "use_hflip", "use_rot")  # by the sets of a mixture
+MOST_VALUES, MOST_LEVELS = 100_000, 100  # in an option file
 OFFICIAL_GRAD_CLIP = 0.01  # what `use_grad_clip: true` meant in the published model class
 
 
 class OptionLoader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-4` and `5e3` as numbers and refuses a key given twice."""
+    """Safe YAML that reads `1e-4` and `5e3` as numbers and refuses what no option file needs.
+
+    That is a key given twice, references (`*name`) that contain themselves or grow to more values than anyone writes
+    (nine lines can stand for a billion), and nesting so deep that Python's stack ends first.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A part of the text as a tree."""
+        self.depth += 1
+        if self.depth > MOST_LEVELS:
+            problem = f"more than {MOST_LEVELS} sections or lists inside each other"
+            raise yaml.constructor.ConstructorError(None, None, problem, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_data(self) -> Any:
+        """The whole text as Python objects."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        self._values_of(node, {})
+        return self.construct_document(node)
+
+    def _values_of(self, node: yaml.Node, known: dict[int, int | None]) -> int:
+        """How many values a node stands for with its references written out."""
+        key = id(node)
+        if key not in known:
+            known[key] = None
+            parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+            inner = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+            known[key] = 1 + sum(self._values_of(part, known) for part in inner)
+        count = known[key]
+        if count is None:
+            raise yaml.constructor.ConstructorError(None, None, "a reference contains itself", node.start_mark)
+        if count > MOST_VALUES:
+            problem = f"references grow to more than {MOST_VALUES} values"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return count
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A dict."""
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
@@ -249,6 +293,8 @@ def load_yaml(path: Path | str) -> Options:
         raise UserError(f"cannot read the option file {path}: {error}") from error
     try:
         opt = yaml.load(text, Loader=OptionLoader)
+    except ValueError as error:  # a date of month 13, a number of 5,000 digits
+        raise UserError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -279,7 +325,7 @@ def override(opt: Options, entries: Sequence[str]) -> None:
             section = section[parent]
         try:
             section[leaf] = yaml.load(value, Loader=OptionLoader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"--force_yml {entry}: {value!r} is no YAML value") from error
 
 

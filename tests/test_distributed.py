@@ -79,7 +79,7 @@ def test_processes_train_and_validate_like_one(options, tmp_path):
 
 
 @pytest.mark.parametrize("restarts", [0, 1])
-def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp_path):
+def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp_path, fault):
     options["train"] |= {"effective_batch_size": 2, "total_iter": 100000 if restarts == 0 else 12}
     options["train"]["scheduler"]["periods"] = [4, 100000]
     options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}
@@ -98,19 +98,20 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
         for child in children
         if b"\0RANK=" in Path(f"/proc/{child}/environ").read_bytes()
     }
-    killed = time.monotonic()
-    os.kill(by_rank[b"1"], signal.SIGKILL)
-    code = job.wait(LIMIT if restarts == 0 else 120)
-    said = (tmp_path / "log").read_text()
-    if restarts == 0:
-        assert code != 0 and time.monotonic() - killed < LIMIT
-        assert re.search(r"rank\s*: 1 \(local_rank: 1\)", said), said[-3000:]
-        return
-    assert code == 0, said[-3000:]
-    assert "Resuming training from epoch" in said and (states / "12.json").exists()
+    with fault("kill -9 of one process of a job"):
+        killed = time.monotonic()
+        os.kill(by_rank[b"1"], signal.SIGKILL)
+        code = job.wait(LIMIT if restarts == 0 else 120)
+        said = (tmp_path / "log").read_text()
+        if restarts == 0:
+            assert code != 0 and time.monotonic() - killed < LIMIT
+            assert re.search(r"rank\s*: 1 \(local_rank: 1\)", said), said[-3000:]
+        else:
+            assert code == 0, said[-3000:]
+            assert "Resuming training from epoch" in said and (states / "12.json").exists()
 
 
-def test_a_stopped_job_goes_on(options, tmp_path):
+def test_a_stopped_job_goes_on(options, tmp_path, fault):
     options["train"] |= {"effective_batch_size": 2, "total_iter": 100000}
     options["train"]["scheduler"]["periods"] = [4, 100000]
     options["datasets"]["train"] |= {"num_worker_per_gpu": 2, "batch_size_per_gpu": 1}
@@ -121,13 +122,14 @@ def test_a_stopped_job_goes_on(options, tmp_path):
     while "iter:       3" not in (tmp_path / "log").read_text():
         assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
         time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
-    assert job.wait(LIMIT) != 0
-    said = (tmp_path / "log").read_text()
-    stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
-    assert manifest(tmp_path, stopped)["iter"] == stopped and "Resuming" not in said
-    options["train"]["total_iter"] = stopped + 2
-    write(tmp_path, options)
-    job = start(tmp_path, 2, 0)
-    assert job.wait(120) == 0
-    assert list(losses((tmp_path / "log").read_text())) == [stopped + 1, stopped + 2]
+    with fault("SIGTERM to a job of 2 processes"):
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(LIMIT) != 0
+        said = (tmp_path / "log").read_text()
+        stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
+        assert manifest(tmp_path, stopped)["iter"] == stopped and "Resuming" not in said
+        options["train"]["total_iter"] = stopped + 2
+        write(tmp_path, options)
+        job = start(tmp_path, 2, 0)
+        assert job.wait(120) == 0
+        assert list(losses((tmp_path / "log").read_text())) == [stopped + 1, stopped + 2]

@@ -137,7 +137,7 @@ def test_files_of_the_published_fork_run(pairs, tmp_path, capsys):
     assert model.output.shape[0] == 4  # a random 4 of the 8 loaded, as in the published loop
 
 
-def test_overrides_are_values_not_code(options, tmp_path):
+def test_overrides_are_values_not_code(options):
     override(options, ["train:optim_g:lr=1e-4", "train:total_iter=5e3", "name=a=b", "train:scheduler:periods=[1, 2]"])
     assert options["train"]["optim_g"]["lr"] == 1e-4 and options["train"]["total_iter"] == 5000
     assert options["name"] == "a=b" and options["train"]["scheduler"]["periods"] == [1, 2]
@@ -145,10 +145,6 @@ def test_overrides_are_values_not_code(options, tmp_path):
     assert options["name"] == "__import__('os').mkdir('executed')"
     with pytest.raises(UserError, match="no section 'trian'; did you mean 'train'"):
         override(options, ["trian:total_iter=3"])
-    code = f"name: !!python/object/apply:os.mkdir ['{tmp_path / 'executed'}']\n"
-    with pytest.raises(UserError, match="could not determine a constructor"):
-        load_yaml(write(tmp_path / "code.yml", code))
-    assert not (tmp_path / "executed").exists()
 
 
 def edit(options: dict, keys: str, value: object) -> dict:

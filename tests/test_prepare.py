@@ -104,7 +104,7 @@ def test_all_forms_hold_the_same_pairs(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("form", ["compressed", "folder", "basicsr"])
-def test_killed_at_any_moment_it_goes_on(tmp_path, form):
+def test_killed_at_any_moment_it_goes_on(tmp_path, form, fault):
     """Twenty-four kills in all, of the command alone or with its workers, of an archive of two splits."""
     for split, count in (("train", 36), ("test", 12)):
         write_pairs(tmp_path / "source" / split, count)
@@ -132,22 +132,23 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, form):
     moments = random.Random(5)
     unfinished = 0
     for place in ("first", "second"):
-        for kill in range(4):
-            builder = subprocess.Popen(
-                command(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-            time.sleep(moments.uniform(0.1, 1) * duration)
-            unfinished += builder.poll() is None
-            if builder.poll() is not None:
-                duration *= 0.6  # too late: a busy machine has become faster
-            if kill % 2:
-                builder.kill()  # the workers end by themselves
-            elif builder.poll() is None:
-                os.killpg(builder.pid, signal.SIGKILL)
-            builder.wait()
-        subprocess.run(command(place), check=True, capture_output=True, timeout=120)
-        assert results(place) == reference
-        assert not list((tmp_path / place).glob(".*"))
+        with fault("kill -9 four times while building"):
+            for kill in range(4):
+                builder = subprocess.Popen(
+                    command(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+                )
+                time.sleep(moments.uniform(0.1, 1) * duration)
+                unfinished += builder.poll() is None
+                if builder.poll() is not None:
+                    duration *= 0.6  # too late: a busy machine has become faster
+                if kill % 2:
+                    builder.kill()  # the workers end by themselves
+                elif builder.poll() is None:
+                    os.killpg(builder.pid, signal.SIGKILL)
+                builder.wait()
+            subprocess.run(command(place), check=True, capture_output=True, timeout=120)
+            assert results(place) == reference
+            assert not list((tmp_path / place).glob(".*"))
     assert unfinished >= 3  # otherwise the kills came too late to test anything
 
 

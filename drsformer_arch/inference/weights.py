@@ -69,6 +69,8 @@ def load_file(path: Path | str, **options: Any) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, **options)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
+    except pickle.UnpicklingError as error:  # torch's message advises to execute it
+        raise UserError(f"{path} is damaged or no weight file; code and objects are not loaded") from error
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} is damaged or no weight file: {reason}") from error

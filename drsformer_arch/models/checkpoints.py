@@ -30,7 +30,9 @@ def save_atomically(content: Any, path: Path) -> None:
         with atomic_file(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot save {path}: {error}") from error
+        # After a failed write torch reports that it lost count of the bytes; the reason is what it was handling.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise UserError(f"cannot save {path}: {reason}") from error
 
 
 def manifest_of(state: Path) -> Path:

@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import pytest
@@ -17,11 +19,10 @@ from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, everything,
 KILLS, MANY_KILLS = 3, 100  # in the short and the long form
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
+def start(folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen:
+    command = [*COMMAND, "train", "-opt", "small.yml", *arguments]
     with open(folder / "log", "a") as log:
-        return subprocess.Popen(
-            [*COMMAND, "train", "-opt", "small.yml", *arguments], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log
-        )
+        return subprocess.Popen(command, cwd=folder, env={**ENVIRONMENT, **environment}, stdout=log, stderr=log)
 
 
 def until(condition, process: subprocess.Popen, log: Path) -> None:
@@ -51,7 +52,7 @@ def trained(options: dict, tmp_path: Path) -> Path:
     return tmp_path / "experiments/small"
 
 
-def test_checkpoints_are_kept_verified_and_compared(trained, options):
+def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     folder, states, models = trained.parents[1], trained / "training_states", trained / "models"
     assert sorted(path.name for path in states.iterdir()) == [
         f"{iteration}.{kind}" for iteration in (4, 6, 8) for kind in ("json", "state")
@@ -77,8 +78,9 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options):
     flip_a_byte(states / "6.state")
     options["train"]["grad_clip"] = 0.02
     write(folder, options)
-    said = drsformer(folder, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=8")
-    assert "Skipped" in said and "net_g_8.pth is damaged" in said and "6.state is damaged" in said
+    with fault("newest checkpoint damaged"):
+        said = drsformer(folder, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=8")
+        assert "Skipped" in said and "net_g_8.pth is damaged" in said and "6.state is damaged" in said
     assert "Option changed since iteration 4: train.grad_clip: was 0.01, is 0.02" in said
     assert said.count("Option changed") == 1 and list(losses(said)) == [5, 6, 7, 8]
 
@@ -96,8 +98,9 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options):
     assert "1 training, 5 panels" in drsformer(folder, "plot", "experiments/small", "-o", "training.png")
     assert cv2.imread(str(folder / "training.png")).shape[1] > 1000
     flip_a_byte(states / "4.state")
-    said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
-    assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said
+    with fault("checkpoint asked for is damaged"):
+        said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
+        assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said
 
 
 def test_a_second_training_of_one_name_is_refused(options, tmp_path, fault):
