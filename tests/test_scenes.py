@@ -15,6 +15,7 @@ import pytest
 import skimage
 
 Picture = np.ndarray
+PARTS = ("val", "train")
 NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "retina.jpg", "coins.png")
 NAMES += ("camera.png", "brick.png", "grass.png", "gravel.png", "moon.png", "page.png", "ihc.png")
 PHOTOGRAPHS = [cv2.imread(str(Path(skimage.__file__).parent / "data" / name)) for name in NAMES]
@@ -105,7 +106,7 @@ def sources(sets: Path, *names: str) -> list[str]:
 def parts_of(manifest: Path, name: str) -> dict[str, str]:
     """File to part."""
     of_set = json.loads(manifest.read_text())["sets"][name]
-    return {file: part for part in ("val", "train") for entry in of_set[part] for file in entry["files"]}
+    return {file: part for part in PARTS for entry in of_set[part] for file in entry["files"]}
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -136,7 +137,15 @@ def test_no_set_trains_on_what_another_validates(run, sets, tmp_path, capsys):
         made[name].add(Path(*path.relative_to(tmp_path / "out" / name / part).parts))
     assert tiles_of["val"] and not tiles_of["val"] & tiles_of["train"]
     assert tiles_of["val"] | tiles_of["train"] == set(range(40))
-    assert (1 in tiles_of["val"]) == (39 in tiles_of["val"])
+    decided = json.loads((tmp_path / "scenes.json").read_text())["sets"]
+    scene_of = {
+        file: entry["scene"]
+        for one in decided.values()
+        for part in PARTS
+        for entry in one[part]
+        for file in entry["files"]
+    }
+    assert scene_of["01"] == scene_of["in/39"] != scene_of["02"]
     # Every file is in one part, as it was.
     for name in "abc":
         assert made[name] == {path.relative_to(sets / name) for path in (sets / name).rglob("*.*")}
@@ -149,10 +158,11 @@ def test_order_and_other_sets_move_nothing(run, sets, tmp_path):
         assert run(*given, *more, "--share", "0.3", "--save", tmp_path / name) == 0
         return tmp_path / name
 
-    alone = decide("a.json", sources(sets, "a"))
-    both = decide("ab.json", sources(sets, "a", "b"))
-    assert both.read_bytes() == decide("ba.json", sources(sets, "b", "a")).read_bytes()
-    assert {"val", "train"} == set(parts_of(alone, "a").values())
+    same = ("--same", "a/02", "a/05")
+    alone = decide("a.json", sources(sets, "a"), *same)
+    both = decide("ab.json", sources(sets, "a", "b"), *same)
+    assert both.read_bytes() == decide("ba.json", sources(sets, "b", "a"), *same).read_bytes()
+    assert set(PARTS) == set(parts_of(alone, "a").values())
     for tile in range(24):  # those of a that b has no copy of
         if tile < 12:
             assert parts_of(alone, "a")[f"{tile:02d}"] == parts_of(both, "a")[f"{tile:02d}"]

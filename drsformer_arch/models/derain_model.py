@@ -338,12 +338,13 @@ class DerainModel(SRModel):
                 self._save_weights("best")
 
     def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
-        """SRModel's, once per iteration: BasicSR's loop validates the last one twice, as if it came after the end."""
+        """SRModel's, but once for the last iteration: BasicSR's loop does it again with one iteration too many."""
         name = dataloader.dataset.opt["name"]  # type: ignore[attr-defined]
         if self.is_train:
-            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
-            if self.validated.get(name) == current_iter:
+            last = int(self.opt["train"]["total_iter"])
+            if current_iter > last and self.validated.get(name) == last:
                 return
+            current_iter = min(current_iter, last)
         super().validation(dataloader, current_iter, tb_logger, save_img)
         self.validated[name] = current_iter
         if self.is_train and self.opt["rank"] == 0:  # BasicSR saves before it validates
@@ -352,7 +353,8 @@ class DerainModel(SRModel):
     def make_up_for_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any) -> None:
         """Validate a resumed iteration if it should have been and was not: the run ended after it was saved."""
         val = self.opt["val"]
-        if self.resumed and current_iter % val["val_freq"] == 0:
+        name = dataloader.dataset.opt["name"]  # type: ignore[attr-defined]
+        if self.resumed and current_iter % val["val_freq"] == 0 and self.validated.get(name) != current_iter:
             self.validation(dataloader, current_iter, tb_logger, val["save_img"])
 
     def _notes_on_validation(self) -> dict[str, Any]:
