@@ -76,7 +76,7 @@ class BatchPlan(NamedTuple):
         stages = "; ".join(
             f"until iteration {stage.last_iteration}: "
             * (len(self.stages) > 1)
-            + f"{stage.patch} px, effective batch {self.processes * stage.micro_batch * stage.steps} = "
+            + f"{stage.patch} px, effective batch {self.effective_batch(stage.last_iteration)} = "
             f"{self.processes} process(es) x {stage.micro_batch} picture(s) x {stage.steps} accumulation step(s)"
             for stage in self.stages
         )

@@ -6,7 +6,6 @@ import random
 import threading
 from collections import Counter, OrderedDict
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,16 @@ from drsformer_arch.archs.feature_maps import at_least_float32
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.errors import TrainingStopped, UserError
-from drsformer_arch.inference import drop_unused, explain_mismatch, inference_form, read_weights, restore, restored
+from drsformer_arch.inference import inference_form, restore, restored
 from drsformer_arch.models import checkpoints
 from drsformer_arch.models.batch_plan import batch_plan
-from drsformer_arch.models.checkpoints import save_atomically
+from drsformer_arch.models.checkpointed_model import CheckpointedModel
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.models.training_log import GRADIENT_NORM
 from drsformer_arch.models.validation import Scores, Share, protocol_of, refuse_equal_names, replaced
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
 # isort: split
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
@@ -42,7 +40,7 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 stop_requested = threading.Event()  # set by signal handlers; the model saves and stops before the next iteration
 
 
-class DerainModel(SRModel):
+class DerainModel(CheckpointedModel):
     """Trains, validates and tests a deraining network.
 
     What it adds to SRModel, each by option: any torch optimizer, `CosineAnnealingRestartCyclicLR`, `grad_clip`,
@@ -63,16 +61,12 @@ class DerainModel(SRModel):
         add_defaults(opt)
         check_model_options(opt)
         refuse_random_weights(opt)
-        self.started_with = checkpoints.comparable(opt)
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []
         self.own_pictures: int | None = None  # of this process, while several share a validation
         self._metric_results: dict[str, Any] | None = None
         self.inference_net: nn.Module | None = None  # while a validation runs
         self.autocasts_inference = False
-        self.best_metric_results: dict[str, dict] = {}
-        self.validated: dict[str, int] = {}  # each data set's last validated iteration
-        self.resumed = False  # from a checkpoint of this class
         super().__init__(opt)
 
     # ---- set-up ----------------------------------------------------------------------------------------------------
@@ -373,109 +367,6 @@ class DerainModel(SRModel):
         folder = self.opt["path"].get("experiments_root")
         if self.is_train and folder and self.opt["rank"] == 0:
             training_records.append(folder, {"iter": current_iter, "data_set": dataset_name, **self.metric_results})
-
-    # ---- checkpoints -----------------------------------------------------------------------------------------------
-
-    def load_network(
-        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
-    ) -> None:
-        """Load published or own weights; a mismatch is explained in one line.
-
-        Raises:
-            UserError: no such file, no weights in it, weights of another network.
-        """
-        net = self.get_bare_model(net)
-        state, _, found = read_weights(load_path, param_key)
-        get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
-        state = drop_unused(net, state)
-        problem = explain_mismatch(net, state)
-        if problem and strict:
-            raise UserError(f"{load_path} does not fit {type(net).__name__}: {problem}")
-        if problem:
-            get_root_logger().warning(f"{load_path}: {problem}; loading what fits")
-            own = net.state_dict()
-            state = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
-        net.load_state_dict(state, strict=strict)
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Weights, training state and their manifest; older checkpoints go where `logger.keep_checkpoints` says so.
-
-        Raises:
-            UserError: something cannot be written; earlier checkpoints are intact.
-        """
-        self._save_weights(current_iter)
-        self.save_training_state(epoch, current_iter)
-        if current_iter != -1:
-            self._complete_checkpoint(current_iter)
-
-    def _save_weights(self, label: Any) -> None:
-        averaged = hasattr(self, "net_g_ema")
-        nets, keys = [self.net_g], ["params"]
-        if averaged:
-            nets, keys = [self.net_g, self.net_g_ema], ["params", "params_ema"]
-        self.save_network(nets, "net_g", label, param_key=keys)
-
-    @master_only
-    def _complete_checkpoint(self, current_iter: int) -> None:
-        state, models = self._state_path(current_iter), Path(self.opt["path"]["models"])
-        notes = {"iter": current_iter, "options": self.started_with, **self._notes_on_validation()}
-        checkpoints.write_manifest(state, sorted(models.glob(f"net_*_{current_iter}.pth")), notes)
-        keep = self.opt["logger"].get("keep_checkpoints")
-        if keep:
-            checkpoints.forget_all_but(keep, state.parent, models)
-
-    def _state_path(self, current_iter: int) -> Path:
-        return Path(self.opt["path"]["training_states"], f"{current_iter}.state")
-
-    @master_only
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = "params") -> None:
-        """Write `net_g_ITERATION.pth` in BasicSR's format, with the network's arguments beside the weights."""
-        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
-        content: dict[str, Any] = {
-            key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
-            for key, one in zip(keys, nets, strict=True)
-        }
-        content["network"] = deepcopy(dict(self.opt["network_g"]))
-        label = "latest" if current_iter == -1 else current_iter
-        save_atomically(content, Path(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write `ITERATION.state`: BasicSR's content, the loss scaler and the best scores."""
-        if current_iter == -1:
-            return
-        state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "scaler": self.scaler.state_dict(),
-            **self._notes_on_validation(),
-        }
-        save_atomically(state, self._state_path(current_iter))
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Continue from a training state; options that are other than when it was saved are listed in the log."""
-        path = self.opt["path"].get("resume_state")
-        manifest = checkpoints.read_manifest(Path(path)) if path else {}
-        for change in checkpoints.changes(manifest.get("options", self.started_with), self.started_with):
-            get_root_logger().warning(f"Option changed since iteration {resume_state['iter']}: {change}")
-        # What a schedule does follows from this run's options; the state says only where it stands.
-        progress = ("last_epoch", "_step_count", "_last_lr")
-        resume_state["schedulers"] = [
-            {key: value for key, value in state.items() if key in progress} for state in resume_state["schedulers"]
-        ]
-        super().resume_training(resume_state)
-        if resume_state.get("scaler"):
-            self.scaler.load_state_dict(resume_state["scaler"])
-        metrics = (self.opt["val"].get("metrics") or {}).keys()
-        notes = {**resume_state, **manifest}  # the manifest is missing where the run was killed before it was written
-        best = notes.get("best", {})
-        self.validated, self.resumed = notes.get("validated", {}), "validated" in notes
-        self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
-        if "iters_per_epoch" in self.opt:
-            # The epoch of this run's batch size, which need not be that of the interrupted one.
-            resume_state["epoch"] = resume_state["iter"] // self.opt["iters_per_epoch"]
 
 
 class ImageCleanModel(DerainModel):

@@ -1,0 +1,141 @@
+"""What of a model class writes and reads checkpoints: weights, training state and their manifest."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.errors import UserError
+from drsformer_arch.inference import drop_unused, explain_mismatch, read_weights
+from drsformer_arch.models import checkpoints
+from drsformer_arch.models.checkpoints import save_atomically
+
+# isort: split
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+
+
+class CheckpointedModel(SRModel):
+    """An SRModel whose checkpoints are whole, verified, kept or forgotten as asked for, and resumed exactly.
+
+    Attributes:
+        started_with: the options as they were given, to compare later runs with.
+        scaler: of losses, for float16.
+        best_metric_results: BasicSR's record of the best scores.
+        validated: each data set's last validated iteration.
+        resumed: from a checkpoint that says what was validated.
+    """
+
+    scaler: torch.amp.GradScaler
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.started_with = checkpoints.comparable(opt)
+        self.best_metric_results: dict[str, dict] = {}
+        self.validated: dict[str, int] = {}
+        self.resumed = False
+        super().__init__(opt)
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load published or own weights; a mismatch is explained in one line.
+
+        Raises:
+            UserError: no such file, no weights in it, weights of another network.
+        """
+        net = self.get_bare_model(net)
+        state, _, found = read_weights(load_path, param_key)
+        get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
+        state = drop_unused(net, state)
+        problem = explain_mismatch(net, state)
+        if problem and strict:
+            raise UserError(f"{load_path} does not fit {type(net).__name__}: {problem}")
+        if problem:
+            get_root_logger().warning(f"{load_path}: {problem}; loading what fits")
+            own = net.state_dict()
+            state = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+        net.load_state_dict(state, strict=strict)
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Weights, training state and their manifest; older checkpoints go where `logger.keep_checkpoints` says so.
+
+        Raises:
+            UserError: something cannot be written; earlier checkpoints are intact.
+        """
+        self._save_weights(current_iter)
+        self.save_training_state(epoch, current_iter)
+        if current_iter != -1:
+            self._complete_checkpoint(current_iter)
+
+    def _save_weights(self, label: Any) -> None:
+        averaged = hasattr(self, "net_g_ema")
+        nets, keys = [self.net_g], ["params"]
+        if averaged:
+            nets, keys = [self.net_g, self.net_g_ema], ["params", "params_ema"]
+        self.save_network(nets, "net_g", label, param_key=keys)
+
+    @master_only
+    def _complete_checkpoint(self, current_iter: int) -> None:
+        state, models = self._state_path(current_iter), Path(self.opt["path"]["models"])
+        notes = {"iter": current_iter, "options": self.started_with, **self._notes_on_validation()}
+        checkpoints.write_manifest(state, sorted(models.glob(f"net_*_{current_iter}.pth")), notes)
+        keep = self.opt["logger"].get("keep_checkpoints")
+        if keep:
+            checkpoints.forget_all_but(keep, state.parent, models)
+
+    def _state_path(self, current_iter: int) -> Path:
+        return Path(self.opt["path"]["training_states"], f"{current_iter}.state")
+
+    @master_only
+    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = "params") -> None:
+        """Write `net_g_ITERATION.pth` in BasicSR's format, with the network's arguments beside the weights."""
+        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
+        content: dict[str, Any] = {
+            key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
+            for key, one in zip(keys, nets, strict=True)
+        }
+        content["network"] = deepcopy(dict(self.opt["network_g"]))
+        label = "latest" if current_iter == -1 else current_iter
+        save_atomically(content, Path(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write `ITERATION.state`: BasicSR's content, the loss scaler and the best scores."""
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "scaler": self.scaler.state_dict(),
+            **self._notes_on_validation(),
+        }
+        save_atomically(state, self._state_path(current_iter))
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Continue from a training state; options that are other than when it was saved are listed in the log."""
+        path = self.opt["path"].get("resume_state")
+        manifest = checkpoints.read_manifest(Path(path)) if path else {}
+        for change in checkpoints.changes(manifest.get("options", self.started_with), self.started_with):
+            get_root_logger().warning(f"Option changed since iteration {resume_state['iter']}: {change}")
+        # What a schedule does follows from this run's options; the state says only where it stands.
+        progress = ("last_epoch", "_step_count", "_last_lr")
+        resume_state["schedulers"] = [
+            {key: value for key, value in state.items() if key in progress} for state in resume_state["schedulers"]
+        ]
+        super().resume_training(resume_state)
+        if resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
+        metrics = (self.opt["val"].get("metrics") or {}).keys()
+        notes = {**resume_state, **manifest}  # the manifest is missing where the run was killed before it was written
+        best = notes.get("best", {})
+        self.validated, self.resumed = notes.get("validated", {}), "validated" in notes
+        self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
+        if "iters_per_epoch" in self.opt:
+            # The epoch of this run's batch size, which need not be that of the interrupted one.
+            resume_state["epoch"] = resume_state["iter"] // self.opt["iters_per_epoch"]
