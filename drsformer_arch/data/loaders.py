@@ -196,7 +196,7 @@ def _obey_the_main_process_only(_worker: int) -> None:
     def wait_for_the_main_process() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process.pid:
             pass
-        os._exit(128 + signal.SIGTERM)
+        os._exit(0)  # as torch's own workers do: it takes any other code for a crash
 
     threading.Thread(target=wait_for_the_main_process, daemon=True).start()
 
