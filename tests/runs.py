@@ -13,6 +13,7 @@ import yaml
 from drsformer_arch import training_records
 
 COMMAND = [sys.executable, "-c", "import sys; from drsformer_arch.cli import main; sys.exit(main())"]
+TRAIN_DISTRIBUTED = Path(__file__).parents[1] / "scripts" / "train_distributed.sh"
 # One thread: sums of floats keep their order, so that runs can be compared to the bit on a busy machine too.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -30,6 +31,26 @@ def drsformer(folder: Path, *arguments: str, expect: int = 0) -> str:
     )
     assert done.returncode == expect, done.stdout[-3000:]
     return done.stdout
+
+
+def several(processes: int, restarts: int = 0) -> dict[str, str]:
+    """The environment in which `TRAIN_DISTRIBUTED` starts so many processes."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**ENVIRONMENT, "PATH": path, "PROCESSES": str(processes), "RESTARTS": str(restarts)}
+
+
+def train_distributed(folder: Path, processes: int, *arguments: str) -> str:
+    done = subprocess.run(
+        ["bash", str(TRAIN_DISTRIBUTED), "-opt", "small.yml", *arguments],
+        cwd=folder,
+        env=several(processes),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout + done.stderr
 
 
 def write(folder: Path, options: dict, name: str = "small.yml") -> str:

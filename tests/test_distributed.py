@@ -6,45 +6,26 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.runs import ENVIRONMENT, drsformer, losses, write
+from tests.runs import TRAIN_DISTRIBUTED, drsformer, losses, several, train_distributed, write
 
 LIMIT = 60  # seconds within which a job must end after one of its processes was killed
 
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_distributed.sh"
-
-
-def environment(processes: int, restarts: int = 0) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**ENVIRONMENT, "PATH": path, "PROCESSES": str(processes), "RESTARTS": str(restarts)}
-
-
 def start(folder: Path, processes: int, restarts: int) -> subprocess.Popen:
     with open(folder / "log", "w") as log:
-        command = ["bash", str(SCRIPT), "-opt", "small.yml"]
-        return subprocess.Popen(command, cwd=folder, env=environment(processes, restarts), stdout=log, stderr=log)
+        command = ["bash", str(TRAIN_DISTRIBUTED), "-opt", "small.yml"]
+        return subprocess.Popen(command, cwd=folder, env=several(processes, restarts), stdout=log, stderr=log)
 
 
 def run(folder: Path, processes: int) -> str:
     """A training that begins anew."""
     shutil.rmtree(folder / "experiments", ignore_errors=True)
-    done = subprocess.run(
-        ["bash", str(SCRIPT), "-opt", "small.yml"],
-        cwd=folder,
-        env=environment(processes),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout + done.stderr
+    return train_distributed(folder, processes)
 
 
 def manifest(folder: Path, iteration: int) -> dict:

@@ -1,9 +1,6 @@
 """Trainings that end at any iteration and go on: the end is that of an unbroken run, to the bit."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -12,9 +9,8 @@ import pytest
 import torch
 
 from tests.conftest import RESUMES
-from tests.runs import ENVIRONMENT, assert_same, drsformer, everything, losses, write
+from tests.runs import assert_same, drsformer, everything, losses, train_distributed, write
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_distributed.sh"
 TOTAL = 8  # iterations; batches of 2 out of 10 pictures: an epoch of 5, of 3 with an effective batch of 4
 
 ACCUMULATION = {"train": {"effective_batch_size": 4}}
@@ -93,18 +89,7 @@ def changed(options: dict, changes: list[dict], pairs: Path) -> dict:
 def train(folder: Path, processes: int, *arguments: str) -> str:
     if processes == 1:
         return drsformer(folder, "train", "-opt", "small.yml", *arguments)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", str(SCRIPT), "-opt", "small.yml", *arguments],
-        cwd=folder,
-        env={**ENVIRONMENT, "PATH": path, "PROCESSES": str(processes)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout + done.stderr
+    return train_distributed(folder, processes, *arguments)
 
 
 def tensors(content: object) -> Iterator[torch.Tensor]:
