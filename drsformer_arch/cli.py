@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
-    if args.command == "prepare" and not any(one.startswith("-") for one in rest):
-        args.what += rest  # argparse does not see that DATASET and SRC may stand before and after options
+    if hasattr(args, "what") and not any(one.startswith("-") for one in rest):
+        args.what += rest  # argparse does not see that `prepare DATASET SRC` may stand before and after options
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:

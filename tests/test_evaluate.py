@@ -283,7 +283,7 @@ def test_a_run_that_ends_early_leaves_the_old_csv(folders, monkeypatch):
 
 def test_two_files_are_a_pair_whatever_their_names(tmp_path, capsys):
     result, target = save(tmp_path / "x.png", noisy(PHOTOGRAPH)), save(tmp_path / "y.bmp", PHOTOGRAPH)
-    assert run(result, target, "--protocol", "rgb") == 0
+    assert run(result, "--protocol", "rgb", target) == 0
     assert f"{score_pictures(noisy(PHOTOGRAPH), PHOTOGRAPH, ['rgb'])['psnr_rgb']:.4f}" in capsys.readouterr().out
 
 
@@ -291,6 +291,7 @@ def test_two_files_are_a_pair_whatever_their_names(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["{0}/result", "--protocol", "ddn"], "--protocol ddn compares with targets"),
+        (["{0}/result", "{0}/target", "--niqe", "{0}/rainy"], "rainy; rainy pictures go to --input"),
         (["{0}/nowhere", "{0}/target"], "nowhere does not exist"),
         (["{0}/result", "{0}/empty"], "no picture"),
         (["{0}/result", "{0}/target", "--workers", "0"], "--workers must be 1 or more"),
