@@ -31,12 +31,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one(options, tmp_path, worke
         (folder / path).unlink()
     (folder / "training_states/8.state").write_bytes(b"half a file")  # as after a kill: the one before is taken
     (folder / "training_states/best.state").write_bytes(b"")
-    resumed_log = drsformer(tmp_path, "train", "-opt", "small.yml", "--auto_resume")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()  # the option file in the experiment's folder says which one is meant
+    resumed_log = drsformer(elsewhere, "train", "-opt", str(folder / "small.yml"), "--auto_resume")
     assert "Skipped" in resumed_log and "8.state" in resumed_log
     assert losses(resumed_log) == {i: loss for i, loss in losses(whole_log).items() if i > 4}
     assert_same(whole[0], torch.load(folder / "models/net_g_8.pth"))
     assert_same(whole[1], torch.load(folder / "training_states/8.state"))
-    assert not list(tmp_path.glob("experiments/*archived*"))
+    assert not list(tmp_path.glob("experiments/*archived*")) and not list(elsewhere.iterdir())
 
 
 def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tmp_path, pairs):
