@@ -23,7 +23,7 @@ RESUMES = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="many kills, every resume: an hour instead of minutes")
+    parser.addoption("--long", action="store_true", help="many kills, every resume: 20 minutes more")
 
 
 def pytest_configure(config: pytest.Config) -> None:
