@@ -24,6 +24,24 @@ from basicsr.losses import LOSS_REGISTRY
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 
+def work_where_it_ran(path: str) -> str:
+    """Change to the folder that an option file belongs to, if it is the copy in an experiment's own folder.
+
+    Its relative paths are meant from there, and its experiment goes on from wherever the command runs.
+
+    Returns:
+        the option file's path from the new working directory.
+    """
+    file = Path(path).resolve()
+    experiments = file.parent.parent
+    root = experiments.parent
+    if experiments.name != "experiments" or not (file.parent / "training_states").is_dir() or root == Path.cwd():
+        return path
+    print(f"{path} belongs to an experiment of {root}: working there", flush=True)
+    os.chdir(root)
+    return str(file.relative_to(root))
+
+
 def prepare(
     path: str, overrides: Sequence[str], *, is_train: bool, distributed: bool, resumes: bool = False
 ) -> dict[str, Any]:
@@ -193,43 +211,27 @@ def _check_training(options: dict[str, Any], distributed: bool) -> None:
     build_schedule(optimizer, train["scheduler"], train["total_iter"])
 
 
-def root_of(path: str, options: dict[str, Any]) -> Path:
-    """The folder that holds `experiments` and `results`.
-
-    It is the working directory, unless the option file is the copy in an experiment's own folder: that experiment is
-    meant then, from wherever the command runs.
-    """
-    folder = Path(path).resolve().parent
-    if folder.name == options["name"] and folder.parent.name == "experiments" and options.get("is_train", True):
-        return folder.parents[1]
-    return Path.cwd()
-
-
 def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:
     """A run that starts anew moves an old experiment folder away, before BasicSR reads the option file again."""
-    folder = root_of(path, options).resolve() / "experiments" / options["name"]
+    folder = Path("experiments", options["name"]).resolve()
     if options["path"].get("resume_state") or (resumes and any(folder.glob("training_states/*.state"))):
         return
     if folder in Path(path).resolve().parents:
         raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
 
 
-def lock_experiment(experiments: Path, name: str) -> None:
+def lock_experiment(name: str) -> None:
     """Keep other runs away from an experiment's folder: a new one would move it, two would mix their files.
 
     The first process of a run holds the lock until it ends.
-
-    Args:
-        experiments: the folder of all experiments.
-        name: of the one.
 
     Raises:
         UserError: another run is at it.
     """
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
         return
-    path = experiments / f".{name}.lock"
-    experiments.mkdir(exist_ok=True)
+    path = Path("experiments", f".{name}.lock")
+    path.parent.mkdir(exist_ok=True)
     path.touch()
     try:
         lock(path, wait=False)
@@ -237,7 +239,7 @@ def lock_experiment(experiments: Path, name: str) -> None:
         raise UserError(
             f"another training named {name} is running here; give this one another name (--force_yml name=...)"
         ) from None
-    for left in (experiments / name).glob("*/.*.tmp"):  # what a killed run was writing
+    for left in Path("experiments", name).glob("*/.*.tmp"):  # what a killed run was writing
         left.unlink()
 
 
@@ -247,12 +249,12 @@ def use_processor(options: dict[str, Any]) -> None:
         processor.tune()
 
 
-def start(options: dict[str, Any], *, root: Path, is_train: bool) -> None:
+def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
     """Run BasicSR's training or test pipeline; experiments and results go below `root`."""
     basicsr_fixes.apply_for_command(options, loaders)
     pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
     try:
-        pipeline(str(root))
+        pipeline(root)
     except ValueError as error:
         # Our networks, metrics and tiles raise plain ValueErrors of one clear line; others keep their traceback.
         frames = traceback.extract_tb(error.__traceback__)

@@ -19,6 +19,8 @@ from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, losses, wri
 def test_a_resumed_training_equals_an_uninterrupted_one(options, tmp_path, workers):
     """10 pictures in batches of 4 (2 x 2) are 3 iterations an epoch; state 4 lies inside the second."""
     options["datasets"]["train"] |= {"num_worker_per_gpu": workers}
+    for dataset in options["datasets"].values():
+        dataset |= {key: os.path.relpath(dataset[key], tmp_path) for key in ("dataroot_lq", "dataroot_gt")}
     options["train"] |= {"effective_batch_size": 4, "ema_decay": 0.9, "mixing_augs": {"mixup": True}}
     options["logger"]["save_checkpoint_freq"] = 4
     options["val"] |= {"val_freq": 3, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}}

@@ -1,6 +1,7 @@
 """`drsformer train` and `drsformer test`: BasicSR's pipelines."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch import run as pipelines  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)
+    if is_train:
+        args.opt = pipelines.work_where_it_ran(args.opt)
     resumes = getattr(args, "auto_resume", False)
     distributed = args.launcher != "none"
     options = pipelines.prepare(args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes)
@@ -54,16 +57,15 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, _request_stop)
     if page is not None:
         options["val"]["save_img"] = True
-    root = pipelines.root_of(args.opt, options)
     if is_train:
-        pipelines.lock_experiment(root / "experiments", options["name"])
+        pipelines.lock_experiment(options["name"])
     pipelines.use_processor(options)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
     sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
     code = 0
     try:
-        pipelines.start(options, root=root, is_train=is_train)
+        pipelines.start(options, root=os.getcwd(), is_train=is_train)
     except TrainingStopped as stopped:
         print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
         code = EXIT_STOPPED
