@@ -23,7 +23,6 @@ PARAM_KEYS = ("params_ema", "params", "state_dict")
 UNREADABLE = (
     OSError,
     RuntimeError,
-    pickle.UnpicklingError,
     EOFError,
     LookupError,
     ValueError,

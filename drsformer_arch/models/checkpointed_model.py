@@ -87,6 +87,9 @@ class CheckpointedModel(SRModel):
         if keep:
             checkpoints.forget_all_but(keep, state.parent, models)
 
+    def _notes_on_validation(self) -> dict[str, Any]:
+        return {"best": self.best_metric_results, "validated": self.validated}
+
     def _state_path(self, current_iter: int) -> Path:
         return Path(self.opt["path"]["training_states"], f"{current_iter}.state")
 

@@ -333,7 +333,7 @@ class DerainModel(CheckpointedModel):
 
     def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
         """SRModel's, but once for the last iteration: BasicSR's loop does it again with one iteration too many."""
-        name = dataloader.dataset.opt["name"]  # type: ignore[attr-defined]
+        name = name_of(dataloader)
         if self.is_train:
             last = int(self.opt["train"]["total_iter"])
             if current_iter > last and self.validated.get(name) == last:
@@ -347,12 +347,9 @@ class DerainModel(CheckpointedModel):
     def make_up_for_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any) -> None:
         """Validate a resumed iteration if it should have been and was not: the run ended after it was saved."""
         val = self.opt["val"]
-        name = dataloader.dataset.opt["name"]  # type: ignore[attr-defined]
-        if self.resumed and current_iter % val["val_freq"] == 0 and self.validated.get(name) != current_iter:
+        validated = self.validated.get(name_of(dataloader)) == current_iter
+        if self.resumed and current_iter % val["val_freq"] == 0 and not validated:
             self.validation(dataloader, current_iter, tb_logger, val["save_img"])
-
-    def _notes_on_validation(self) -> dict[str, Any]:
-        return {"best": self.best_metric_results, "validated": self.validated}
 
     def _log_validation_metric_values(self, current_iter: int, dataset_name: str, tb_logger: Any) -> None:
         """Log every score with its protocol: numbers of different protocols must not be compared."""
@@ -371,6 +368,12 @@ class DerainModel(CheckpointedModel):
 
 class ImageCleanModel(DerainModel):
     """`DerainModel` under the name that option files of the published fork use."""
+
+
+def name_of(dataloader: DataLoader) -> str:
+    """The name of its data set."""
+    dataset: Any = dataloader.dataset
+    return dataset.opt["name"]
 
 
 def refuse_random_weights(opt: dict[str, Any]) -> None:
