@@ -12,6 +12,7 @@ rain800   white noise blurred along one line and cut off at black; screened, the
 light     drawn after no set: three depths of streaks in one direction, blended between adding and screening
 medium    the same, stronger
 heavy     the same, stronger still
+none      none at all: pairs of equal halves, from which a network learns to leave clean pictures as they are
 ========  =============================================================================================================
 
 `scripts/compare_rain.py` measures how near the first three come. The values of their recipes were fitted to training
@@ -30,7 +31,7 @@ import numpy as np
 
 from drsformer_arch.errors import did_you_mean
 
-Preset = Literal["light", "medium", "heavy", "rain200l", "rain200h", "rain800"]
+Preset = Literal["light", "medium", "heavy", "rain200l", "rain200h", "rain800", "none"]
 Strength = Literal["light", "medium", "heavy"]
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -386,6 +387,7 @@ _PRESETS: dict[str, tuple[_Recipe, ...]] = {
         _Recipe((_ALONG, _ACROSS), lean=6, steepest=15, weight=0.15),
         _Recipe((_LINES, _ALONG, _ACROSS), lean=6, steepest=15, weight=0.8),
     ),
+    "none": (_Recipe((), lean=0, steepest=0),),
     "rain800": tuple(
         _Recipe(
             (_Group(curtain, None),),

@@ -19,7 +19,7 @@ class RainSynthesisDataset(Dataset):
     """Clean pictures with synthetic rain, drawn anew for every sample from its seed.
 
     Options: `dataroot_gt`, a folder of clean pictures, an LMDB in BasicSR's layout, or a store, of which the clean
-    pictures are taken; `presets`, one name of `rain_synthesis.PRESETS`, a list of them, or names with weights;
+    pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights (all but "none");
     `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`.
 
     Samples: as of `PairedRainDataset`. Training draws everything from Python's global generator; in other phases the
@@ -33,7 +33,7 @@ class RainSynthesisDataset(Dataset):
         opt.setdefault("name", opt["phase"])
         check_dataset(opt, f"data set {opt['name']}", "datasets: RainSynthesisDataset")
         self.opt = opt
-        presets = opt.get("presets", list(PRESETS))
+        presets = opt.get("presets", [preset for preset in PRESETS if preset != "none"])
         weights = (
             presets
             if isinstance(presets, dict)
