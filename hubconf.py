@@ -2,7 +2,7 @@
 
 net = torch.hub.load("PATH_OR_REPOSITORY", "drsformer", source="local", with_mefc=False)
 net = torch.hub.load("PATH_OR_REPOSITORY", "drsformer", source="local", weights="deraining.pth")
-restorer = torch.hub.load("PATH_OR_REPOSITORY", "restorer", source="local", weights="deraining.pth")
+restorer = torch.hub.load("PATH_OR_REPOSITORY", "restorer", source="local")  # or weights="deraining.pth"
 """
 
 from functools import partial
@@ -28,11 +28,11 @@ def _network(kind: type[nn.Module], weights: str | None = None, **arguments: Any
     """
     if weights is None:
         return kind(**arguments)
-    from drsformer_arch.inference import find_weights, load_network  # noqa: PLC0415 - a plain network needs only torch
+    from drsformer_arch.inference import load_network  # noqa: PLC0415 - a plain network needs only torch
 
     if arguments:
         raise ValueError(f"{', '.join(arguments)}: arguments follow from the weights; give one or the other")
-    net = load_network(find_weights(weights))
+    net = load_network(weights)
     if type(net) is not kind:
         raise ValueError(f"{weights} holds a {type(net).__name__}, not a {kind.__name__}")
     return net
@@ -47,7 +47,7 @@ def _entry(kind: type[nn.Module]) -> Any:
 drsformer, restormer, idt, spdnet, dualgcn = (_entry(kind) for kind in _archs.NETWORKS)
 
 
-def restorer(weights: str, **options: Any) -> Any:
+def restorer(weights: str = "DRSformer-S", **options: Any) -> Any:
     """A function from pictures to derained pictures, see `drsformer_arch.Restorer`."""
     from drsformer_arch import Restorer  # noqa: PLC0415 - a plain network needs only torch
 

@@ -14,6 +14,7 @@ from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.files import lock
+from drsformer_arch.inference import find_weights
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
@@ -171,8 +172,12 @@ def check_files(options: dict[str, Any]) -> None:
                     hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
                     raise UserError(f"{where}.{key}: there is no folder {value}{hint}")
     for key, value in options["path"].items():
-        weights = key.startswith("pretrain_network") or key == "resume_state"
-        if weights and value and not Path(value).expanduser().is_file():
+        if key.startswith("pretrain_network") and value:
+            try:
+                find_weights(value)
+            except UserError as error:
+                raise UserError(f"path.{key}: {error}") from error
+        if key == "resume_state" and value and not Path(value).expanduser().is_file():
             raise UserError(f"path.{key}: there is no file {value}")
 
 

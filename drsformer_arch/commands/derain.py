@@ -12,10 +12,10 @@ OUT, their format, depth, transparency, colour profile and EXIF notes; videos ke
 Nothing is overwritten without --overwrite. A file that cannot be read is named, the rest goes on, the exit code is 1.
 
 examples:
-  drsformer derain rainy.jpg -o clean.jpg -w weights.pth
-  drsformer derain photographs/ -o derained -w weights.pth --precision bf16
-  drsformer derain 'holiday/*.png' -o derained -w weights.pth --tile 512 --format jpg
-  drsformer derain street.mp4 -o clean.mp4 -w weights.pth --batch 4
+  drsformer derain rainy.jpg -o clean.jpg
+  drsformer derain photographs/ -o derained -w net_g_latest.pth --precision bf16
+  drsformer derain 'holiday/*.png' -o derained --tile 512 --format jpg
+  drsformer derain street.mp4 -o clean.mp4 --batch 4
 """
 
 
@@ -29,9 +29,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "-w",
         "--weights",
-        required=True,
+        default="DRSformer-S",
         metavar="FILE",
-        help="own or published weights (.pth, .safetensors), an exported .onnx, or the name of shipped weights",
+        help="own or published weights (.pth, .safetensors), an exported .onnx, or the name of shipped weights; "
+        "default: %(default)s, which is shipped",
     )
     parser.add_argument("--param-key", metavar="KEY", help="params or params_ema; default: the averaged ones if any")
     parser.add_argument("--runtime", choices=["torch", "onnx"], help="default: as the kind of weights says")

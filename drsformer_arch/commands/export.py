@@ -14,7 +14,7 @@ examples:
   drsformer export net_g_latest.pth -o derain.onnx
   drsformer derain rainy.jpg -o clean.jpg -w derain.onnx --runtime onnx
   drsformer export net_g_latest.pth -o derain.pt2 --format torch
-  drsformer export net_g_latest.pth -o derain.safetensors
+  drsformer export net_g_latest.pth -o derain.safetensors --note licence="CC BY 4.0" --note data=Rain200H
 """
 FORMATS = {".onnx": "onnx", ".pt2": "torch", ".safetensors": "safetensors"}
 
@@ -28,6 +28,9 @@ def add(commands: Any) -> None:
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="FILE", help="what to write")
     parser.add_argument("--format", choices=list(FORMATS.values()), help="default: as FILE's name says")
     parser.add_argument("--param-key", metavar="KEY", help="params or params_ema; default: the averaged ones if any")
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="KEY=TEXT", help="further metadata, such as data and licence"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.set_defaults(run=run)
 
@@ -42,9 +45,13 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.overwrite:
         raise UserError(f"{args.out} exists already (--overwrite replaces it)")
 
+    notes = {key: text for key, equals, text in (note.partition("=") for note in args.note) if key and equals}
+    if len(notes) != len(args.note):
+        raise UserError("--note: write KEY=TEXT, every key once")
+
     from drsformer_arch.inference.export import export  # noqa: PLC0415 - torch takes seconds to load
 
-    exported = export(args.weights, args.out, kind, param_key=args.param_key)
+    exported = export(args.weights, args.out, kind, param_key=args.param_key, notes=notes)
     size = args.out.stat().st_size / 1e6
     compared = "" if exported.error is None else f", relative error at three sizes {exported.error:.1e}"
     print(f"{args.out}: {exported.network['type']}, {size:.1f} MB{compared}")

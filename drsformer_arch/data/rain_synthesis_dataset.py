@@ -19,8 +19,8 @@ class RainSynthesisDataset(Dataset):
     """Clean pictures with synthetic rain, drawn anew for every sample from its seed.
 
     Options: `dataroot_gt`, a folder of clean pictures, an LMDB in BasicSR's layout, or a store, of which the clean
-    pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights (all but "none");
-    `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`.
+    pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights
+    (default: all but "none"); `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`.
 
     Samples: as of `PairedRainDataset`. Training draws everything from Python's global generator; in other phases the
     whole picture gets rain that depends on its index and `rain_seed` alone, so that scores can be compared.

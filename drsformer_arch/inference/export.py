@@ -20,7 +20,7 @@ from drsformer_arch.files import rename_whole
 from drsformer_arch.inference.networks import build_network, network_of
 from drsformer_arch.inference.onnx_program import INPUT, OUTPUT, OnnxProgram, import_onnxruntime
 from drsformer_arch.inference.tiling import pad_to_multiple, restored
-from drsformer_arch.inference.weights import SAFETENSORS, find_weights, save_safetensors
+from drsformer_arch.inference.weights import SAFETENSORS, save_safetensors
 
 SMALLEST = 16  # side in pixels of the pictures that exported networks take, where they have no size of their own
 RELATIVE_ERROR = 1e-4  # that an exported network may differ from the original by
@@ -59,7 +59,9 @@ class Exported(NamedTuple):
     error: float | None  # largest difference to the network in PyTorch relative to its largest value, where it runs
 
 
-def export(weights: Path | str, out: Path, kind: str, *, param_key: str | None = None) -> Exported:
+def export(
+    weights: Path | str, out: Path, kind: str, *, param_key: str | None = None, notes: Mapping[str, str] | None = None
+) -> Exported:
     """Write a network as a file for other programs.
 
     An exported network takes `rainy`, (N, 3, H, W) float32, RGB in [0, 1], and returns `derained` of the same shape,
@@ -71,6 +73,7 @@ def export(weights: Path | str, out: Path, kind: str, *, param_key: str | None =
         out: what to write; there is the old file or the new one, never a part.
         kind: "onnx", "torch" (a program of torch.export) or "safetensors" (weights only).
         param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
+        notes: further metadata, such as the data and the licence of the weights; not "network", which is ours.
 
     Raises:
         UserError: weights that cannot be used, a missing package, a network that is not the same after export.
@@ -78,18 +81,20 @@ def export(weights: Path | str, out: Path, kind: str, *, param_key: str | None =
     """
     if out.suffix != SUFFIXES[kind]:
         raise UserError(f"{out}: the name of this kind of file must end with {SUFFIXES[kind]}")
-    path = find_weights(weights)
-    section, state = network_of(path, param_key)
-    net = build_network(section, state, path)  # also refuses what does not fit
+    notes = notes or {}
+    if reserved := notes.keys() & {*metadata({})}:
+        raise UserError(f"the note {min(reserved)} has its meaning already; give it another name")
+    section, state = network_of(weights, param_key)
+    net = build_network(section, state, weights)  # also refuses what does not fit
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "safetensors":
-        save_safetensors(out, net.state_dict(), section)
+        save_safetensors(out, net.state_dict(), section, **notes)
         return Exported(out, section, None)
     program = ForPictures(_as_one_graph(net), pads=kind == "onnx").eval()
     write, load = KINDS[kind]
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         unchecked = Path(folder, out.name)
-        write(program, unchecked, metadata(section))
+        write(program, unchecked, {**metadata(section), **notes})
         error = largest_error(program, load(unchecked))
         if not error < RELATIVE_ERROR:
             name = section["type"]

@@ -15,7 +15,7 @@ from drsformer_arch.errors import UserError
 from drsformer_arch.inference.networks import load_network
 from drsformer_arch.inference.onnx_program import OnnxProgram
 from drsformer_arch.inference.tiling import inference_form, restore
-from drsformer_arch.inference.weights import find_weights
+from drsformer_arch.inference.weights import DEFAULT, find_weights
 
 Precision = Literal["float32", "bf16"]
 Runtime = Literal["torch", "onnx"]
@@ -27,12 +27,12 @@ SHARE_OF_FREE_MEMORY = 0.7
 class Restorer:
     """A network with its weights that derains pictures.
 
-        restorer = Restorer("net_g_latest.pth")
+        restorer = Restorer()  # or Restorer("net_g_latest.pth")
         derained = restorer(rainy)  # (H, W, 3) RGB, uint8 or uint16; gray (H, W) and (H, W, 1) stay gray
 
     Args:
         weights: a checkpoint, own or published, or the name of shipped weights; the network is recognised from it. Or
-            a file that `drsformer export` wrote as ONNX.
+            a file that `drsformer export` wrote as ONNX. Default: DRSformer-S, which is shipped.
         device: default: the GPU where there is one.
         precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
         tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
@@ -48,7 +48,7 @@ class Restorer:
 
     def __init__(
         self,
-        weights: Path | str,
+        weights: Path | str = DEFAULT,
         *,
         device: torch.device | str | None = None,
         precision: Precision = "float32",

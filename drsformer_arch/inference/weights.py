@@ -16,6 +16,7 @@ from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.files import write_atomically
 
 SHIPPED = Path(__file__).parents[1] / "weights"
+DEFAULT = "DRSformer-S"  # the shipped weights that are taken where none are named
 SAFETENSORS = ".safetensors"
 # Averaged weights first: they are the ones that validation scores, and what other tools take.
 PARAM_KEYS = ("params_ema", "params", "state_dict")
@@ -46,7 +47,7 @@ def find_weights(name: Path | str) -> Path:
     Raises:
         UserError: neither.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file():
         return path
     shipped = {file.stem: file for file in SHIPPED.glob(f"*{SAFETENSORS}")}
@@ -88,14 +89,14 @@ def read_weights(path: Path | str, param_key: str | None = None) -> Weights:
 
     Args:
         path: a file of BasicSR (`params`, `params_ema`), of other trainers (`state_dict`), or the bare weights, with
-            or without `module.` before the keys; pickled or safetensors.
+            or without `module.` before the keys; pickled or safetensors. Or the name of shipped weights.
         param_key: the entry wanted; where it is missing, the first of `params_ema`, `params`, `state_dict` or the
             bare file is taken.
 
     Raises:
         UserError: no such file, or no weights in it.
     """
-    content = load_file(path)
+    content = load_file(find_weights(path))
     named = content.get("network") if isinstance(content, Mapping) else None
     network = dict(named) if isinstance(named, Mapping) and "type" in named else None
     found = None

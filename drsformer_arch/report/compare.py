@@ -11,6 +11,7 @@ import torch
 from drsformer_arch import processor, run
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.files import write_atomically
+from drsformer_arch.inference import find_weights
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.report import figures, tables
 from drsformer_arch.report.comparison import INPUT, Method, Pictures, Settings, measure
@@ -97,8 +98,7 @@ def _given_pictures(text: str, protocol: str | None) -> Pictures:
 
 def _method(source: str, pictures: tuple[Pictures, ...]) -> Method:
     if not source.endswith(OPTION_FILES):
-        if not Path(source).is_file():
-            raise UserError(f"there is no file {source}")
+        find_weights(source)
         if not pictures:
             raise UserError(f"{source}: a weight file says nothing of data sets; name them with --data NAME=FOLDER")
         return Method(Path(source).stem, source, None, None, {}, pictures)
