@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything once, on a CPU in minutes: draws rain on photographs, builds LMDB, trains a small DRSformer through BasicSR,
-# interrupts and resumes it, tests it, prints a table and writes a picture rainy | derained | clean.
+# Everything once, on a CPU in minutes: draws rain on photographs, builds LMDB, derains with the weights that come with
+# the package, trains a small DRSformer through BasicSR, interrupts and resumes it, tests it, prints a table and writes a
+# picture rainy | DRSformer-S | the small one | clean.
 # --short: a few iterations only, to see that everything runs; the result is not judged.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,10 +21,15 @@ if [ -n "$short" ]; then
     stop_at=20
 fi
 
-echo "== 1/5 data: rain on photographs, LMDB"
+echo "== 1/6 data: rain on photographs, LMDB"
 python scripts/make_demo_data.py
 
-echo "== 2/5 training, interrupted after iteration $stop_at"
+echo "== 2/6 derain with DRSformer-S, the weights that come with the package"
+drsformer derain datasets/quickstart/test/input -o results/quickstart_DRSformer-S --overwrite
+drsformer evaluate results/quickstart_DRSformer-S datasets/quickstart/test/target \
+    --input datasets/quickstart/test/input --protocol rain200
+
+echo "== 3/6 training, interrupted after iteration $stop_at"
 states=experiments/quickstart/training_states
 if [ -e experiments/quickstart ]; then
     mv experiments/quickstart "experiments/quickstart_archived_$(date +%Y%m%d_%H%M%S)"
@@ -44,11 +50,11 @@ if [ "$code" != 75 ]; then
     exit 1
 fi
 
-echo "== 3/5 training, resumed"
+echo "== 4/6 training, resumed"
 drsformer train -opt options/quickstart.yml --auto_resume "${options[@]}"
 
-echo "== 4/5 test"
+echo "== 5/6 test"
 drsformer test -opt options/quickstart_test.yml --report results/quickstart.html
 
-echo "== 5/5 result"
+echo "== 6/6 result"
 python scripts/show_demo_results.py ${short:+--do-not-judge}

@@ -107,7 +107,14 @@ def test_averaged_weights_come_first_and_shipped_ones_have_names(tmp_path, monke
 
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
-    assert main(["export", str(path), "-o", str(tmp_path / "shipped" / "small.safetensors")]) == 0
+    exported = str(tmp_path / "shipped" / "small.safetensors")
+    assert main(["export", str(path), "-o", exported, "--note", "data=a = b"]) == 0
+    with safetensors.safe_open(exported, framework="pt") as file:
+        assert file.metadata()["data"] == "a = b"
+    for notes in (["data"], ["data=a", "data=b"], ["network=x"]):
+        flags = [flag for note in notes for flag in ("--note", note)]
+        assert main(["export", str(path), "-o", str(tmp_path / "no.safetensors"), *flags]) == 2
+        assert "note" in capsys.readouterr().err and not (tmp_path / "no.safetensors").exists()
     Image.fromarray(data.astronaut()[:24, :24]).save(tmp_path / "rainy.png")
     assert main(["derain", str(tmp_path / "rainy.png"), "-o", str(tmp_path / "out"), "-w", "small"]) == 0
     assert main(["derain", str(tmp_path / "rainy.png"), "-o", str(tmp_path / "new"), "-w", "smal"]) == 2
