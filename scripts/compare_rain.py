@@ -23,7 +23,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from drsformer_arch.data.pictures import decode, pictures_in_folder, read_file
-from drsformer_arch.data.rain_presets import PRESETS, RainParameters
+from drsformer_arch.data.rain_presets import RAINS, RainParameters
 from drsformer_arch.data.rain_statistics import RainStatistics, rain_statistics
 from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.errors import UserError
@@ -184,7 +184,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, required=True)
+    parser.add_argument("--preset", choices=RAINS, required=True)
     parser.add_argument("--rainy", type=Path, metavar="DIR", help="real rainy pictures")
     parser.add_argument("--clean", type=Path, metavar="DIR", help="clean pictures of the same names")
     parser.add_argument("--side-by-side", type=Path, metavar="DIR", help="pictures with a clean and a rainy half")

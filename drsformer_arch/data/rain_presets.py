@@ -35,6 +35,7 @@ Preset = Literal["light", "medium", "heavy", "rain200l", "rain200h", "rain800", 
 Strength = Literal["light", "medium", "heavy"]
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+RAINS: tuple[Preset, ...] = tuple(preset for preset in PRESETS if preset != "none")
 
 # Legal range of every field of the classes below; the unit of each is given there.
 _LEGAL: dict[str, tuple[float, float]] = {
@@ -387,7 +388,6 @@ _PRESETS: dict[str, tuple[_Recipe, ...]] = {
         _Recipe((_ALONG, _ACROSS), lean=6, steepest=15, weight=0.15),
         _Recipe((_LINES, _ALONG, _ACROSS), lean=6, steepest=15, weight=0.8),
     ),
-    "none": (_Recipe((), lean=0, steepest=0),),
     "rain800": tuple(
         _Recipe(
             (_Group(curtain, None),),
@@ -399,4 +399,5 @@ _PRESETS: dict[str, tuple[_Recipe, ...]] = {
         )
         for weight, curtain, levels in _BLURRED
     ),
+    "none": (_Recipe((), lean=0, steepest=0),),
 }

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data import samples
-from drsformer_arch.data.rain_presets import PRESETS, RainParameters
+from drsformer_arch.data.rain_presets import RAINS, RainParameters
 from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.data.sources import Paths, open_pictures
 from drsformer_arch.errors import UserError
@@ -33,7 +33,7 @@ class RainSynthesisDataset(Dataset):
         opt.setdefault("name", opt["phase"])
         check_dataset(opt, f"data set {opt['name']}", "datasets: RainSynthesisDataset")
         self.opt = opt
-        presets = opt.get("presets", [preset for preset in PRESETS if preset != "none"])
+        presets = opt.get("presets", list(RAINS))
         weights = (
             presets
             if isinstance(presets, dict)
