@@ -35,7 +35,7 @@ from drsformer_arch.data.mixed_dataset import MixedRainDataset
 from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
 from drsformer_arch.data.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
-from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss
+from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
 
 __all__ = ["OURS", "register", "test_pipeline", "train_pipeline"]
 
@@ -52,7 +52,7 @@ def for_basicsr(metric: metrics.Metric) -> Any:
 
 OURS: tuple[tuple[Registry, tuple], ...] = (
     (ARCH_REGISTRY, NETWORKS),
-    (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss)),
+    (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
     (METRIC_REGISTRY, tuple(for_basicsr(one) for scores in metrics.PROTOCOLS.values() for one in scores.values())),

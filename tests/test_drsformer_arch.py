@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from drsformer_arch import DRSformer
+from drsformer_arch.archs import depthwise, msfn
 from tests.golden_weights import golden_input, load_golden_weights
 
 SMALL = {"dim": 8, "num_blocks": (1, 1, 1, 1)}
@@ -52,3 +53,26 @@ def test_bad_arguments_are_named(arguments, shape, message):
         net = DRSformer(**{**SMALL, **arguments})
         net(torch.zeros(shape))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("hidden", [6, 7])
+def test_gradients_of_the_feed_forward_stay_in_channels_last_memory(hidden, monkeypatch):
+    """Where they did not, half of a training step put them back."""
+    layouts = []
+
+    def watched(x, *arguments):
+        y = depthwise.depthwise_conv(x, *arguments)
+        y.register_hook(lambda gradient: layouts.append(gradient.is_contiguous(memory_format=torch.channels_last)))
+        return y
+
+    monkeypatch.setattr(msfn, "depthwise_conv", watched)
+    part = msfn.MixedScaleFeedForward(4, hidden, bias=True)
+    x = torch.randn(2, 4, 5, 6).contiguous(memory_format=torch.channels_last)
+    part(x).square().sum().backward()
+    assert layouts == [True] * 8
+
+
+def test_gradients_of_gradients_of_the_sum_of_slabs():
+    slabs = torch.randn(2, 6, 3, 2, dtype=torch.float64, requires_grad=True)
+    for unpaired in (0, 1):
+        assert torch.autograd.gradgradcheck(lambda x: msfn.SumOfSlabs.apply(x, unpaired), slabs)

@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 
 from drsformer_arch import archs
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import load_network, recognise, restore
 from drsformer_arch.inference.tiling import even_tile, tile_starts
-from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss
+from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
 from tests.golden_weights import GOLDEN, golden_input, golden_state, load_golden_weights, load_json
 
 SMALL = {
@@ -163,3 +164,15 @@ def test_losses_are_the_published_ones():
     target, results = torch.rand(2, 3, 8, 8), tuple(torch.rand(3, 2, 3, 8, 8))
     expected = sum(((255 * result - 255 * target) ** 2).mean() for result in results)
     torch.testing.assert_close(MultiOutputMSELoss(loss_weight=65025)(results, target), expected)
+
+
+def test_psnr_loss_is_the_mean_of_the_pictures_psnr():
+    target, result = torch.rand(2, 4, 3, 9, 7, dtype=torch.float64)
+    result[0] = target[0]  # no picture's error may be infinite
+    apart = [peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1) for a, b in zip(target[1:], result[1:])]
+    loss = PSNRLoss(loss_weight=0.5, eps=1e-10)(result.requires_grad_(), target)
+    assert loss.item() == pytest.approx(-0.5 * (sum(apart) + 100) / 4, abs=1e-6)
+    loss.backward()
+    assert result.grad.isfinite().all() and not result.grad[0].any()
+    with pytest.raises(ValueError, match="eps must be positive"):
+        PSNRLoss(eps=0)

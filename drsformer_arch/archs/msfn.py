@@ -63,6 +63,36 @@ def pairs_from_slabs(small: Tensor, large: Tensor, hidden: int) -> Tensor:
     return torch.cat((first, second), dim=1)
 
 
+class SumOfSlabs(torch.autograd.Function):
+    """The even plus the odd slab, whose gradient stays in channels-last memory.
+
+    The gradient of torch's split is put together in channels-first memory, which every depth-wise convolution that it
+    comes to has to put back.
+    """
+
+    @staticmethod
+    def forward(slabs: Tensor, unpaired: int) -> Tensor:
+        """(N, 2m, H, W) → (N, m - unpaired, H, W), without the last even and the first odd channels."""
+        m = slabs.shape[1] // 2
+        return slabs[:, : m - unpaired] + slabs[:, m + unpaired :]
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
+        _, ctx.unpaired = inputs
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        channels, unpaired = gradient.shape[1], ctx.unpaired
+        shape = (gradient.shape[0], 2 * (channels + unpaired), *gradient.shape[2:])
+        of_slabs = torch.empty(
+            shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
+        )
+        of_slabs[:, :channels] = gradient
+        of_slabs[:, channels : channels + 2 * unpaired] = 0
+        of_slabs[:, channels + 2 * unpaired :] = gradient
+        return of_slabs, None
+
+
 class HalfFeedForward(NamedTuple):
     """Weights of one half of MSFN's hidden channels, in slabs. The halves meet only in the sum at the end."""
 
@@ -92,9 +122,7 @@ class HalfFeedForward(NamedTuple):
     def branch(x: Tensor, weight: Tensor, bias: Tensor | None, pairs: Tensor, shift: int) -> Tensor:
         """One kernel size: (N, 2m, H, W) → (N, m - shift, H, W); `shift` leaves out what has no partner."""
         filtered = depthwise_conv(F.relu(depthwise_conv(x, weight, bias), inplace=True), pairs)
-        m = filtered.shape[1] // 2
-        even, _, odd = filtered.split((m - shift, 2 * shift, m - shift), dim=1)
-        return even + odd
+        return SumOfSlabs.apply(filtered, shift)
 
 
 class MixedScaleFeedForward(Arrangeable):

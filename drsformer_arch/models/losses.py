@@ -1,4 +1,4 @@
-"""Losses of the compared networks that BasicSR lacks, under `train.pixel_opt`.
+"""Losses that BasicSR lacks, under `train.pixel_opt`.
 
 All see pictures in [0, 1], whatever the network's own value range is.
 """
@@ -34,6 +34,33 @@ class NegativeSSIMLoss(nn.Module):
         c1, c2 = 0.01**2, 0.03**2
         luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
         return -self.loss_weight * (luminance * (2 * covariance + c2) / (variances + c2)).mean()
+
+
+class PSNRLoss(nn.Module):
+    """-PSNR in dB, mean over pictures (HINet, Chen et al., CVPR Workshops 2021).
+
+    A picture with little rain counts as much as one with a lot, as it does in the mean of a benchmark.
+
+    Args:
+        loss_weight: factor of the loss.
+        eps: added to the mean squared error of a picture: it bounds the gradient of pictures that are nearly right.
+            1e-4 levels off above 40 dB.
+
+    Raises:
+        ValueError: eps is not positive.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, eps: float = 1e-8) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, not {eps}")
+        self.loss_weight = loss_weight
+        self.eps = eps
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Both (N, C, H, W), RGB in [0, 1] → scalar, at least 10·log10(eps)·loss_weight."""
+        errors = (pred - target).square().flatten(1).mean(dim=1)
+        return self.loss_weight * 10 * (errors + self.eps).log10().mean()
 
 
 class MultiOutputMSELoss(nn.Module):
