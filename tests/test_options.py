@@ -106,20 +106,21 @@ def test_every_shipped_file_builds_and_trains_a_step(path):
     options, messages = read_options(path, is_train="test" not in str(path.relative_to(ROOT)))
     assert not messages
     options["network_g"] |= SMALLER[options["network_g"]["type"]]  # the rest of the file as it is
+    options["path"]["pretrain_network_g"] = None  # an own training's, or of another size
     if "train" not in options:
         options["val"]["allow_random_weights"] = True
-        options["path"]["pretrain_network_g"] = None
         DerainModel({**started(options), "is_train": False})
         return
     patch = options["network_g"].get("img_size", 16)
     options["datasets"]["train"] |= {"gt_size": patch}
     if "gt_sizes" in options["datasets"]["train"]:
-        options["datasets"]["train"]["gt_sizes"] = [8, 8, 8, 16, 16, 16]
+        options["datasets"]["train"]["gt_sizes"] = [8, *[16] * (len(options["datasets"]["train"]["gt_sizes"]) - 1)]
     model = DerainModel(started(options))
-    model.update_learning_rate(1, options["train"].get("warmup_iter", -1))
+    warm_up = options["train"].get("warmup_iter", -1)
+    model.update_learning_rate(1, warm_up)
     model.feed_data(batch(model.plan.loader_batch, 1, patch, next(model.net_g.parameters()).dtype))
     model.optimize_parameters(1)
-    assert model.get_current_learning_rate() == [options["train"]["optim_g"]["lr"]]
+    assert model.get_current_learning_rate() == [options["train"]["optim_g"]["lr"] / max(1, warm_up)]
     assert math.isfinite(model.get_current_log()["l_pix"])
 
 
