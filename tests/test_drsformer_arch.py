@@ -72,7 +72,7 @@ def test_gradients_of_the_feed_forward_stay_in_channels_last_memory(hidden, monk
     assert layouts == [True] * 8
 
 
-def test_gradients_of_gradients_of_the_sum_of_slabs():
+@pytest.mark.parametrize("unpaired", [0, 1])
+def test_gradients_of_gradients_of_the_sum_of_slabs(unpaired):
     slabs = torch.randn(2, 6, 3, 2, dtype=torch.float64, requires_grad=True)
-    for unpaired in (0, 1):
-        assert torch.autograd.gradgradcheck(lambda x: msfn.SumOfSlabs.apply(x, unpaired), slabs)
+    assert torch.autograd.gradgradcheck(msfn.SumOfSlabs.apply, (slabs, unpaired))

@@ -84,9 +84,7 @@ class SumOfSlabs(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         channels, unpaired = gradient.shape[1], ctx.unpaired
         shape = (gradient.shape[0], 2 * (channels + unpaired), *gradient.shape[2:])
-        of_slabs = torch.empty(
-            shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
-        )
+        of_slabs = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
         of_slabs[:, :channels] = gradient
         of_slabs[:, channels : channels + 2 * unpaired] = 0
         of_slabs[:, channels + 2 * unpaired :] = gradient
