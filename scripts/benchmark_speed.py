@@ -319,6 +319,8 @@ def main() -> None:
     (args.out / "speed.md").write_text("\n".join(lines) + "\n")
     (args.out / "speed.json").write_text(json.dumps(results, indent=1))
     print("\n".join(["", *lines]))
+    if not args.sizes:
+        return
     try:
         plot(results["inference"], args.out / "speed.png")
     except ImportError:
