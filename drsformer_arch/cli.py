@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, debugging, printable, show_traceback
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -53,16 +53,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.what += rest  # argparse does not see that `prepare DATASET SRC` may stand before and after options
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    with debugging(args.debug):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         return args.run(args)
     except UserError as error:
+        show_traceback(error)
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         again = " What is finished stays; the same command goes on." if args.command == "prepare" else ""
         print(f"Interrupted.{again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        show_traceback(error)
+        line = f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        print(printable(line), file=sys.stderr)
     return EXIT_USER_ERROR
 
 

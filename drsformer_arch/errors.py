@@ -1,7 +1,19 @@
 """Errors that a user can mend; the command prints them as one line instead of a traceback."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import os
+import re
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+
+DEBUG = "DRSFORMER_DEBUG"  # environment variable: 1 shows the tracebacks of errors that are printed as one line
+LONGEST_REASON = 300  # characters of another library's message
+# Line ends, terminal sequences, marks that turn the direction of writing, bytes that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_OUT_OF_MEMORY = re.compile(
+    "allocate memory|insufficient memory|out of memory", re.IGNORECASE
+)  # in torch, OpenCV, CUDA
 
 
 class UserError(ValueError):
@@ -9,7 +21,7 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         # A loader's worker process hands its error on as a whole traceback that ends with the message.
-        super().__init__(message.strip().rpartition("UserError: ")[2])
+        super().__init__(printable(message.strip().rpartition("UserError: ")[2]))
 
 
 class TrainingStopped(Exception):
@@ -22,6 +34,71 @@ class TrainingStopped(Exception):
     def __init__(self, iteration: int) -> None:
         super().__init__(f"stopped after iteration {iteration}")
         self.iteration = iteration
+
+
+def printable(text: object) -> str:
+    """Text of strangers, such as names of files, for a terminal: control characters are escaped, ``\\x1b`` for ESC."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, NumPy, OpenCV, ONNX Runtime or PyTorch on any device says so."""
+    kind = type(error).__name__
+    return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+def line_of(error: Exception, subject: object) -> str:
+    """One line for any exception, for the input of many whose trouble must not end the rest.
+
+    Where debugging is on, the traceback goes to stderr.
+
+    Args:
+        error: a `UserError` keeps its words, a lack of memory and the system's errors get some, all others are given
+            as type and message.
+        subject: the file or option that it happened to; put in front where the words do not name it.
+    """
+    show_traceback(error)
+    name = printable(subject)
+    if isinstance(error, UserError):
+        words = str(error)
+    elif is_out_of_memory(error):
+        words = "not enough memory"
+    elif isinstance(error, OSError) and (error.strerror or error.args):
+        words = str(error.strerror or error)
+        if error.filename is not None and str(error.filename) != str(subject):
+            words += f": {error.filename}"
+    else:
+        message = " ".join(str(error).split())
+        shortened = message if len(message) <= LONGEST_REASON else f"{message[:LONGEST_REASON]} ..."
+        words = f"{type(error).__name__}: {shortened}" if message else type(error).__name__
+    words = printable(words)
+    return words if name in words else f"{name}: {words}"
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks are shown."""
+    return os.environ.get(DEBUG, "0") not in ("", "0")
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print the traceback of an error to stderr where debugging is on."""
+    if is_debugging():
+        traceback.print_exception(error)
+
+
+@contextlib.contextmanager
+def debugging(on: bool = True) -> Iterator[None]:
+    """Show the tracebacks of errors that are printed as one line, also in processes that are started meanwhile."""
+    before = os.environ.get(DEBUG)
+    if on:
+        os.environ[DEBUG] = "1"
+    try:
+        yield
+    finally:
+        if on:
+            os.environ.pop(DEBUG)
+            if before is not None:
+                os.environ[DEBUG] = before
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

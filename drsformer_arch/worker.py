@@ -8,14 +8,17 @@ import threading
 
 import cv2
 
+from drsformer_arch.errors import is_debugging
+
 
 def set_up() -> None:
     """Obey the main process, end with it, and use one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     cv2.setNumThreads(1)  # the workers are the threads
     # Decoders of picture formats print their own complaints; ours name the file.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    if not is_debugging():
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
     main_process = multiprocessing.parent_process()
     assert main_process is not None
 

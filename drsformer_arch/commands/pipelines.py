@@ -22,10 +22,9 @@ SUMMARIES = {
 def add(commands: Any) -> None:
     """Declare both commands."""
     for name, summary in SUMMARIES.items():
-        parser = add_command(commands, name, summary)
+        parser = add_command(commands, name, summary, debug="a few iterations with everything logged")
         parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML)")
         parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
-        parser.add_argument("--debug", action="store_true", help="a few iterations with everything logged")
         parser.add_argument(
             "--force_yml",
             nargs="+",
