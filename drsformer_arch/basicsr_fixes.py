@@ -13,7 +13,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from drsformer_arch.data.environments import open_shared
-from drsformer_arch.errors import UserError
+from drsformer_arch.data.meta_info import lmdb_keys, name_of_key
+from drsformer_arch.errors import UserError, first_few
 from drsformer_arch.inference.weights import load_file
 from drsformer_arch.models import checkpoints
 
@@ -61,6 +62,7 @@ def apply(loaders: Any) -> None:
     _begin_with_our_model(train, loaders)
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
+    _keep_dots_in_names()
     _start_processes_without_cuda()
 
 
@@ -204,14 +206,50 @@ def _share_lmdb_environments() -> None:
 
     def get(self: Any, filepath: str, client_key: str) -> bytes:
         environment = self._client[client_key]
+        keys = [os.fsencode(filepath), os.fsencode(str(filepath).removesuffix(".png"))]  # see _keep_dots_in_names
         with environment.begin(write=False) as transaction:
-            value = transaction.get(str(filepath).encode())
+            value = next((value for key in keys if (value := transaction.get(key)) is not None), None)
         if value is None:
             raise UserError(f"LMDB {environment.path()} has no key '{filepath}'")
         return value
 
     module.LmdbBackend.__init__ = init
     module.LmdbBackend.get = get
+
+
+def _keep_dots_in_names() -> None:
+    """BasicSR cuts the keys of an LMDB at their first dot: `rain_1.5` gives the picture `rain_1`.
+
+    A key with a dot is named with an ending, because BasicSR names results by what stands before the last dot.
+    """
+
+    def names(folder: str) -> list[str]:
+        return [name_of_key(key) if "." in key else key for key in lmdb_keys(folder)]
+
+    def paired_paths_from_lmdb(folders: Sequence[str], keys: Sequence[str]) -> list[dict[str, str]]:
+        of_input, of_target = map(names, folders)
+        alone = set(of_input) ^ set(of_target)
+        if alone:
+            raise UserError(f"{' and '.join(folders)} do not hold the same keys ({first_few(sorted(alone))})")
+        return [{f"{key}_path": name for key in keys} for name in sorted(of_input)]
+
+    def paths_from_lmdb(folder: str) -> list[str]:
+        return names(folder)
+
+    def init_of(original: Callable) -> Callable:
+        def init(self: Any, opt: dict[str, Any]) -> None:
+            original(self, opt)
+            if self.io_backend_opt["type"] == "lmdb":
+                self.paths = names(self.gt_folder)
+
+        return init
+
+    for name in ("data_util", "paired_image_dataset", "realesrgan_paired_dataset", "single_image_dataset"):
+        module: Any = importlib.import_module(f"basicsr.data.{name}")
+        module.paired_paths_from_lmdb, module.paths_from_lmdb = paired_paths_from_lmdb, paths_from_lmdb
+    for name, kind in (("ffhq_dataset", "FFHQDataset"), ("realesrgan_dataset", "RealESRGANDataset")):
+        data_set: Any = getattr(importlib.import_module(f"basicsr.data.{name}"), kind)
+        data_set.__init__ = init_of(data_set.__init__)
 
 
 def _store_of_this_attempt() -> dict[str, Any]:

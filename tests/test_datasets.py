@@ -1,13 +1,17 @@
 """Rain on the fly and mixtures: reproducible from the seed, in any worker; weights are kept; faults are named."""
 
+import copy
 import random
 from collections import Counter
 from pathlib import Path
 
+import cv2
+import lmdb
 import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataset
+from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
 from drsformer_arch.data.loaders import CheckedDataset, ResumableSampler
 from drsformer_arch.data.prepare import prepare
@@ -140,3 +144,67 @@ def test_missing_sources_are_named(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             dataset(**options)
+
+
+NAMES = ["rain_1", "rain_1.5", "rain_2", "rain.png.x", "photo (1,2)", "v1.0 (3)"]
+
+
+@pytest.fixture
+def by_basicsr(tmp_path: Path) -> Path:
+    """LMDBs that BasicSR makes of names with dots and brackets; the number of a name is the colour of its picture."""
+    for part in ("input", "target"):
+        (tmp_path / part).mkdir()
+        for colour, name in enumerate(NAMES):
+            cv2.imwrite(str(tmp_path / part / f"{name}.png"), np.full((50, 50, 3), 10 * colour, np.uint8))
+        files = [f"{name}.png" for name in NAMES]
+        make_lmdb_from_imgs(str(tmp_path / part), str(tmp_path / f"{part}.lmdb"), files, NAMES, map_size=2**20)
+    return tmp_path
+
+
+SINGLE = {"type": "SingleImageDataset", "io_backend": {"type": "lmdb"}}
+FACES = {"type": "FFHQDataset", "io_backend": {"type": "lmdb"}, "use_hflip": False, "mean": [0] * 3, "std": [1] * 3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type": "PairedRainDataset"},
+        {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}, "use_hflip": False, "use_rot": False},
+        SINGLE,
+        FACES,
+    ],
+    ids=lambda options: options["type"],
+)
+def test_names_in_an_lmdb_keep_their_dots(options, by_basicsr):
+    roots = {"dataroot_lq": str(by_basicsr / "input.lmdb"), "dataroot_gt": str(by_basicsr / "target.lmdb")}
+    data_set = dataset("val", **copy.deepcopy(options), **roots)  # BasicSR empties them
+    colours = {}
+    for sample in (data_set[index] for index in range(len(data_set))):
+        colours[Path(sample.get("lq_path", sample.get("gt_path"))).stem] = sample
+        assert all(np.ptp(sample[role].numpy()) == 0 for role in ("lq", "gt") if role in sample)
+    found = {
+        name: {round(float(sample[role][0, 0, 0]) * 25.5) for role in ("lq", "gt") if role in sample}
+        for name, sample in colours.items()
+    }
+    assert found == {name: {colour} for colour, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize("options", [{"type": "PairedRainDataset"}, SINGLE], ids=lambda options: options["type"])
+def test_an_lmdb_that_does_not_hold_what_it_names_is_refused(options, by_basicsr):
+    maker = LmdbMaker(str(by_basicsr / "twice.lmdb"), map_size=2**20)
+    for _ in range(2):
+        maker.put(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), "rain_1.5", (8, 8, 3))
+    maker.close()
+    roots = {role: str(by_basicsr / "twice.lmdb") for role in ("dataroot_lq", "dataroot_gt")}
+    with pytest.raises(UserError, match=r"twice.lmdb/meta_info.txt names 1 pictures more than once \(rain_1.5\)"):
+        dataset("val", **copy.deepcopy(options), **roots)
+
+
+def test_an_incomplete_lmdb_is_refused_when_opened(by_basicsr):
+    with (
+        lmdb.open(str(by_basicsr / "input.lmdb"), map_size=2**20) as environment,
+        environment.begin(write=True) as left,
+    ):
+        left.delete(b"rain_1.5")
+    with pytest.raises(UserError, match=r"input.lmdb holds 5 pictures, but its meta_info.txt names 6"):
+        dataset(type="PairedRainDataset", dataroot=str(by_basicsr))

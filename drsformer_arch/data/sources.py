@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from drsformer_arch.data.environments import open_shared
+from drsformer_arch.data.meta_info import META_INFO, lmdb_keys, name_of_key
 from drsformer_arch.data.pictures import Picture, decode, pictures_in_folder, read_file
 from drsformer_arch.data.store import Store, StoredPicture, is_store
 from drsformer_arch.errors import UserError
@@ -70,22 +71,30 @@ class LmdbPictures:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        lines = (folder / "meta_info.txt").read_text(encoding="utf-8").splitlines()
-        self.keys = [line.split(".")[0] for line in lines if line.strip()]
+        self.keys = lmdb_keys(folder)
         self._keys = _names(self.keys)
+        held = open_shared(folder).stat()["entries"]
+        if held < len(self.keys):
+            raise UserError(
+                f"{folder} holds {held:,} pictures, but its {META_INFO} names {len(self.keys):,}; it is incomplete: "
+                "make it anew"
+            )
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def name(self, index: int) -> str:
-        return os.fsdecode(self._keys[index])
+        return name_of_key(self._key(index))
 
     def picture(self, index: int) -> Picture:
         with open_shared(self.folder).begin() as transaction:
             content = transaction.get(bytes(self._keys[index]))
         if content is None:
-            raise UserError(f"LMDB {self.folder} has no key '{self.name(index)}'")
-        return decode(content, f"{self.folder}, key {self.name(index)}")
+            raise UserError(f"LMDB {self.folder} has no key '{self._key(index)}'")
+        return decode(content, f"{self.folder}, key {self._key(index)}")
+
+    def _key(self, index: int) -> str:
+        return os.fsdecode(self._keys[index])
 
 
 class StoredTargets:
@@ -98,7 +107,7 @@ class StoredTargets:
         return len(self._store)
 
     def name(self, index: int) -> str:
-        return _with_ending(self._store.names(index)[1])
+        return name_of_key(self._store.names(index)[1])
 
     def picture(self, index: int) -> StoredPicture:
         return self._store.pair(index)[1]
@@ -115,7 +124,7 @@ class StoredPairs:
 
     def names(self, index: int) -> tuple[str, str]:
         lq, gt = self._store.names(index)
-        return _with_ending(lq), _with_ending(gt)
+        return name_of_key(lq), name_of_key(gt)
 
     def pair(self, index: int) -> tuple[StoredPicture, StoredPicture]:
         return self._store.pair(index)
@@ -213,20 +222,15 @@ def match_pairs(lq_root: str, gt_root: str, template: str = "{}") -> Pairs:
 def _open_plain(path: Path, *, recursive: bool) -> FolderPictures | LmdbPictures:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}")
-    if (path / "meta_info.txt").is_file():
+    if (path / META_INFO).is_file():
         return LmdbPictures(path)
     if is_store(path):
         raise UserError(f"{path} is a store of pairs: name it as dataroot, without dataroot_lq and dataroot_gt")
     if path.suffix == ".lmdb":
-        raise UserError(f"{path} is no LMDB of BasicSR (no meta_info.txt)")
+        raise UserError(f"{path} is no LMDB of BasicSR (no {META_INFO})")
     return FolderPictures(path, recursive=recursive)
 
 
 def _names(names: Any) -> np.ndarray:
     encoded = [os.fsencode(name) for name in names]
     return np.array(encoded, dtype=bytes if encoded else "S1")
-
-
-def _with_ending(key: str) -> str:
-    """BasicSR names results by what stands before the last dot, which a key such as ``im.v1`` would lose."""
-    return f"{key}.png"
