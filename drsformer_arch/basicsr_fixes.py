@@ -72,36 +72,45 @@ def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     BasicSR asks for the CUDA device, looks for `experiments` in the working directory only, and stumbles over files
     such as best.state.
     """
-    check_resume = importlib.import_module("basicsr.train").check_resume
-    state, path = None, opt["path"].get("resume_state")
-    if opt["auto_resume"]:
-        path = None
-        folder = Path(opt["path"]["training_states"])
-        ignored = opt["path"].get("ignore_resume_networks") or ()
-        for candidate in sorted(folder.glob("*.state"), key=_iteration_of, reverse=True):
-            if _iteration_of(candidate) < 0:
-                continue
-            try:
-                checkpoints.verify(candidate)
-                state = _load_state(candidate)
-                for network in opt:  # check_resume takes the weights of every network from this iteration
-                    if network.startswith("network_") and network not in ignored:
-                        label = network.removeprefix("network_")
-                        load_file(Path(opt["path"]["models"]) / f"net_{label}_{candidate.stem}.pth", mmap=True)
-            except UserError as error:
-                print(f"Skipped {candidate}: {error}", flush=True)
-            else:
-                path = str(candidate)
-                break
-    elif path:
+    path = opt["path"].get("resume_state")
+    found = _newest_state(opt) if opt["auto_resume"] else None
+    if found is None and path:
         checkpoints.verify(Path(path))
-        state = _load_state(Path(path))
-    if path is None or state is None:
+        found = path, _load_state(Path(path))
+    if found is None:
         return None
+    path, state = found
     opt["path"]["resume_state"] = str(path)
     opt["start_iter"] = state["iter"]
-    check_resume(opt, state["iter"])
+    importlib.import_module("basicsr.train").check_resume(opt, state["iter"])
+    # check_resume names the weights to go on from. BasicSR would read them as options say that are meant for others:
+    # another entry than the trained weights, or only what fits.
+    ignored = opt["path"].get("ignore_resume_networks") or ()
+    for network in (key for key in opt if key.startswith("network_") and key not in ignored):
+        label = network.removeprefix("network_")
+        opt["path"] |= {f"param_key_{label}": "params", f"strict_load_{label}": True}
     return state
+
+
+def _newest_state(opt: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The newest of the experiment's training states that loads, with its weights; None where there is none."""
+    folder = Path(opt["path"]["training_states"])
+    ignored = opt["path"].get("ignore_resume_networks") or ()
+    for candidate in sorted(folder.glob("*.state"), key=_iteration_of, reverse=True):
+        if _iteration_of(candidate) < 0:
+            continue
+        try:
+            checkpoints.verify(candidate)
+            state = _load_state(candidate)
+            for network in opt:  # check_resume takes the weights of every network from this iteration
+                if network.startswith("network_") and network not in ignored:
+                    label = network.removeprefix("network_")
+                    load_file(Path(opt["path"]["models"]) / f"net_{label}_{candidate.stem}.pth", mmap=True)
+        except UserError as error:
+            print(f"Skipped {candidate}: {error}", flush=True)
+        else:
+            return str(candidate), state
+    return None
 
 
 def _iteration_of(state_file: Path) -> int:

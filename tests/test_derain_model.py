@@ -191,18 +191,84 @@ def test_non_finite_gradients_never_reach_the_weights(model_options, monkeypatch
         torch.testing.assert_close(weights(skipped), weights(nothing), rtol=0, atol=0)
 
 
-def test_a_resumed_schedule_follows_the_new_options(model_options, tmp_path):
-    model_options["train"]["scheduler"]["periods"] = [2, 8]
-    first, _, _ = train(model_options, [batch(2, seed) for seed in range(4)])
-    first.best_metric_results["v"] = {"psnr": {"better": "higher", "val": 1, "iter": 2}}
-    first.save(0, 4)
-    model_options["train"]["scheduler"] |= {"periods": [2, 18]}
-    second = DerainModel(copy.deepcopy(model_options))
-    second.resume_training(torch.load(tmp_path / "training_states/4.state"))
-    assert second.best_metric_results == {}  # its metrics are not those of this run
-    second.update_learning_rate(5)
-    expected = 1e-6 + 0.5 * (3e-4 - 1e-6) * (1 + math.cos(math.pi * 2 / 18))
-    assert second.get_current_learning_rate() == pytest.approx([expected])
+COSINE = {"type": "CosineAnnealingRestartLR", "periods": [100], "eta_min": 0}
+STEPS = {"type": "MultiStepLR", "milestones": [100], "gamma": 0.5}
+
+
+def resumed(saved: dict, then: dict, at: int = 4) -> DerainModel:
+    """A model that goes on under other options from the state of one that trained for some iterations."""
+    first, _, _ = train(saved, [batch(2, seed) for seed in range(at)])
+    first.best_metric_results["v"] = {
+        name: {"better": "higher", "val": 1, "iter": 2} for name in saved["val"]["metrics"]
+    }
+    first.save(0, at)
+    then = copy.deepcopy(then)
+    then["path"] |= {"resume_state": f"{then['path']['training_states']}/{at}.state"}
+    model = DerainModel(then)
+    model.net_g.double()
+    model.resume_training(torch.load(then["path"]["resume_state"]))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rate"),
+    [
+        ({"scheduler": STEPS}, {"optim_g": {"type": "AdamW", "lr": 1e-2}}, 1e-2),
+        ({"scheduler": STEPS}, {"scheduler": STEPS | {"milestones": [1]}}, 5e-4),
+        ({"scheduler": STEPS | {"milestones": [1]}}, {"scheduler": STEPS | {"milestones": [1, 2], "gamma": 0.1}}, 1e-5),
+        ({"scheduler": COSINE}, {"scheduler": STEPS | {"milestones": [2, 3]}}, 2.5e-4),
+        ({"scheduler": STEPS}, {"scheduler": COSINE | {"periods": [8]}}, 5e-4),
+        ({"scheduler": COSINE}, {"scheduler": COSINE | {"eta_min": 1e-3}}, 1e-3),
+        ({"scheduler": STEPS}, {"scheduler": STEPS, "warmup_iter": 10}, 5e-4),
+        ({"scheduler": STEPS, "warmup_iter": 10}, {"scheduler": STEPS, "warmup_iter": -1}, 1e-3),
+    ],
+)
+def test_a_resumed_rate_is_what_the_options_say(model_options, before, after, rate):
+    """At iteration 5, the first one that is trained again; the saved past counts for nothing."""
+    model_options["train"] |= {"optim_g": {"type": "AdamW", "lr": 1e-3}, **before}
+    now = copy.deepcopy(model_options)
+    now["train"] |= {"warmup_iter": -1, **after}
+    model = resumed(model_options, now)
+    model.update_learning_rate(5, now["train"]["warmup_iter"])
+    assert model.get_current_learning_rate() == pytest.approx([rate], rel=1e-12)
+
+
+def test_a_resumed_optimizer_has_the_options_and_the_saved_memory(model_options, caplog):
+    now = copy.deepcopy(model_options)
+    now["train"]["optim_g"] |= {"weight_decay": 0.5, "betas": [0.5, 0.9], "eps": 1e-6}
+    now["val"]["metrics"] = {"psnr": {"type": "calculate_psnr_ddn"}, "ssim": now["val"]["metrics"]["ssim"]}
+    with caplog.at_level("WARNING", "basicsr"):
+        model = resumed(model_options, now)
+    group = model.optimizer_g.param_groups[0]
+    assert (group["weight_decay"], group["betas"], group["eps"]) == (0.5, (0.5, 0.9), 1e-6)
+    assert all(state["step"] == 4 and state["exp_avg"].any() for state in model.optimizer_g.state.values())
+    assert {name: list(records) for name, records in model.best_metric_results.items()} == {"v": ["ssim"]}
+    assert "train.optim_g.weight_decay: was 0.0001, is 0.5" in caplog.text
+    assert "Kept as saved: what the optimizer remembers of each parameter (step, exp_avg, exp_avg_sq)" in caplog.text
+    assert "Best scores start anew, as option val.metrics changed: psnr" in caplog.text
+    model.update_learning_rate(5)
+    model.feed_data(batch(2, 4))
+    model.optimize_parameters(5)
+    model._initialize_best_metric_results("v")
+    assert model.best_metric_results["v"]["psnr"]["iter"] == -1 and model.best_metric_results["v"]["ssim"]["iter"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optim_g": {"type": "SGD", "lr": 1e-3}}, "another optimizer than SGD .*pretrain_network_g: .*net_g_4.pth"),
+        ({"optim_g": {"type": "RMSprop", "lr": 1e-3}}, "another optimizer than RMSprop"),
+        ({"optim_g": {"type": "NAdam", "lr": 1e-3}}, "another optimizer than NAdam"),
+        ({"optim_g": {"type": "AdamW", "lr": 1e-3, "amsgrad": True}}, "it has no max_exp_avg_sq"),
+        ({"total_iter": 3}, "train.total_iter is 3, but .*4.state is the state of iteration 4"),
+    ],
+)
+def test_a_state_that_these_options_cannot_go_on_from_is_refused(model_options, change, message):
+    now = copy.deepcopy(model_options)
+    now["train"] |= change
+    with pytest.raises(UserError, match=message) as error:
+        resumed(model_options, now)
+    assert "\n" not in str(error.value)
 
 
 def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs):

@@ -10,8 +10,10 @@ from torch import nn
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import drop_unused, explain_mismatch, read_weights
+from drsformer_arch.inference.weights import PARAM_KEYS
 from drsformer_arch.models import checkpoints
 from drsformer_arch.models.checkpoints import save_atomically
+from drsformer_arch.models.resuming import catch_up, memory_of, taken_over
 
 # isort: split
 from basicsr.models.sr_model import SRModel
@@ -45,19 +47,23 @@ class CheckpointedModel(SRModel):
         """Load published or own weights; a mismatch is explained in one line.
 
         Raises:
-            UserError: no such file, no weights in it, weights of another network.
+            UserError: no such file, no weights in it, weights of another network; with `strict` off, nothing that fits.
         """
         net = self.get_bare_model(net)
         state, _, found = read_weights(load_path, param_key)
+        if param_key not in {None, found, *PARAM_KEYS}:  # those have each other as substitutes
+            raise UserError(f"{load_path} has no entry {param_key!r}, which path.param_key_g names")
         get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
         state = drop_unused(net, state)
         problem = explain_mismatch(net, state)
         if problem and strict:
             raise UserError(f"{load_path} does not fit {type(net).__name__}: {problem}")
         if problem:
-            get_root_logger().warning(f"{load_path}: {problem}; loading what fits")
             own = net.state_dict()
             state = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+            if not state:
+                raise UserError(f"{load_path}: nothing in it fits {type(net).__name__}: {problem}")
+            get_root_logger().warning(f"{load_path}: {problem}; loading the {len(state)} of {len(own)} that fit")
         net.load_state_dict(state, strict=strict)
 
     def save(self, epoch: int, current_iter: int) -> None:
@@ -121,24 +127,74 @@ class CheckpointedModel(SRModel):
         save_atomically(state, self._state_path(current_iter))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Continue from a training state; options that are other than when it was saved are listed in the log."""
-        path = self.opt["path"].get("resume_state")
+        """Continue from a training state; options that are other than when it was saved are applied and logged.
+
+        Hyperparameters of the optimizer and the schedule, its past included, are those of this run's options.
+
+        Raises:
+            UserError: the state is of another optimizer or network, or beyond `train.total_iter`.
+        """
+        path, iteration = self.opt["path"].get("resume_state"), resume_state["iter"]
         manifest = checkpoints.read_manifest(Path(path)) if path else {}
-        for change in checkpoints.changes(manifest.get("options", self.started_with), self.started_with):
-            get_root_logger().warning(f"Option changed since iteration {resume_state['iter']}: {change}")
-        # What a schedule does follows from this run's options; the state says only where it stands.
-        progress = ("last_epoch", "_step_count", "_last_lr")
-        resume_state["schedulers"] = [
-            {key: value for key, value in state.items() if key in progress} for state in resume_state["schedulers"]
-        ]
-        super().resume_training(resume_state)
-        if resume_state.get("scaler"):
-            self.scaler.load_state_dict(resume_state["scaler"])
-        metrics = (self.opt["val"].get("metrics") or {}).keys()
+        before = manifest.get("options", self.started_with)
+        changes = checkpoints.changes(before, self.started_with)
+        for change in changes:
+            get_root_logger().warning(f"Option changed since iteration {iteration}: {change}")
+        self._take_up(resume_state, path)
+        if any(change.startswith("train.optim_g.") for change in changes):
+            memory = ", ".join(memory_of(self.optimizers[0])) or "nothing"
+            get_root_logger().warning(f"Kept as saved: what the optimizer remembers of each parameter ({memory})")
         notes = {**resume_state, **manifest}  # the manifest is missing where the run was killed before it was written
-        best = notes.get("best", {})
         self.validated, self.resumed = notes.get("validated", {}), "validated" in notes
-        self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
+        self.best_metric_results = self._comparable_scores(notes.get("best", {}), before)
         if "iters_per_epoch" in self.opt:
             # The epoch of this run's batch size, which need not be that of the interrupted one.
-            resume_state["epoch"] = resume_state["iter"] // self.opt["iters_per_epoch"]
+            resume_state["epoch"] = iteration // self.opt["iters_per_epoch"]
+
+    def _take_up(self, resume_state: dict[str, Any], path: str | None) -> None:
+        """Optimizers and schedules as they are after the saved iteration, by this run's options."""
+        iteration, total = resume_state["iter"], int(self.opt["train"]["total_iter"])
+        if iteration > total:
+            raise UserError(f"option train.total_iter is {total}, but {path} is the state of iteration {iteration}")
+        saved = resume_state["optimizers"]
+        try:
+            if len(saved) != len(self.optimizers):
+                raise UserError(f"it holds {len(saved)} optimizers, this model has {len(self.optimizers)}")
+            for schedule in self.schedulers:
+                catch_up(schedule, iteration)
+            self.warm_up(iteration)
+            optimizers = [taken_over(own, theirs) for own, theirs in zip(self.optimizers, saved, strict=True)]
+            schedules = [schedule.state_dict() for schedule in self.schedulers]
+            super().resume_training({"optimizers": optimizers, "schedulers": schedules})
+            if resume_state.get("scaler"):
+                self.scaler.load_state_dict(resume_state["scaler"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            weights = Path(self.opt["path"]["models"], f"net_g_{iteration}.pth")
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise UserError(
+                f"cannot resume from {path}: {reason}; to go on from its weights alone, start anew under another name "
+                f"with path.pretrain_network_g: {weights}"
+            ) from error
+
+    def warm_up(self, iteration: int) -> None:
+        """Set the rates of an iteration where this model warms up."""
+
+    def _comparable_scores(self, best: dict[str, dict], before: dict[str, Any]) -> dict[str, dict]:
+        """The best scores so far by those metrics that are what they were; numbers of others must not be compared."""
+        metrics = checkpoints.comparable(self.opt["val"].get("metrics") or {})
+        were = before.get("val", {}).get("metrics") or metrics
+        same = {name for name, section in metrics.items() if were.get(name) == section}
+        if others := {name for records in best.values() for name in records} - same:
+            get_root_logger().warning(
+                f"Best scores start anew, as option val.metrics changed: {', '.join(sorted(others))}"
+            )
+        return {
+            data_set: {name: record for name, record in records.items() if name in same}
+            for data_set, records in best.items()
+        }
+
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Also for single metrics of a data set that has records of others."""
+        known = self.best_metric_results.pop(dataset_name, {})
+        super()._initialize_best_metric_results(dataset_name)
+        self.best_metric_results[dataset_name] |= known

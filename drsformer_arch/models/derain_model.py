@@ -139,9 +139,13 @@ class DerainModel(CheckpointedModel):
         scheduled = [scheduler.get_last_lr() for scheduler in self.schedulers]
         self._set_lr(scheduled)
         super().update_learning_rate(current_iter, warmup_iter=-1)
-        if current_iter < warmup_iter:
-            rates = [[rate * current_iter / warmup_iter for rate in s.get_last_lr()] for s in self.schedulers]
-            self._set_lr(rates)
+        self.warm_up(current_iter, warmup_iter)
+
+    def warm_up(self, iteration: int, length: int | None = None) -> None:
+        """Scale the rates of an iteration of the warm-up, by default the one of the options."""
+        length = self.opt["train"].get("warmup_iter", -1) if length is None else length
+        if iteration < length:
+            self._set_lr([[rate * iteration / length for rate in s.get_last_lr()] for s in self.schedulers])
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` (N, C, H, W) RGB in [0, 1], `gt` of the same shape where there is one."""
