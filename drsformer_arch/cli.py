@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from drsformer_arch import terminal
 from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
 from drsformer_arch.errors import UserError, debugging, printable, show_traceback
 
@@ -47,14 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         request, go on with --auto_resume;
         130: interrupted without saving.
     """
+    with terminal.guarded():
+        args = _parse(arguments)
+        with debugging(args.debug):
+            return _run(args)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
     if hasattr(args, "what") and not any(one.startswith("-") for one in rest):
         args.what += rest  # argparse does not see that `prepare DATASET SRC` may stand before and after options
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    with debugging(args.debug):
-        return _run(args)
+    return args
 
 
 def _run(args: argparse.Namespace) -> int:
