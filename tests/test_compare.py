@@ -1,6 +1,9 @@
 """`drsformer compare`: what it writes is what the parts give when run by hand."""
 
 import csv
+import io
+import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,7 +16,9 @@ from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
 from drsformer_arch.report.comparison import Measured, Scores, count_macs
-from drsformer_arch.report.tables import latex, markdown
+from drsformer_arch.report.escapes import csv_line
+from drsformer_arch.report.figures import quality_against_cost
+from drsformer_arch.report.tables import comma_separated, latex, markdown, per_picture
 from tests.golden_weights import load_golden_weights
 
 
@@ -28,7 +33,12 @@ def weights(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / f"{name}.pth" for name in nets}
 
 
-def test_comparison_of_an_option_file_and_a_checkpoint(pairs, weights, tmp_path, capsys):
+def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path, capsys):
+    """An option file, a checkpoint, files that are none, and a damaged picture."""
+    shutil.copytree(pairs, tmp_path / "pairs", ignore=shutil.ignore_patterns("*.lmdb"))
+    pairs = tmp_path / "pairs"
+    (pairs / "input" / "00.png").write_bytes(b"damaged")
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
     option_file = {
         "name": "one",
         "model_type": "DerainModel",
@@ -40,15 +50,21 @@ def test_comparison_of_an_option_file_and_a_checkpoint(pairs, weights, tmp_path,
     }
     (tmp_path / "one.yml").write_text(yaml.safe_dump(option_file))
     out = tmp_path / "out"
-    files = [str(tmp_path / "one.yml"), str(weights["DualGCN"])]
-    settings = ["--data", f"Rain200H={pairs}", "--protocol", "rain200", "--limit", "2", "-o", str(out)]
+    files = [str(tmp_path / name) for name in ("nowhere.yml", "broken.pth", "one.yml")] + [str(weights["DualGCN"])]
+    settings = ["--data", f"Rain200H={pairs}", "--protocol", "rain200", "--limit", "3", "-o", str(out)]
     page = tmp_path / "page.html"
-    assert main(["compare", *files, *settings, "--report", str(page)]) == 0
-    assert "32.17 / 0.9326" in capsys.readouterr().out  # the published scores stand beside
+    assert main(["compare", *files, *settings, "--report", str(page)]) == 1
+    said = capsys.readouterr()
+    assert "32.17 / 0.9326" in said.out  # the published scores stand beside
+    assert "Pictures: the first 2 of Rain200H" in said.out
+    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 3
+    for line, name in zip(lines, ("nowhere.yml", "00.png", "broken.pth"), strict=True):
+        assert name in line and name in (out / "comparison.md").read_text()
 
     rows = list(csv.DictReader((out / "pictures.csv").open()))
     assert [(row["method"], row["picture"]) for row in rows] == [
-        (method, name) for method in ("rainy input", "DRSformer", "DualGCN") for name in ("00", "01")
+        (method, name) for method in ("rainy input", "DRSformer", "DualGCN") for name in ("01", "02")
     ]
     for row in rows:
         result = cv2.imread(str(out / "pictures" / row["method"] / "Rain200H" / f"{row['picture']}.png"))
@@ -62,8 +78,9 @@ def test_comparison_of_an_option_file_and_a_checkpoint(pairs, weights, tmp_path,
     assert cv2.imread(str(out / "crops.png")) is not None
     shown = page.read_text()
     assert all(
-        f'data-name="{name} by {method}"' in shown for name in ("00", "01") for method in ("DRSformer", "DualGCN")
+        f'data-name="{name} by {method}"' in shown for name in ("01", "02") for method in ("DRSformer", "DualGCN")
     )
+    assert 'data-name="00' not in shown
     for method in ("DRSformer", "DualGCN"):
         psnr = [float(row["psnr_db"]) for row in rows if row["method"] == method]
         assert f"<dt>{method} on Rain200H</dt><dd>PSNR {sum(psnr) / 2:.2f} dB" in shown
@@ -90,7 +107,7 @@ def test_mistakes_are_one_line(arguments, message, pairs, weights, capsys):
 
 def test_tables_mark_the_best_and_what_was_published():
     def scores(psnr: float, ssim: float) -> Scores:
-        return Scores(["a"], [psnr], [ssim], [0.5])
+        return Scores(["a"], [psnr], [ssim], [0.5], [0])
 
     results = [
         Measured("rainy input", None, 0, 0, 0, {"Rain200H-test": scores(13, 0.4)}),
@@ -101,8 +118,50 @@ def test_tables_mark_the_best_and_what_was_published():
     assert lines[2].endswith("| 13.00 / 0.4000 |")
     assert lines[3] == ("| DRSformer | 33.66 M | 1.0 G | 0.500 | 1.00 GiB | **32.17** / 0.9300 (32.17 / 0.9326) |")
     assert lines[4].endswith("| 31.00 / **0.9344** (32.10 / 0.9344) |")
+    assert scores(30, 1)._replace(psnr=[30, math.inf]).mean("psnr") == 30  # the other picture equals its target
     table = latex(results)
     assert r"\textbf{32.17}" in table and r"\textbf{0.9344}" in table and r"\textbf{13" not in table
+
+
+@pytest.mark.parametrize(
+    ("name", "in_csv", "in_markdown", "in_latex"),
+    [
+        ("=1+1", "'=1+1", "=1+1", "=1+1"),
+        ("\t@x", "'\t'@x", r"\\t@x", r"\textbackslash{}t@x"),
+        (" \uff0dx", "' \uff0dx", " \uff0dx", " \uff0dx"),
+        ("a;-b\rc", '"a;\'-b\rc"', r"a;-b\\rc", r"a;-b\textbackslash{}rc"),
+        ("-1.5", "-1.5", "-1.5", "-1.5"),
+        (
+            "a|b\n<c>_d_e",
+            '"a|b\n<c>_d_e"',
+            r"a\|b\\n&lt;c>\_d_e",
+            r"a\textbar{}b\textbackslash{}n\textless{}c\textgreater{}\_d\_e",
+        ),
+        ("[x](y)*_`$", "[x](y)*_`$", r"\[x\](y)\*\_\`\$", r"{[}x{]}(y){*}\_{`}\$"),
+        (
+            r"\&%#{}~^",
+            r"\&%#{}~^",
+            r"\\&amp;%\#{}\~^",
+            r"\textbackslash{}\&\%\#\{\}\textasciitilde{}\textasciicircum{}",
+        ),
+        ("\x1b[31m\u202e\udcff", "\x1b[31m\u202e\udcff", r"\\x1b\[31m\\u202e\\udcff", None),
+    ],
+)
+def test_names_are_text_in_every_table_and_figure(name, in_csv, in_markdown, in_latex):
+    assert csv_line([name, 1, -2.5]) == f"{in_csv},1,-2.5\n".encode("utf-8", "surrogateescape")
+    results = [
+        Measured(label, network, 1, 0, 0, {name: Scores([name], [30.0], [0.9], [0.1], [0])})
+        for label, network in ((name, None), (f"{name}2", "IDT"))
+    ]
+    table = markdown(results, [name])
+    assert f"| {in_markdown} |" in table and f"| {in_markdown}: PSNR" in table and table.endswith(f"\n{in_markdown}\n")
+    if in_latex:
+        assert f"\n{in_latex} & " in latex(results) and f"{{c}}{{{in_latex}}}" in latex(results)
+    assert len(latex(results).splitlines()) == 10 and len(table.splitlines()) == 7
+    for content in (comma_separated(results), per_picture(results)):
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")))
+        assert len(rows) == 3 and len({len(row) for row in rows}) == 1
+    quality_against_cost(results)
 
 
 def test_macs_count_products_in_place_and_attention():

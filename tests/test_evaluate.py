@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from basicsr.metrics import calculate_niqe, calculate_psnr, calculate_ssim
 from skimage import data
 
@@ -119,6 +120,7 @@ def test_niqe_is_that_of_basicsr_and_needs_two_blocks(tmp_path, capsys):
 
 
 def test_rainy_pictures_are_scored_beside(folders, capsys):
+    save(folders / "rainy" / "a.png", PHOTOGRAPH)  # equals its target: the gain is infinite
     out = folders / "scores.csv"
     arguments = ("--input", folders / "rainy", "--protocol", "rain200", "--niqe", "-o", out)
     assert run(folders / "result", folders / "target", *arguments) == 0
@@ -131,7 +133,9 @@ def test_rainy_pictures_are_scored_beside(folders, capsys):
         for column in ("psnr_rain200", "ssim_rain200", "niqe"):
             assert rows[f"{name}_DRSformer"][f"input_{column}"] == row[column]
         gains.append(float(rows[f"{name}_DRSformer"]["psnr_rain200"]) - float(row["psnr_rain200"]))
-    assert f"  +{np.mean(gains):.4f}\n" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert gains[0] == -math.inf and f"  +{np.mean(gains[1:]):.4f}\n" in text
+    assert "PSNR in dB, rain200: the gain is the mean over the 2 pictures" in text and "SSIM, rain200: the" not in text
 
 
 def test_16_bits_are_rounded_and_reported(folders, capsys):
@@ -238,6 +242,37 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(folders, capsys):
     whole, some = rows_of(folders / "all.csv"), rows_of(folders / "some.csv")
     assert some["b_DRSformer"] == whole["b_DRSformer"] and sizes in some["c_DRSformer"]["problem"]
     assert some["c_DRSformer"]["psnr_ddn"] == some["a_DRSformer"]["psnr_ddn"] == ""
+
+
+def test_whatever_a_picture_raises_is_its_line(folders, monkeypatch, capsys):
+    def reading(content: bytes, path: Path) -> np.ndarray:
+        if path.parent.name == "target" and path.name in raised:
+            raise raised[path.name]
+        return decode(content, path)
+
+    decode, raised = evaluation.decode, {"a.png": MemoryError(), "b.png": ZeroDivisionError("odd\n\x1b[31m tag")}
+    monkeypatch.setattr(evaluation, "decode", reading)
+    save(folders / "target" / "d.png", PHOTOGRAPH)
+    no_rows = folders / "result" / "d_DRSformer.tif"
+    tifffile.imwrite(no_rows, np.zeros((5, 5, 4), np.uint8), photometric="rgb", extrasamples=[1])
+    with tifffile.TiffFile(no_rows, mode="r+") as tiff:
+        tiff.pages[0].tags["ImageLength"].overwrite(0)
+    assert run(folders / "result", folders / "target", "-o", folders / "some.csv") == 1
+    out, error = capsys.readouterr()
+    assert error.splitlines()[:2] == [
+        f"error: {folders / 'target' / 'a.png'}: not enough memory",
+        rf"error: {folders / 'target' / 'b.png'}: ZeroDivisionError: odd \x1b[31m tag",
+    ]
+    assert error.count("\n") == 3 and "d_DRSformer.tif" in error and "1 of 4 pictures scored" in out
+
+
+def test_names_are_no_formulas_and_rows_stay_rows(tmp_path, capsys):
+    names = ("=1+1", "@a", "+b\n-c", "d\r=e", "-1")
+    for name in names:
+        save(tmp_path / "result" / f"{name}.png", PHOTOGRAPH[:20, :20])
+    assert run(tmp_path / "result", "-o", tmp_path / "scores.csv") == 0
+    assert sorted(rows_of(tmp_path / "scores.csv")) == sorted(["'=1+1", "'@a", "'+b\n'-c", "d\r'=e", "-1"])
+    assert "\r" not in capsys.readouterr().out
 
 
 class Watched(Sequence):

@@ -400,7 +400,7 @@ def test_pictures_come_and_go_and_a_failure_leaves_the_old_page(tmp_path):
             yield Exhibit(str(pulled), broken if pulled == failing else load, load, load)
 
     path = tmp_path / "new" / "page.html"
-    write_page(path, exhibits(60), title="first")
+    assert write_page(path, exhibits(60), title="first") == 60
     assert most <= 6  # three pictures in each of two threads
     before = path.read_bytes()
     with pytest.raises(UserError, match="picture 30 cannot be read"):
@@ -409,6 +409,19 @@ def test_pictures_come_and_go_and_a_failure_leaves_the_old_page(tmp_path):
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
     with pytest.raises(UserError, match="wide: result 50x40, target 60x40"):
         write_page(path, [Exhibit("wide", load, plain(TARGET, 40, 60))], title="third")
+
+
+def test_whatever_a_picture_raises_is_its_line(tmp_path):
+    def too_large() -> np.ndarray:
+        raise MemoryError
+
+    page, lines = tmp_path / "page.html", []
+    bad = [Exhibit("large", too_large), Exhibit("empty", lambda: np.zeros((0,), np.uint8))]
+    with pytest.raises(UserError, match="no picture can be shown"):
+        write_page(page, bad, title="None", complain=lines.append)
+    assert lines[0] == "large: not enough memory" and lines[1].startswith("empty: ") and not page.exists()
+    assert write_page(page, [*bad, exhibit(7)], title="One", complain=lines.append) == 1
+    assert 'id="data-0-result"' in page.read_text() and len(lines) == 4
 
 
 def test_residual_maps_are_mean_absolute_differences_of_the_original_pixels():
@@ -441,11 +454,17 @@ def test_pictures_of_all_kinds_are_shown_with_their_mean_scores(tmp_path):
         scored("gray", np.zeros((1, 1, 1), np.uint8), psnr_ddn=33.0, input_psnr_ddn=26.0),
         scored("deep", np.full((9, 9, 3), 65535, np.uint16), psnr_ddn=math.inf, own_score=0.5),
         scored("none", np.zeros((9, 9, 1), np.uint16), psnr_ddn=math.nan),
+        scored("equal", np.zeros((9, 9, 3), np.uint8), psnr_ddn=30.0, input_psnr_ddn=math.inf)._replace(data_set="b"),
+        scored("other", np.zeros((9, 9, 3), np.uint8), psnr_ddn=20.0, input_psnr_ddn=18.0)._replace(data_set="b"),
     ]
     write_page(tmp_path / "page.html", exhibits, title="All kinds")
     page = (tmp_path / "page.html").read_text()
     mean = '<dt>PSNR (ddn)</dt><dd>31.50 <small>dB</small></dd><dd class="note">rainy 25.50, gain&nbsp;+6.00</dd>'
     assert f'{mean}<dd class="note">mean of 2 of 4; 1 are ∞</dd>' in page
+    other = (
+        '<dt>PSNR (ddn) of b</dt><dd>25.00 <small>dB</small></dd><dd class="note">rainy 18.00, gain&nbsp;+2.00 (of 1)'
+    )
+    assert f"{other}</dd></div>" in page
     assert "4000x30, shown at 1600x12" in page and "PSNR (ddn) 33.00 dB (+7.00) · own score 0.5000 · 9x9" not in page
     assert "PSNR (ddn) 33.00 dB (+7.00) · 1x1" in page and "PSNR (ddn) ∞ dB · own score 0.5000 · 9x9" in page
 
@@ -496,10 +515,15 @@ def test_the_command_shows_what_can_be_shown(pairs, tmp_path, capsys):
     log.mkdir()
     (log / "train_run_20261123_200900.log").write_text(LOG.format(epoch=0, start=0) + STEP.format(100, 0.5))
     page = tmp_path / "page.html"
-    arguments = [results, pairs / "target", "--input", pairs / "input", "--experiment", log, "-o", page]
+    nothing = tmp_path / "nothing"
+    arguments = [results, pairs / "target", "--input", pairs / "input", "--experiment", nothing, log, "-o", page]
     assert main(["report", *map(str, arguments)]) == 1
     said = capsys.readouterr()
-    assert f"{page}: 9 of 10 pictures, " in said.out and "03.png" in said.err
+    assert f"{page}: 9 of 10 pictures, " in said.out
+    assert "03.png" in said.err and f"no training log (train_*.log) in {nothing}" in said.err
+    assert main(["plot", str(nothing), str(log), "-o", str(tmp_path / "plot.png")]) == 1
+    said = capsys.readouterr()
+    assert "plot.png: 1 training, 3 panels" in said.out and str(nothing) in said.err
     rows = re.findall(r'<tr data-name="(\d+)" .*?<td data-value="([^"]*)"', page.read_text())
     assert [name for name, _ in rows] == [f"{index:02d}" for index in range(10) if index != 3]
     for name, value in rows:

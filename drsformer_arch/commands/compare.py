@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import add_command
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
 from drsformer_arch.errors import UserError
 
 EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
-published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures.
+published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures. A network, a data
+set or a picture that fails is named, the rest goes on, and the exit code is 1.
 
 examples:
   drsformer compare options/test/DRSformer/Rain200H.yml options/test/Restormer/Rain200H.yml -o results/rain200h
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit must be 1 or more")
-    table = compare(
+    table, problems = compare(
         args.files,
         args.data,
         protocol=args.protocol,
@@ -53,4 +54,4 @@ def run(args: argparse.Namespace) -> int:
     )
     print(table)
     print(f"written to {args.out}")
-    return 0
+    return EXIT_SOME_FAILED if problems else 0

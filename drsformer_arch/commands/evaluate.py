@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, printable
 
 EXAMPLES = """RESULT, TARGET and RAINY are folders (searched recursively) or single pictures. They are paired by
 names: equal without extension, or all by one rule, which is printed, such as rain-1 + norain-1, 900_1 + 900 or
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     which = (*(protocols if target else ()), *([NIQE] if args.niqe or not target else ()))
     pairs, notes = find_pairs(args.result, target, args.rainy, skip_missing=args.skip_missing)
     for note in notes:
-        print(note, flush=True)
+        print(printable(note), flush=True)
     processor.keep_freed_memory()
     summary = score_files(pairs, which, args.out, workers=args.workers)
     print(summary)

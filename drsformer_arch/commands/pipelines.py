@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import add_command
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
 from drsformer_arch.errors import TrainingStopped
 from drsformer_arch.options import MODEL_TYPES
 
@@ -72,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
     if page is not None and options["rank"] == 0:
         from drsformer_arch.report.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
 
-        write_test_page(options, page)
+        problems: list[str] = []
+        write_test_page(options, page, problems.append)
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+        code = EXIT_SOME_FAILED if problems else code
         print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return code
 

@@ -1,12 +1,14 @@
 """`drsformer plot`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import add_command
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
 
-EXAMPLES = """EXPERIMENT is a folder of ./experiments, also of a training that still runs.
+EXAMPLES = """EXPERIMENT is a folder of ./experiments, also of a training that still runs. One that cannot be read is
+named, the rest is drawn, and the exit code is 1.
 
 examples:
   drsformer plot experiments/small experiments/large -o training.png
@@ -31,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out.suffix != ".png":
         raise UserError(f"-o {args.out}: the figure is a .png file")
-    curves = read_all(args.experiments)
+    curves, problems = read_all(args.experiments)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out, draw(curves))
-    runs, panels = len(args.experiments), len({curve.name for curve in curves})
+    runs, panels = len({curve.run for curve in curves}), len({curve.name for curve in curves})
     print(f"{args.out}: {runs} training{'s' * (runs > 1)}, {panels} panels")
-    return 0
+    return EXIT_SOME_FAILED if problems else 0

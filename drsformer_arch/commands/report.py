@@ -3,14 +3,14 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, printable
 
 if TYPE_CHECKING:
     from drsformer_arch.report.page import Exhibit
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """One HTML file without server or network: every picture before and after, its residual and scores, a table
 to sort, and training curves. RESULT, TARGET and RAINY are folders (searched recursively) or single pictures, paired by
-names as `drsformer evaluate` does. A picture that cannot be read is named, the rest goes on, and the exit code is 1.
+names as `drsformer evaluate` does. A picture or experiment that cannot be read is named, the rest goes on, and the exit
+code is 1.
 
 examples:
   drsformer report results/Rain200H datasets/Rain200H/test/target --input datasets/Rain200H/test/input -o rain200h.html
@@ -49,7 +50,9 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import __version__, processor  # noqa: PLC0415 - OpenCV takes a while to load
+    from tqdm import tqdm  # noqa: PLC0415 - this and OpenCV take a while to load
+
+    from drsformer_arch import __version__, processor  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
     from drsformer_arch.report.curves import read_all  # noqa: PLC0415
     from drsformer_arch.report.evaluation import evaluate  # noqa: PLC0415
@@ -60,11 +63,19 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     protocols = tuple(SCORES) if args.protocol == "all" else (args.protocol or "rain200",)
     which = (*(protocols if args.target else ()), *([NIQE] if args.niqe else ()))
-    curves = read_all(args.experiment)
+    curves, problems = read_all(args.experiment)
+    counts: Counter[str] = Counter()
+
+    def complain(problem: str) -> None:
+        tqdm.write(f"error: {problem}", file=sys.stderr)
+        counts["failed"] += 1
+
+    for problem in problems:
+        complain(problem)
     found = args.result and find_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
     pairs, notes = found or ([], [])
     for note in notes:
-        print(note, flush=True)
+        print(printable(note), flush=True)
     sources = {"Results": args.result, "Targets": args.target, "Rainy pictures": args.rainy}
     experiments = ", ".join(map(str, args.experiment))
     facts = [
@@ -75,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
     ]
     title = args.title or (args.result or args.experiment[0]).resolve().name
     processor.keep_freed_memory()
-    counts: Counter[str] = Counter()
     with closing(evaluate(pairs, which, workers=args.workers)) as rows:
-        write_page(args.out, _exhibits(rows, len(pairs), counts), title=title, facts=facts, curves=curves)
-    shown = f"{counts['shown']:,} of {len(pairs):,} pictures, " if pairs else ""
+        exhibits = _exhibits(tqdm(rows, total=len(pairs), unit="picture", disable=None, delay=2), complain)
+        count = write_page(args.out, exhibits, title=title, facts=facts, curves=curves, complain=complain)
+    shown = f"{count:,} of {len(pairs):,} pictures, " if pairs else ""
     print(f"{args.out}: {shown}{args.out.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return EXIT_SOME_FAILED if counts["failed"] else 0
 
@@ -96,26 +107,17 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"-o {args.out}: the page is one file, named .html")
 
 
-def _exhibits(rows: Iterable["PictureScores"], total: int, counts: Counter[str]) -> Iterator["Exhibit"]:
-    """What can be shown, with a progress bar; counts what was shown and what failed.
-
-    Raises:
-        UserError: nothing can be shown.
-    """
-    from tqdm import tqdm  # noqa: PLC0415
-
+def _exhibits(rows: Iterable["PictureScores"], complain: Callable[[str], None]) -> Iterator["Exhibit"]:
+    """What can be scored; the problems of the others go to `complain`."""
     from drsformer_arch.report.page import Exhibit  # noqa: PLC0415
 
-    for row in tqdm(rows, total=total, unit="picture", disable=None, delay=2):
+    for row in rows:
         if row.problem is not None:
-            tqdm.write(f"error: {row.problem}", file=sys.stderr)
-            counts["failed"] += 1
+            complain(row.problem)
             continue
-        counts["shown"] += 1
-        result, target, rainy = (path and partial(_read, path) for path in row.pair[1:])
-        yield Exhibit(row.pair.name, result, target, rainy, row.scores)
-    if total and not counts["shown"]:
-        raise UserError("no picture can be shown; the problems are named above")
+        pair = row.pair
+        target, rainy = (None if path is None else partial(_read, path) for path in (pair.target, pair.rainy))
+        yield Exhibit(pair.name, partial(_read, pair.result), target, rainy, row.scores)
 
 
 def _read(path: Path) -> Any:

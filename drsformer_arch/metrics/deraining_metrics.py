@@ -23,6 +23,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drsformer_arch.errors import UserError
+
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 
@@ -277,7 +279,7 @@ def _psnr(samples: NDArray[Any], samples2: NDArray[Any]) -> float:
 def _ssim(plane: NDArray[Any], plane2: NDArray[Any]) -> float:
     height, width = plane.shape
     if min(height, width) < _WINDOW:
-        raise ValueError(f"SSIM needs at least {_WINDOW} x {_WINDOW} pixels, these are {height} x {width}")
+        raise UserError(f"SSIM needs at least {_WINDOW} x {_WINDOW} pixels, these are {height} x {width}")
     inside, rows = height - _WINDOW + 1, max(_STRIP // width, _LEAST_ROWS)
     strips = (slice(top, top + rows + _WINDOW - 1) for top in range(0, inside, rows))
     return sum(_sum_of_ssim(plane[strip], plane2[strip]) for strip in strips) / (inside * (width - _WINDOW + 1))

@@ -1,24 +1,25 @@
 """`drsformer compare`: from option files, checkpoints and data sets to a table and two figures."""
 
+import math
 import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from drsformer_arch import processor, run
-from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.errors import UserError, did_you_mean, line_of
 from drsformer_arch.files import write_atomically
 from drsformer_arch.inference import find_weights
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.report import figures, tables
-from drsformer_arch.report.comparison import INPUT, Method, Pictures, Settings, measure
+from drsformer_arch.report.comparison import INPUT, Measured, Method, Pictures, Settings, measure
 from drsformer_arch.report.run_pages import write_comparison_page
 
 OPTION_FILES = (".yml", ".yaml")
-WRITTEN = ("comparison.md", "comparison.csv", "pictures.csv", "comparison.tex", "quality_cost.png", "crops.png")
 
 
 def compare(
@@ -30,8 +31,10 @@ def compare(
     limit: int | None = None,
     device: str | None = None,
     page: Path | None = None,
-) -> str:
+) -> tuple[str, list[str]]:
     """Compare networks and write tables, figures and result pictures.
+
+    Networks, data sets and pictures that fail are named on stderr and in the table's notes; the rest goes on.
 
     Args:
         sources: test option files, and weight files, of our networks.
@@ -43,51 +46,70 @@ def compare(
         page: HTML file that shows all results; default: none.
 
     Returns:
-        The table in Markdown.
+        The table in Markdown, and the lines of what failed.
 
     Raises:
-        UserError: something in the input is wrong.
+        UserError: something in the input is wrong so that nothing can be compared.
     """
     pictures = tuple(_given_pictures(one, protocol) for one in data)
-    methods = [_method(source, pictures) for source in sources]
-    labels = Counter(method.label for method in methods)
-    twice = [label for label, count in labels.items() if count > 1]
-    methods = [
-        method._replace(label=Path(source).stem) if method.label in twice else method
-        for method, source in zip(methods, sources, strict=True)
-    ]
-    if len({method.label for method in methods}) < len(methods):
-        raise UserError("two of the files have the same network and the same name; rename one")
+    problems: list[str] = []
+
+    def complain(problem: str) -> None:
+        problems.append(problem)
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+
+    methods = _methods(sources, pictures, complain)
     every = {one.name: one for method in methods for one in method.pictures}
     rainy = Method(INPUT, None, None, None, {}, tuple(every.values()))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = Settings(out, limit, device)
-    results = measure([rainy, *methods], settings)
-    conditions = _conditions(settings, results[0].scores)
+    results = measure([rainy, *methods], settings, complain)
+    if len(results) == 1:
+        raise UserError("no network can be compared; the problems are named above")
+    conditions = [*_conditions(settings, results), *(f"Failed: {problem}" for problem in problems)]
     table = tables.markdown(results, conditions)
+    write_atomically(out / "comparison.md", table.encode())
+    write_atomically(out / "comparison.csv", tables.comma_separated(results))
+    write_atomically(out / "pictures.csv", tables.per_picture(results))
+    write_atomically(out / "comparison.tex", tables.latex(results).encode())
     cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
-    contents = (
-        table.encode(),
-        tables.comma_separated(results).encode(),
-        tables.per_picture(results).encode(),
-        tables.latex(results).encode(),
-        cost,
-        crops,
-    )
-    for name, content in zip(WRITTEN, contents, strict=True):
-        write_atomically(out / name, content)
+    write_atomically(out / "quality_cost.png", cost)
+    write_atomically(out / "crops.png", crops)
     if page is not None:
         overview = [
             ("Quality against cost; a disc's area is the number of parameters", cost, "PSNR over seconds per picture"),
             ("The picture on which the networks differ most", crops, "The same region from every network"),
         ]
-        write_comparison_page([rainy, *methods], results, out, page, conditions=conditions, overview=overview)
-    return table
+        write_comparison_page(
+            [rainy, *methods], results, out, page, conditions=conditions, overview=overview, complain=complain
+        )
+    return table, problems
+
+
+def _methods(sources: Sequence[str], pictures: tuple[Pictures, ...], complain: Callable[[str], None]) -> list[Method]:
+    """The networks of the files that can be used, each with a name of its own; the others' lines go to `complain`."""
+    methods: list[tuple[str, Method]] = []
+    for source in sources:
+        try:
+            methods.append((source, _method(source, pictures)))
+        except Exception as error:  # whatever reading a stranger's file raises; the others go on
+            if len(sources) == 1:
+                raise
+            complain(line_of(error, source))
+    if not methods:
+        raise UserError("no network can be compared; the problems are named above")
+    labels = Counter([INPUT, *(method.label for _, method in methods)])
+    named = [
+        method._replace(label=Path(source).stem) if labels[method.label] > 1 else method for source, method in methods
+    ]
+    if len({INPUT, *(method.label for method in named)}) <= len(named):
+        raise UserError("two of the files have the same network and the same name; rename one")
+    return named
 
 
 def _given_pictures(text: str, protocol: str | None) -> Pictures:
     name, equals, folder = text.partition("=")
-    if not equals or not name or "/" in name:
+    if not equals or name in ("", ".", "..") or "/" in name:
         raise UserError(f"--data {text}: write NAME=FOLDER")
     if protocol not in PROTOCOLS:
         raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: with which the scores are compared")
@@ -125,14 +147,22 @@ def _own_pictures(source: str, options: dict[str, Any]) -> list[Pictures]:
     return [Pictures(one["name"], dict(one), *used) for one in options["datasets"].values()]
 
 
-def _conditions(settings: Settings, scores: dict[str, Any]) -> list[str]:
-    counted = ", ".join(f"{len(one.names)} of {name}" for name, one in scores.items())
+def _conditions(settings: Settings, results: Sequence[Measured]) -> list[str]:
+    counted = ", ".join(f"{len(one.names)} of {name}" for name, one in results[0].scores.items())
     if settings.device == "cpu":
         hardware = f"{processor.model_name()}, {torch.get_num_threads()} threads"
     else:
         hardware = torch.cuda.get_device_name()
     first = "the first " if settings.limit else ""
+    infinite = [
+        f"PSNR of {result.label} on {name}: {count} of {len(scores.psnr)} pictures equal their targets, which makes it "
+        "infinite; the mean is that of the others, if any."
+        for result in results
+        for name, scores in result.scores.items()
+        if (count := sum(map(math.isinf, scores.psnr)))
+    ]
     return [
         f"Pictures: {first}{counted}. Times: mean of all pictures. Memory: at the peak, beyond weights and libraries.",
         f"Hardware: {hardware} ({os.cpu_count()} cores), torch {torch.__version__}.",
+        *infinite,
     ]

@@ -1,10 +1,13 @@
 """Run several networks on the same data sets and measure quality and cost, each in a process of its own."""
 
 import copy
+import math
 import multiprocessing
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +19,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 from tqdm import tqdm
 
-from drsformer_arch import processor
+from drsformer_arch import processor, terminal
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import encode_png
 from drsformer_arch.data.samples import to_picture
+from drsformer_arch.errors import UserError, line_of, printable
 from drsformer_arch.files import write_atomically
 from drsformer_arch.inference import build_network, inference_form, load_network, read_weights, restore
 from drsformer_arch.metrics import PROTOCOLS
@@ -67,10 +71,12 @@ class Scores(NamedTuple):
     psnr: list[float]  # dB
     ssim: list[float]
     seconds: list[float]  # per picture
+    at: list[int]  # indices in the data set
 
     def mean(self, what: str) -> float:
-        """Of all pictures."""
-        return fmean(getattr(self, what))
+        """Of the finite values; infinite where all are, since all pictures equal their targets."""
+        values = getattr(self, what)
+        return fmean(list(filter(math.isfinite, values)) or values)
 
 
 class Measured(NamedTuple):
@@ -84,37 +90,90 @@ class Measured(NamedTuple):
     scores: dict[str, Scores]  # by data set
 
 
-def measure(methods: Sequence[Method], settings: Settings) -> list[Measured]:
+def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[str], None]) -> list[Measured]:
     """Measure all methods one after the other; result pictures go to OUT/pictures/METHOD/DATASET.
 
+    Args:
+        methods: first the rainy pictures as they are. What of them cannot be read or scored is left out for all.
+        settings: of the comparison.
+        complain: takes a line for every picture, data set and network that fails; the rest goes on.
+
     Raises:
-        UserError: weights or pictures that cannot be used.
+        UserError: no picture can be used.
     """
-    results = []
-    context = multiprocessing.get_context("spawn")
-    for method in methods:
-        # A new process for each: what one network left in memory must not count for the next.
-        with ProcessPoolExecutor(1, mp_context=context) as executor:
-            results.append(executor.submit(measure_one, method, settings).result())
+    rainy, left_out, problems = measure_input(methods[0], settings)
+    for problem in problems:
+        complain(problem)
+    if not rainy.scores:
+        raise UserError("no picture can be compared; the problems are named above")
+    results = [rainy]
+    for method in methods[1:]:
+        pictures = tuple(one for one in method.pictures if one.name in rainy.scores)
+        if not pictures:
+            continue  # its data sets were named
+        measured = _in_a_process(method._replace(pictures=pictures), settings, left_out)
+        if isinstance(measured, str):
+            complain(measured)
+        else:
+            results.append(measured)
     return results
 
 
-def measure_one(method: Method, settings: Settings) -> Measured:
-    """Measure one method in this process."""
+def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured | str:
+    """`attempt` in a new process: what one network left in memory must not count for the next."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        try:
+            return executor.submit(attempt, method, settings, left_out).result()
+        except BrokenProcessPool:
+            return f"{printable(method.weights)}: its process ended early (out of memory?)"
+
+
+def measure_input(method: Method, settings: Settings) -> tuple[Measured, dict[str, set[int]], list[str]]:
+    """Score the rainy pictures as they are.
+
+    Returns:
+        the scores of the data sets in which there are some, indices of pictures that cannot be used by data set, and
+        a line for each of these and for data sets that cannot be used.
+    """
+    left_out: dict[str, set[int]] = {}
+    problems: list[str] = []
+    scores = {}
+    for pictures in method.pictures:
+        bad: dict[int, str] = {}
+        try:
+            found = score(method, None, pictures, settings, bad=bad)
+        except Exception as error:  # of the libraries that read pictures; the other data sets go on
+            problems.append(line_of(error, f"data set {pictures.name}"))
+            continue
+        problems += bad.values()
+        left_out[pictures.name] = set(bad)
+        if found.names:
+            scores[pictures.name] = found
+    return Measured(method.label, None, 0, 0, 0, scores), left_out, problems
+
+
+def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured | str:
+    """`measure_one`, or one line that says why it failed."""
+    with terminal.guarded():
+        try:
+            return measure_one(method, settings, left_out)
+        except Exception as error:  # whatever a stranger's network raises; the others go on
+            return line_of(error, method.weights)
+
+
+def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured:
+    """Measure a network in this process, on all pictures but those left out."""
     device = torch.device(settings.device)
     if device.type == "cpu":
         processor.tune()
-    run, parameters, macs, kind = None, 0, 0, None
-    if method.weights is not None:
-        net = loaded(method)
-        parameters, macs, kind = sum(p.numel() for p in net.parameters()), count_macs(net), type(net).__name__
-        net, autocast = inference_form(net.to(device), bf16=method.val.get("precision") == "bf16")
-        run = partial(derain, net, val=method.val, device=device, autocast=autocast)
+    net = loaded(method)
+    parameters, macs, kind = sum(p.numel() for p in net.parameters()), count_macs(net), type(net).__name__
+    net, autocast = inference_form(net.to(device), bf16=method.val.get("precision") == "bf16")
+    run = partial(derain, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
-    scores = {pictures.name: score(method, run, pictures, settings) for pictures in method.pictures}
-    memory = processor.peak_memory(device) - before if run is not None else 0
-    return Measured(method.label, kind, parameters, macs, memory, scores)
+    scores = {one.name: score(method, run, one, settings, left_out[one.name]) for one in method.pictures}
+    return Measured(method.label, kind, parameters, macs, processor.peak_memory(device) - before, scores)
 
 
 def loaded(method: Method) -> nn.Module:
@@ -126,28 +185,65 @@ def loaded(method: Method) -> nn.Module:
     return build_network(method.network, state, method.weights)
 
 
-def score(method: Method, run: Run | None, pictures: Pictures, settings: Settings) -> Scores:
-    """Restore, time and score the pictures of a data set; without a network they are scored as they are."""
+def score(
+    method: Method,
+    run: Run | None,
+    pictures: Pictures,
+    settings: Settings,
+    left_out: Set[int] = frozenset(),
+    *,
+    bad: dict[int, str] | None = None,
+) -> Scores:
+    """Restore, time and score the pictures of a data set; without a network they are scored as they are.
+
+    Args:
+        method, run, pictures, settings: what is scored.
+        left_out: indices of pictures that are not looked at.
+        bad: takes a line for each picture that fails; default: the first failure is raised.
+    """
     dataset = PairedRainDataset({**pictures.options, "phase": "val"})
+    names = picture_names(dataset)
     folder = settings.out / "pictures" / method.label / pictures.name
-    folder.mkdir(parents=True, exist_ok=True)
-    result = Scores([], [], [], [])
-    count = min(len(dataset), settings.limit or len(dataset))
-    for index in tqdm(range(count), desc=f"{method.label} on {pictures.name}", delay=2, leave=False):
-        sample = dataset[index]
-        rainy = sample["lq"][None]
-        if index == 0 and run is not None:
-            run(rainy)  # the first call is slower than all others
-        start = time.perf_counter()
-        derained = rainy if run is None else run(rainy)
-        seconds = time.perf_counter() - start
-        picture, target = to_picture(derained[0]), to_picture(sample["gt"])
-        result.names.append(Path(sample["lq_path"]).stem)
-        result.seconds.append(seconds)
-        for what, metric in PROTOCOLS[pictures.protocol].items():
-            getattr(result, what).append(float(metric(picture, target, channel_order="rgb")))
-        write_atomically(folder / f"{result.names[-1]}.png", encode_png(picture))
+    result = Scores([], [], [], [], [])
+    indices = [at for at in range(min(len(dataset), settings.limit or len(dataset))) if at not in left_out]
+    for index in tqdm(indices, desc=f"{method.label} on {pictures.name}", delay=2, leave=False):
+        try:
+            sample = dataset[index]
+            rainy = sample["lq"][None]
+            if not result.names and run is not None:
+                run(rainy)  # the first call is slower than all others
+            start = time.perf_counter()
+            derained = rainy if run is None else run(rainy)
+            seconds = time.perf_counter() - start
+            picture, target = to_picture(derained[0]), to_picture(sample["gt"])
+            scored = {
+                what: float(metric(picture, target, channel_order="rgb"))
+                for what, metric in PROTOCOLS[pictures.protocol].items()
+            }
+            content = encode_png(picture)
+        except Exception as error:  # of the libraries that read pictures
+            if bad is None:
+                raise
+            bad[index] = line_of(error, dataset.paths[index]["lq_path"])
+            continue
+        path = folder / f"{names[index]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        for what, value in {**scored, "seconds": seconds}.items():
+            getattr(result, what).append(value)
+        result.names.append(names[index])
+        result.at.append(index)
     return result
+
+
+def picture_names(dataset: PairedRainDataset) -> list[str]:
+    """Names of the pictures without extension, with their folders below the data set's where they need them."""
+    paths = [Path(one["lq_path"]) for one in dataset.paths]
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    root = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(root).with_suffix("").as_posix() for path in paths]
 
 
 def derain(

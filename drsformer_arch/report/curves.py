@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from drsformer_arch import training_records
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, line_of
 from drsformer_arch.report.page import METRICS, Curve
 
 LEARNING_RATE = ("learning rate", "")
@@ -48,19 +48,33 @@ def read_curves(folder: Path) -> list[Curve]:
     return curves
 
 
-def read_all(folders: Sequence[Path]) -> list[Curve]:
+def read_all(folders: Sequence[Path]) -> tuple[list[Curve], list[str]]:
     """Of several experiments; runs in folders of one name are called by their paths.
 
+    Returns:
+        The curves, and a line for every folder of several that cannot be read.
+
     Raises:
-        UserError: as `read_curves`.
+        UserError: none can be read.
     """
-    found = [(folder, read_curves(folder)) for folder in folders]
+    found: list[tuple[Path, list[Curve]]] = []
+    problems = []
+    for folder in folders:
+        try:
+            found.append((folder, read_curves(folder)))
+        except Exception as error:  # whatever reading a stranger's logs raises; the others go on
+            if len(folders) == 1:
+                raise
+            problems.append(line_of(error, folder))
+    if problems and not found:
+        raise UserError(f"no training can be shown: {'; '.join(problems)}")
     names = Counter(curves[0].run for _, curves in found)
-    return [
+    curves = [
         curve if names[curve.run] == 1 else curve._replace(run=str(folder))
         for folder, curves in found
         for curve in curves
     ]
+    return curves, problems
 
 
 def _from_records(folder: Path) -> list[Curve]:

@@ -14,8 +14,6 @@ The same columns of the rainy pictures begin with ``input_``. Pictures of 16 bit
 scores are; gray counts as R = G = B.
 """
 
-import csv
-import io
 import multiprocessing
 import signal
 import sys
@@ -27,16 +25,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from drsformer_arch import processor, worker
 from drsformer_arch.data.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
-from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.errors import UserError, did_you_mean, line_of
 from drsformer_arch.files import atomic_file
 from drsformer_arch.metrics import SCORES, Planes
+from drsformer_arch.report.escapes import csv_line
 from drsformer_arch.report.pairing import Pair
 from drsformer_arch.report.summary import DESCRIPTIONS, INPUT, NIQE, NIQE_BLOCK, PictureScores, Summary
 
@@ -140,9 +138,12 @@ def _start_worker(with_niqe: bool) -> None:
 
 
 def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
-    """Read and score one pair; what is wrong with its pictures becomes its problem."""
+    """Read and score one pair; whatever decoders and metrics raise becomes its problem."""
+    subject, pictures = pair.result, dict[Path, Picture]()
     try:
-        pictures = {path: decode(read_file(path), path) for path in pair[1:] if path is not None}
+        for subject in filter(None, pair[1:]):
+            pictures[subject] = decode(read_file(subject), subject)
+        subject = pair.result
         for path, picture in pictures.items():
             if picture.shape[:2] != pictures[pair.result].shape[:2]:
                 raise UserError(f"{pair.result} is {_size(pictures[pair.result])} but {path} is {_size(picture)}")
@@ -152,12 +153,8 @@ def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
         if pair.rainy is not None:
             of_input = _scores(planes[pair.rainy], target, which)
             scores |= {f"{INPUT}{column}": value for column, value in of_input.items()}
-    except UserError as error:
-        return PictureScores(pair, {}, str(error))
-    except ValueError as error:
-        return PictureScores(pair, {}, f"{pair.result}: {error}")
-    except (MemoryError, cv2.error):
-        return PictureScores(pair, {}, f"{pair.result}: not enough memory to score it")
+    except Exception as error:  # of many libraries, and none may end the other pairs
+        return PictureScores(pair, {}, line_of(error, subject))
     return PictureScores(pair, scores, None, any(picture.dtype != np.uint8 for picture in pictures.values()))
 
 
@@ -177,7 +174,7 @@ def _scores(result: Planes, target: Planes | None, which: Sequence[str]) -> dict
     scores: dict[str, float] = {}
     if target is not None:
         if result.picture.shape[:2] != target.picture.shape[:2]:
-            raise ValueError(f"the pictures differ in size: {_size(result.picture)} and {_size(target.picture)}")
+            raise UserError(f"the pictures differ in size: {_size(result.picture)} and {_size(target.picture)}")
         if result.picture.shape != target.picture.shape:
             result, target = (Planes(_in_colour(one.picture)) for one in (result, target))
         scores = {
@@ -243,7 +240,7 @@ def score_files(
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(atomic_file(out))
-            file.write(_line(["picture", "result", "target", "input", *names, "problem"]))
+            file.write(csv_line(["picture", "result", "target", "input", *names, "problem"]))
         bar = stack.enter_context(tqdm(total=len(pairs), unit="picture", disable=None, delay=2))
         for row in stack.enter_context(closing(evaluate(pairs, which, workers=workers))):
             summary.add(row)
@@ -252,13 +249,6 @@ def score_files(
             if file is not None:
                 values = [f"{row.scores[name]:.9f}" if name in row.scores else "" for name in names]
                 paths = [path or "" for path in row.pair[1:]]
-                file.write(_line([row.pair.name, *paths, *values, row.problem or ""]))
+                file.write(csv_line([row.pair.name, *paths, *values, row.problem or ""]))
             bar.update()
     return summary
-
-
-def _line(cells: Sequence[object]) -> bytes:
-    """A line of a CSV file; names of files may hold bytes that are no UTF-8."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,6 +1,7 @@
 """Figures of a comparison: quality against cost, and the same region from every method."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import decode, read_file
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.report.comparison import Measured, Method
+from drsformer_arch.report.escapes import in_figure
 from drsformer_arch.report.tables import data_sets, quality, seconds
 
 SMALLEST_CROP = 48
@@ -24,7 +26,9 @@ SMALLEST_CROP = 48
 def png(figure: Figure) -> bytes:
     """The figure as a file's content."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=140, bbox_inches="tight")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in other scripts get boxes
+        figure.savefig(content, format="png", dpi=140, bbox_inches="tight")
     return content.getvalue()
 
 
@@ -45,16 +49,17 @@ def quality_against_cost(results: Sequence[Measured]) -> bytes:
             rainy = None if result.network else quality(result, name)
             if rainy:
                 panel.axhline(rainy.psnr, color="gray", linestyle=":", linewidth=1, zorder=0)
-                panel.text(
-                    0.99, rainy.psnr, result.label, transform=panel.get_yaxis_transform(), ha="right", va="bottom"
-                )
-        panel.set(xscale="log", title=name, xlabel="seconds per picture (left is faster)", ylabel="PSNR in dB")
+                label = in_figure(result.label)
+                panel.text(0.99, rainy.psnr, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
+        panel.set(
+            xscale="log", title=in_figure(name), xlabel="seconds per picture (left is faster)", ylabel="PSNR in dB"
+        )
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.margins(0.2)
         panel.grid(alpha=0.3, linewidth=0.5)
-    labels = [f"{result.label}, {result.parameters / 1e6:.2f} M" for result in networks]
+    labels = [f"{in_figure(result.label)}, {result.parameters / 1e6:.2f} M" for result in networks]
     discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=f"C{index}") for index in range(len(networks))]
     panels[-1].legend(discs, labels, title="parameters", loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     return png(figure)
@@ -69,20 +74,23 @@ def crops(methods: Sequence[Method], results: Sequence[Measured], out: Path) -> 
     for block, name in zip(blocks, names, strict=True):
         pictures = next(p for method in methods for p in method.pictures if p.name == name)
         index = most_different(results, name)
-        sample = PairedRainDataset({**pictures.options, "phase": "val"})[index]
+        scores = results[0].scores[name]
+        sample = PairedRainDataset({**pictures.options, "phase": "val"})[scores.at[index]]
         rainy, target = to_picture(sample["lq"]), to_picture(sample["gt"])
         region = rainiest_region(rainy, target)
         whole, *panels = _panels(block, columns)
         whole.imshow(rainy)
         corner, side = (region[1].start, region[0].start), region[0].stop - region[0].start
         whole.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="red", linewidth=2))
-        whole.set_title(f"{name}: {Path(sample['lq_path']).stem}", fontsize=9)
+        whole.set_title(in_figure(f"{name}: {scores.names[index]}"), fontsize=9)
         for panel, result in zip(panels, results, strict=False):
             if name in result.scores:
                 scores = result.scores[name]
                 path = out / "pictures" / result.label / name / f"{scores.names[index]}.png"
                 panel.imshow(decode(read_file(path), path)[region], interpolation="nearest")
-                panel.set_title(f"{result.label}\n{scores.psnr[index]:.2f} / {scores.ssim[index]:.4f}", fontsize=9)
+                panel.set_title(
+                    f"{in_figure(result.label)}\n{scores.psnr[index]:.2f} / {scores.ssim[index]:.4f}", fontsize=9
+                )
         panels[len(results)].imshow(target[region], interpolation="nearest")
         panels[len(results)].set_title("target\nPSNR / SSIM", fontsize=9)
     return png(figure)

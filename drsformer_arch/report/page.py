@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from drsformer_arch.data.pictures import Picture
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, line_of
 from drsformer_arch.files import atomic_file
 from drsformer_arch.report.previews import (
     LARGEST_SIDE,
@@ -56,6 +56,7 @@ class Exhibit(NamedTuple):
     target: Callable[[], Picture] | None = None
     rainy: Callable[[], Picture] | None = None
     scores: Mapping[str, float] = MappingProxyType({})  # "psnr_rain200", "input_psnr_rain200", "niqe", ... → value
+    data_set: str = ""  # scores are averaged within each
 
 
 class Curve(NamedTuple):
@@ -95,6 +96,7 @@ class _Row(NamedTuple):
     """What stays in memory of a picture."""
 
     name: str
+    data_set: str
     scores: dict[str, float]
     kinds: tuple[str, ...]
     size: tuple[int, int]  # width and height of the original
@@ -110,7 +112,8 @@ def write_page(
     curves: Sequence[Curve] = (),
     overview: Sequence[tuple[str, bytes, str]] = (),
     means: bool = True,
-) -> None:
+    complain: Callable[[str], None] | None = None,
+) -> int:
     """Write the page; pictures are loaded a few at a time, only thumbnails and scores of all of them stay in memory.
 
     Args:
@@ -120,26 +123,41 @@ def write_page(
         facts: label and value, such as network, weights, hardware, protocol, version.
         curves: of trainings.
         overview: caption, PNG file and text for those who do not see it, shown above the pictures.
-        means: show the mean scores; not where the pictures are of several networks.
+        means: show the mean scores of each data set; not where the pictures are of several networks.
+        complain: takes a line for every exhibit that cannot be shown, and the rest goes on. Default: the first one's
+            error is raised.
+
+    Returns:
+        The number of pictures shown.
 
     Raises:
-        UserError: the pictures of an exhibit differ in size; or what loads them raised it. The old file is intact.
+        UserError: there is nothing to show, neither pictures nor curves. The old file is intact.
+        Exception: what a loader raised or is wrong with its pictures, without `complain`. The old file is intact.
         OSError: the folder is not writable, the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent) as blocks:
-        rows = []
-        for index, (row, previews) in enumerate(_ahead(_prepare, exhibits)):
-            rows.append(row)
+        rows: list[_Row] = []
+        for name, prepared in _ahead(_attempt, exhibits):
+            if isinstance(prepared, Exception):
+                if complain is None:
+                    raise prepared
+                complain(line_of(prepared, name))
+                continue
+            row, previews = prepared
             for kind, content in previews:
-                block = f'<script type="text/plain" id="data-{index}-{kind}">'.encode()
+                block = f'<script type="text/plain" id="data-{len(rows)}-{kind}">'.encode()
                 blocks.write(block + base64.b64encode(content) + b"</script>\n")
+            rows.append(row)
+        if not rows and not curves:
+            raise UserError("no picture can be shown; the problems are named above" if complain else "nothing to show")
         before, after = _html(rows, title=title, facts=facts, curves=curves, overview=overview, means=means)
         blocks.seek(0)
         with atomic_file(path) as file:
             file.write(before.encode(errors="replace"))  # names of files may hold bytes that are no UTF-8
             shutil.copyfileobj(blocks, file)
             file.write(after.encode())
+    return len(rows)
 
 
 def _ahead(function: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
@@ -161,6 +179,14 @@ def _ahead(function: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterat
 # ---- pictures ------------------------------------------------------------------------------------------------------
 
 
+def _attempt(exhibit: Exhibit) -> tuple[str, Exception | tuple["_Row", list[tuple[str, bytes]]]]:
+    """The exhibit's name and what `_prepare` returns or raises."""
+    try:
+        return exhibit.name, _prepare(exhibit)
+    except Exception as error:  # whatever decoders raise; the caller decides
+        return exhibit.name, error
+
+
 def _prepare(exhibit: Exhibit) -> tuple[_Row, list[tuple[str, bytes]]]:
     """Load and encode the pictures of an exhibit."""
     loaders = {"rainy": exhibit.rainy, "result": exhibit.result, "target": exhibit.target}
@@ -176,7 +202,7 @@ def _prepare(exhibit: Exhibit) -> tuple[_Row, list[tuple[str, bytes]]]:
     small = limited(pictures["result"], THUMBNAIL)
     thumbnail = _image(webp(small, quality=75), f"{exhibit.name}, result", "webp", small.shape[1::-1])
     scores = {key: float(value) for key, value in exhibit.scores.items() if not math.isnan(value)}
-    row = _Row(exhibit.name, scores, tuple(kind for kind, _ in previews), (width, height), thumbnail)
+    row = _Row(exhibit.name, exhibit.data_set, scores, tuple(kind for kind, _ in previews), (width, height), thumbnail)
     return row, previews
 
 
@@ -250,7 +276,7 @@ def _html(
         script=script,
         title=escape(title),
         count=f"{len(rows):,} picture{'' if len(rows) == 1 else 's'}" if rows else "",
-        means="".join(_mean_html(rows, column) for column in averaged),
+        means="".join(_mean_html(rows, column) for rows in _by_data_set(rows) for column in averaged),
         facts="".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in facts),
         overview="".join(_figure(*one) for one in overview),
         curves=_curves_json(curves),
@@ -285,20 +311,29 @@ def _figure(caption: str, content: bytes, alt: str) -> str:
     return f"<figure>{_image(content, alt, 'png')}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
+def _by_data_set(rows: Sequence[_Row]) -> list[list[_Row]]:
+    data_sets = dict.fromkeys(row.data_set for row in rows)
+    return [[row for row in rows if row.data_set == data_set] for data_set in data_sets]
+
+
 def _mean_html(rows: Sequence[_Row], column: Column) -> str:
-    """The mean of a score, beside it that of the input and the difference of the two."""
+    """The mean of a score over a data set, beside it that of the input and of the gains where there are both."""
     ours, finite, infinite = _mean(rows, column)
+    if ours is None:
+        return ""
     rainy, _, _ = _mean(rows, _column(INPUT + column.key))
+    gained = _column(GAIN + column.key)
+    gain, both, _ = _mean(rows, gained)
     notes = []
-    if ours is not None and rainy is not None:
-        gained = _column(GAIN + column.key)
-        gain = rainy - ours if column.lower_is_better else ours - rainy
-        gained_text = f", gain&nbsp;{gained.text(gain)}" if math.isfinite(gain) else ""
-        notes.append(f"rainy {column.text(rainy)}{gained_text}")
+    if rainy is not None:
+        gained_text = f", gain&nbsp;{gained.text(gain)}" if both else ""
+        partly = f" (of {both:,})" if 0 < both < finite else ""
+        notes.append(f"rainy {column.text(rainy)}{gained_text}{partly}")
     if finite and finite < len(rows):
         notes.append(f"mean of {finite:,} of {len(rows):,}" + (f"; {infinite:,} are ∞" if infinite else ""))
     lines = "".join(f'<dd class="note">{note}</dd>' for note in notes)
-    label = escape(f"{column.name} {column.protocol}".rstrip())
+    of = f"of {rows[0].data_set}" if rows[0].data_set else ""
+    label = escape(" ".join(filter(None, (column.name, column.protocol, of))))
     return f"<div><dt>{label}</dt><dd>{column.text(ours)} <small>{column.unit}</small></dd>{lines}</div>"
 
 

@@ -1,6 +1,6 @@
 """Pages of what a test or a comparison left: the results, scored, beside rainy pictures and targets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,26 @@ from drsformer_arch.data import loaders
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import Picture, decode, read_file
 from drsformer_arch.data.samples import to_picture
+from drsformer_arch.errors import line_of
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.report.comparison import Measured, Method
 from drsformer_arch.report.evaluation import columns, score_pictures
 from drsformer_arch.report.page import Exhibit, write_page
 from drsformer_arch.report.summary import DESCRIPTIONS, INPUT
 
+Complain = Callable[[str], None]  # takes the line of a picture that cannot be shown
 
-def write_test_page(options: dict[str, Any], path: Path) -> None:
+
+def write_test_page(options: dict[str, Any], path: Path, complain: Complain) -> None:
     """The page of `drsformer test`, scored by the protocols of its option file, or both where it names none.
 
     Args:
         options: as the finished pipeline left them; `val.save_img` was true.
         path: of the page.
+        complain: takes the line of a picture that cannot be shown; the rest goes on.
 
     Raises:
+        UserError: there is none that can be shown.
         OSError: the folder is not writable, the disk is full.
     """
     used = [str(metric["type"]).rpartition("_")[2] for metric in (options["val"].get("metrics") or {}).values()]
@@ -35,7 +40,7 @@ def write_test_page(options: dict[str, Any], path: Path) -> None:
         ("Data sets", ", ".join(section["name"] for section in options["datasets"].values())),
         *_scores_and_version(which),
     ]
-    write_page(path, _of_test(options, which), title=options["name"], facts=facts)
+    write_page(path, _of_test(options, which, complain), title=options["name"], facts=facts, complain=complain)
 
 
 def write_comparison_page(
@@ -46,6 +51,7 @@ def write_comparison_page(
     *,
     conditions: Sequence[str],
     overview: Sequence[tuple[str, bytes, str]],
+    complain: Complain,
 ) -> None:
     """The page of `drsformer compare`.
 
@@ -55,8 +61,10 @@ def write_comparison_page(
         path: of the page.
         conditions: how many pictures, on what machine.
         overview: figures, see `write_page`.
+        complain: takes the line of a picture that cannot be shown; the rest goes on.
 
     Raises:
+        UserError: there is none that can be shown.
         OSError: the folder is not writable, the disk is full.
     """
     protocols = list(dict.fromkeys(one.protocol for method in methods for one in method.pictures))
@@ -67,7 +75,15 @@ def write_comparison_page(
         *_scores_and_version(protocols),
     ]
     title = f"Comparison of {networks}"
-    write_page(path, _of_comparison(methods, results, out), title=title, facts=facts, overview=overview, means=False)
+    write_page(
+        path,
+        _of_comparison(methods, results, out, complain),
+        title=title,
+        facts=facts,
+        overview=overview,
+        means=False,
+        complain=complain,
+    )
 
 
 def _means(results: Sequence[Measured]) -> list[tuple[str, str]]:
@@ -87,31 +103,43 @@ def _scores_and_version(which: Sequence[str]) -> list[tuple[str, str]]:
     return [*scores, ("Version", f"drsformer-basicsr {__version__}")]
 
 
-def _of_test(options: dict[str, Any], which: Sequence[str]) -> Iterator[Exhibit]:
+def _of_test(options: dict[str, Any], which: Sequence[str], complain: Complain) -> Iterator[Exhibit]:
     suffix = options["val"].get("suffix") or options["name"]
+    several = len(options["datasets"]) > 1
     for section in options["datasets"].values():
-        folder = Path(options["path"]["visualization"], section["name"])
-        for sample in _samples(loaders.build_checked_dataset(section)):
-            stem = Path(sample["lq_path"]).stem
-            yield _exhibit(stem, _picture(folder / f"{stem}_{suffix}.png"), sample, which)
+        name = section["name"]
+        folder = Path(options["path"]["visualization"], name)
+        dataset = loaders.build_checked_dataset(section)
+        for index in range(len(dataset)):
+            try:
+                sample = dataset[index]
+                stem = Path(sample["lq_path"]).stem
+                exhibit = _exhibit(stem, _picture(folder / f"{stem}_{suffix}.png"), sample, which)
+            except Exception as error:  # of the libraries that read pictures; the others go on
+                complain(line_of(error, f"picture {index} of {name}"))
+                continue
+            yield exhibit._replace(name=f"{stem} ({name})", data_set=name) if several else exhibit
 
 
-def _of_comparison(methods: Sequence[Method], results: Sequence[Measured], out: Path) -> Iterator[Exhibit]:
+def _of_comparison(
+    methods: Sequence[Method], results: Sequence[Measured], out: Path, complain: Complain
+) -> Iterator[Exhibit]:
     """The results of every network of a comparison on every data set, picture by picture."""
     every = {one.name: one for method in methods for one in method.pictures}
-    for name, pictures in every.items():
+    for name, of_input in results[0].scores.items():
+        pictures = every[name]
         dataset = PairedRainDataset({**pictures.options, "phase": "val"})
         taking_part = [result for result in results if result.network and name in result.scores]
-        for index, sample in zip(range(len(taking_part[0].scores[name].names)), _samples(dataset), strict=False):
+        for at, stem in zip(of_input.at, of_input.names, strict=True):
             for result in taking_part:
-                stem = result.scores[name].names[index]
                 path = out / "pictures" / result.label / name / f"{stem}.png"
                 title = f"{stem} by {result.label}" + (f" ({name})" if len(every) > 1 else "")
-                yield _exhibit(title, _picture(path), sample, [pictures.protocol])
-
-
-def _samples(dataset: Any) -> Iterator[dict[str, Any]]:
-    return (dataset[index] for index in range(len(dataset)))
+                try:
+                    exhibit = _exhibit(title, _picture(path), dataset[at], [pictures.protocol])
+                except Exception as error:  # of the libraries that read pictures; the others go on
+                    complain(line_of(error, path))
+                    continue
+                yield exhibit
 
 
 def _picture(path: Path) -> Picture:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drsformer_arch.errors import FEW, first_few
+from drsformer_arch.errors import FEW, first_few, printable
 from drsformer_arch.metrics import PROTOCOL_DESCRIPTIONS
 from drsformer_arch.report.pairing import Pair
 
@@ -67,6 +67,7 @@ class Summary:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.columns = {name: Column(name) for name in names}
+        self.gains = {name: Column(name) for name in names if INPUT + name in self.columns}  # over the same picture
         self.scored = self.failed = self.sixteen_bits = 0
 
     def add(self, row: PictureScores) -> None:
@@ -78,6 +79,9 @@ class Summary:
         self.sixteen_bits += row.sixteen_bits
         for name, column in self.columns.items():
             column.add(row.scores.get(name), row.pair.name)
+        for name, gain in self.gains.items():
+            difference = row.scores.get(name, math.nan) - row.scores.get(INPUT + name, math.nan)
+            gain.add(self.columns[name].sign * difference if math.isfinite(difference) else None, row.pair.name)
 
     def __str__(self) -> str:
         """A table of the means, and what has to be known of them."""
@@ -87,17 +91,16 @@ class Summary:
         return "\n".join(lines)
 
     def _rows(self) -> list[list[str]]:
-        with_input = any(name.startswith(INPUT) for name in self.columns)
-        rows = [["", "mean", "worst", "of picture", *(["input", "gain"] if with_input else [])]]
+        rows = [["", "mean", "worst", "of picture", *(["input", "gain"] if self.gains else [])]]
         for name, column in self.columns.items():
             if name.startswith(INPUT):
                 continue
             form = ".6f" if name.startswith("ssim") else ".4f"
             worst, picture = column.worst or (math.nan, "")
-            row = [_title(name), f"{column.mean:{form}}", f"{worst:{form}}", picture]
-            if with_input:
-                before = self.columns[INPUT + name].mean
-                row += [f"{before:{form}}", f"{column.sign * (column.mean - before):+{form}}"]
+            row = [_title(name), f"{column.mean:{form}}", f"{worst:{form}}", printable(picture)]
+            if self.gains:
+                gain = self.gains[name]
+                row += [f"{self.columns[INPUT + name].mean:{form}}", f"{gain.mean:+{form}}" if gain.count else "-"]
             rows.append(row)
         return rows
 
@@ -114,6 +117,12 @@ class Summary:
                 notes.append(
                     f"{_title(name)}: {column.missing:,} of {self.scored:,} pictures have none, smaller than two "
                     f"blocks of {NIQE_BLOCK}x{NIQE_BLOCK} pixels or flat ({first_few(column.names_missing)})"
+                )
+        for name, gain in self.gains.items():
+            if gain.missing:
+                notes.append(
+                    f"{_title(name)}: the gain is the mean over the {gain.count:,} pictures of which result and input "
+                    "have one that is finite"
                 )
         if self.sixteen_bits:
             notes.append(

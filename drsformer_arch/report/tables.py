@@ -1,10 +1,9 @@
 """A comparison as Markdown, CSV and LaTeX."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from drsformer_arch.report import escapes
 from drsformer_arch.report.comparison import MACS_AT, Measured
 from drsformer_arch.report.published import PUBLISHED
 
@@ -61,7 +60,7 @@ def cost(result: Measured) -> list[str]:
 def markdown(results: Sequence[Measured], conditions: Sequence[str]) -> str:
     """One row per method; bold is the best of those measured here, in parentheses stands what was published."""
     names = data_sets(results)
-    rows = [["method", *COST, *(f"{name}: PSNR / SSIM" for name in names)]]
+    rows = [["method", *COST, *(f"{escapes.markdown(name)}: PSNR / SSIM" for name in names)]]
     rows.append(["---"] * len(rows[0]))
     for result in results:
         cells = []
@@ -75,68 +74,63 @@ def markdown(results: Sequence[Measured], conditions: Sequence[str]) -> str:
                 highest = [f"{top.psnr:.2f}", f"{top.ssim:.4f}"]
                 texts = [f"**{a}**" if a == b else a for a, b in zip(texts, highest, strict=True)]
             cells.append(" / ".join(texts) + (f" ({theirs})" if theirs else ""))
-        rows.append([result.label, *cost(result), *cells])
+        rows.append([escapes.markdown(result.label), *cost(result), *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     notes = "PSNR in dB. Measured here, in parentheses as published; bold: the best of those measured here."
-    return "\n".join([table, "", notes, *conditions, ""])
+    return "\n".join([table, "", notes, *map(escapes.markdown, conditions), ""])
 
 
-def comma_separated(results: Sequence[Measured]) -> str:
+def comma_separated(results: Sequence[Measured]) -> bytes:
     """One line per method and data set."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        (
-            *("method", "network", "data_set", "pictures", "psnr_db", "ssim", "published_psnr_db", "published_ssim"),
-            *("parameters", "macs", "seconds_per_picture", "peak_memory_bytes"),
+    lines = [
+        escapes.csv_line(
+            (
+                *("method", "network", "data_set", "pictures", "psnr_db", "ssim", "published_psnr_db"),
+                *("published_ssim", "parameters", "macs", "seconds_per_picture", "peak_memory_bytes"),
+            )
         )
-    )
+    ]
     for result in results:
         for name, scores in result.scores.items():
             theirs = published(result, name) or ("", "")
             costs = (result.parameters, result.macs, f"{scores.mean('seconds'):.4f}", result.memory)
-            writer.writerow(
-                (
-                    *(result.label, result.network or "", name, len(scores.names)),
-                    *(f"{scores.mean('psnr'):.4f}", f"{scores.mean('ssim'):.6f}", *theirs),
-                    *(costs if result.network else ("", "", "", "")),
+            lines.append(
+                escapes.csv_line(
+                    (
+                        *(result.label, result.network or "", name, len(scores.names)),
+                        *(f"{scores.mean('psnr'):.4f}", f"{scores.mean('ssim'):.6f}", *theirs),
+                        *(costs if result.network else ("", "", "", "")),
+                    )
                 )
             )
-    return text.getvalue()
+    return b"".join(lines)
 
 
-def per_picture(results: Sequence[Measured]) -> str:
+def per_picture(results: Sequence[Measured]) -> bytes:
     """CSV with one line per method, data set and picture."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "data_set", "picture", "psnr_db", "ssim", "seconds"])
+    lines = [escapes.csv_line(["method", "data_set", "picture", "psnr_db", "ssim", "seconds"])]
     for result in results:
         for name, scores in result.scores.items():
-            for picture, psnr, ssim, time in zip(*scores, strict=True):
-                writer.writerow([result.label, name, picture, f"{psnr:.4f}", f"{ssim:.6f}", f"{time:.4f}"])
-    return text.getvalue()
+            for picture, psnr, ssim, time, _ in zip(*scores, strict=True):
+                cells = result.label, name, picture, f"{psnr:.4f}", f"{ssim:.6f}", f"{time:.4f}"
+                lines.append(escapes.csv_line(cells))
+    return b"".join(lines)
 
 
 def latex(results: Sequence[Measured]) -> str:
     """A tabular for the booktabs package; published values are set small below the measured ones."""
-
-    def escaped(text: str) -> str:
-        for character in "&%$#_{}":
-            text = text.replace(character, f"\\{character}")
-        return text
-
     names = data_sets(results)
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(COST)}{'cc' * len(names)}}}",
         r"\toprule",
-        " & ".join(["", *[""] * len(COST), *(rf"\multicolumn{{2}}{{c}}{{{escaped(name)}}}" for name in names)])
+        " & ".join(["", *[""] * len(COST), *(rf"\multicolumn{{2}}{{c}}{{{escapes.latex(name)}}}" for name in names)])
         + r" \\",
         " & ".join(["Method", "Params (M)", "MACs (G)", "Time (s)", "Memory (GiB)", *["PSNR", "SSIM"] * len(names)])
         + r" \\",
         r"\midrule",
     ]
     for result in results:
-        cells, below = [escaped(result.label)], [""] * (1 + len(COST))
+        cells, below = [escapes.latex(result.label)], [""] * (1 + len(COST))
         if result.network:
             cells += [f"{result.parameters / 1e6:.2f}", f"{result.macs / 1e9:.1f}", f"{seconds(result):.3f}"]
             cells.append(f"{result.memory / 2**30:.2f}")

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from drsformer_arch.report.escapes import in_figure
 from drsformer_arch.report.figures import png
 from drsformer_arch.report.page import Curve
 
@@ -30,7 +31,7 @@ def draw(curves: Sequence[Curve]) -> bytes:
     for panel, name in zip(panels, names, strict=False):
         _draw(panel, [curve for curve in curves if curve.name == name], runs)
     if len(runs) > 1:
-        handles = [panels[0].plot([], [], color=f"C{index}", label=run)[0] for index, run in enumerate(runs)]
+        handles = [panels[0].plot([], [], color=f"C{index}", label=in_figure(run))[0] for index, run in enumerate(runs)]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 4), frameon=False)
     return png(figure)
 
@@ -50,7 +51,7 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
     if is_loss and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
         panel.set_yscale("log")
     title = f"{curves[0].name} in {curves[0].unit}" if curves[0].unit else curves[0].name
-    panel.set(title=title, xlabel="iteration")
+    panel.set(title=in_figure(title), xlabel="iteration")
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
