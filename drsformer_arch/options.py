@@ -132,6 +132,16 @@ TEXT_OR_NONE = _or_none(TEXT)
 SEED = _or_none(Kind(lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"))
 SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
 WHOLES = _list_of(COUNT)
+SHARE = Kind(lambda value: _is_number(value) and 0 <= value <= 1, "a number between 0 and 1")
+FACTORS = Kind(
+    lambda value: (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(_is_number(one) for one in value)
+        and 0.1 <= value[0] <= value[1] <= 10
+    ),
+    "two factors between 0.1 and 10, the smaller one first",
+)
 TYPED = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
 
 
@@ -257,6 +267,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "dataroot_lq": TEXT,
         "partial": BOOL,
         "filename_tmpl": TEMPLATE,
+        "resize": FACTORS,
     },
     "datasets: RainSynthesisDataset": {
         **_EVERY_DATASET,
@@ -267,6 +278,8 @@ SCHEMA: dict[str, dict[str, Kind]] = {
             "a name, a list of names, or names with weights",
         ),
         "rain_seed": SEED,
+        "resize": FACTORS,
+        "drawn_scenes": SHARE,
     },
     "datasets: MixedRainDataset": {
         **_EVERY_DATASET,

@@ -19,7 +19,8 @@ class PairedRainDataset(Dataset):
 
     Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders
     or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further `partial` (accept a store with missing shards),
-    `gt_size`, `use_hflip`, `use_rot`. An unknown option is an error instead of being ignored.
+    `gt_size`, `use_hflip`, `use_rot`, and `resize`, two factors between which training resizes both pictures of a pair.
+    An unknown option is an error instead of being ignored.
 
     Samples: `lq` and `gt` (3, H, W) float32 RGB in [0, 1], `lq_path`, `gt_path`. Training draws a random crop and one
     of 8 symmetries from Python's global generator, in BasicSR's order; pictures smaller than the patch are reflected.
@@ -61,9 +62,13 @@ class PairedRainDataset(Dataset):
             )
         if self.opt["phase"] == "train":
             size = int(self.opt["gt_size"])
-            window = samples.random_window(gt.shape, size)
+            whole = size
+            if "resize" in self.opt:
+                whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
+            window = samples.random_window(gt.shape, whole)
             symmetry = samples.random_symmetry(use_hflip=self.opt["use_hflip"], use_rot=self.opt["use_rot"])
-            patches = [samples.apply_symmetry(samples.cut(one, window, size), symmetry) for one in (lq, gt)]
+            cuts = [samples.resize(samples.cut(one, window, whole), size) for one in (lq, gt)]
+            patches = [samples.apply_symmetry(one, symmetry) for one in cuts]
         else:
             patches = [one[samples.WHOLE] for one in (lq, gt)]
         lq_patch, gt_patch = map(samples.to_tensor, patches)

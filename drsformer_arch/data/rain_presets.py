@@ -13,6 +13,11 @@ light     drawn after no set: three depths of streaks in one direction, blended 
 medium    the same, stronger
 heavy     the same, stronger still
 none      none at all: pairs of equal halves, from which a network learns to leave clean pictures as they are
+scaled    light, medium, heavy, rain200l and rain200h with streaks of half to three times their size, half of it JPEG
+thick     long and wide streaks of near drops, out of focus, before some of the usual ones, half of it JPEG
+dense     one to three curtains of fine to coarse rain with streaks before them and a veil behind, half of it JPEG
+crossed   streaks of two to four directions and several sizes, half of it JPEG
+levels    as rain800, wider: rain of two sizes, levels that it does not explain, JPEG of any quality
 ========  =============================================================================================================
 
 `scripts/compare_rain.py` measures how near the first three come. The values of their recipes were fitted to training
@@ -23,7 +28,7 @@ brightness of the residuals, and for Rain800 the rainy picture's gray values as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -31,11 +36,15 @@ import numpy as np
 
 from drsformer_arch.errors import did_you_mean
 
-Preset = Literal["light", "medium", "heavy", "rain200l", "rain200h", "rain800", "none"]
 Strength = Literal["light", "medium", "heavy"]
+Wide = Literal["scaled", "thick", "dense", "crossed", "levels"]
+Preset = Literal[Strength, "rain200l", "rain200h", "rain800", "none", Wide]
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
-RAINS: tuple[Preset, ...] = tuple(preset for preset in PRESETS if preset != "none")
+#: presets of rain as at one scale and in good order; what a data set draws if nothing is said
+RAINS: tuple[Preset, ...] = ("light", "medium", "heavy", "rain200l", "rain200h", "rain800")
+#: presets of rain at all scales and in the disorder of real photographs
+WIDE_RAINS: tuple[Preset, ...] = get_args(Wide)
 
 # Legal range of every field of the classes below; the unit of each is given there.
 _LEGAL: dict[str, tuple[float, float]] = {
@@ -200,6 +209,9 @@ class RainParameters:
         # Wind is as often from the left as from the right, mostly weak, sometimes strong.
         angle = float(np.clip(rng.normal(0, recipe.lean), -recipe.steepest, recipe.steepest))
         finish = {name: _draw(value, rng) for name, value in recipe.finish.items()}
+        jpeg_quality = recipe.jpeg_quality
+        if isinstance(jpeg_quality, tuple):
+            jpeg_quality = int(rng.integers(*jpeg_quality)) if rng.random() < recipe.jpeg_share else None
         layers: list[Streaks | Curtain] = []
         for group, drawn in groups:
             turned = angle + _draw(group.turn, rng)
@@ -207,7 +219,10 @@ class RainParameters:
                 layers.append(Curtain(angle=turned, **drawn))
             else:
                 layers.extend(_streaks_of(depth, turned, drawn) for depth in group.depths)
-        return cls(layers=tuple(layers), veil=veil, jpeg_quality=recipe.jpeg_quality, **finish)
+        if recipe.sizes is not None:
+            size = float(np.exp(rng.uniform(*np.log(recipe.sizes))))
+            layers = [_resized(layer, size) for layer in layers]
+        return cls(layers=tuple(layers), veil=veil, jpeg_quality=jpeg_quality, **finish)
 
 
 # A number stands for itself; a pair is the range of a uniform draw, made once per picture.
@@ -242,7 +257,9 @@ class _Recipe(NamedTuple):
     weight: float = 1.0  # of this recipe among those of its preset
     veil: _Value = 0.0
     finish: Mapping[str, _Value] = MappingProxyType({})  # other fields of RainParameters
-    jpeg_quality: int | None = None
+    jpeg_quality: int | tuple[int, int] | None = None  # a pair is a range, drawn for a part of the pictures
+    jpeg_share: float = 0.5  # that part
+    sizes: tuple[float, float] | None = None  # range of a factor of all lengths and widths, uniform in its logarithm
 
 
 def _draw(value: _Value, rng: np.random.Generator) -> float:
@@ -254,6 +271,14 @@ def _streaks_of(depth: _Depth, angle: float, drawn: Mapping[str, float]) -> Stre
     for name, factor in zip(("density", "length", "width", "brightness", "ripples"), depth[:5], strict=True):
         values[name] *= factor
     return Streaks(angle=angle, drift=depth.drift, wobble=depth.wobble, **values)
+
+
+def _resized(layer: Streaks | Curtain, size: float) -> Streaks | Curtain:
+    """The layer as in a picture enlarged by that factor."""
+    if isinstance(layer, Curtain):
+        return replace(layer, length=layer.length * size, width=layer.width * size)
+    length, width, density = layer.length * size, layer.width * size, layer.density / size**2
+    return replace(layer, length=length, width=width, density=density)
 
 
 def _strength(length: _Value, width: _Value, density: _Value, brightness: _Value, veil: _Value) -> tuple[_Recipe, ...]:
@@ -401,3 +426,82 @@ _PRESETS: dict[str, tuple[_Recipe, ...]] = {
     ),
     "none": (_Recipe((), lean=0, steepest=0),),
 }
+
+# What real photographs have and the sets above have not. Drawn after no set.
+_COMPRESSED = (35, 96)  # JPEG quality
+_ALL_SIZES = (0.5, 3.0)
+_PRESETS["scaled"] = tuple(
+    recipe._replace(weight=recipe.weight * weight, jpeg_quality=_COMPRESSED, sizes=_ALL_SIZES)
+    for name, weight in {"light": 1, "medium": 1, "heavy": 1, "rain200l": 1.5, "rain200h": 1.5}.items()
+    for recipe in _PRESETS[name]
+)
+# Drops near the lens: few, much longer than a patch of training at their longest, with soft borders.
+_NEAR: dict[str, _Value] = {
+    "length": (50, 260),
+    "length_spread": 0.6,
+    "width": (3, 13),
+    "width_spread": 0.6,
+    "density": (0.15, 2.5),
+    "brightness": (0.3, 0.9),
+    "faintness": (1, 2.5),
+    "ripple": (0, 0.5),
+    "ripples": 1.5,
+    "fade": (0.1, 0.6),
+}
+_COMMON: dict[str, _Value] = {
+    "length": (14, 60),
+    "length_spread": 0.5,
+    "width": (1.2, 2.8),
+    "width_spread": 0.5,
+    "density": (5, 50),
+    "brightness": (0.3, 0.8),
+    "faintness": (1.5, 3.5),
+    "ripple": (0, 0.8),
+    "ripples": 2.0,
+    "fade": (0.1, 0.5),
+}
+_ONE_DEPTH = (_Depth(1, 1, 1, 1, drift=2, wobble=2.0),)
+_PRESETS["thick"] = (
+    _Recipe(
+        (_Group(_COMMON, _ONE_DEPTH, copies=(0, 1)), _Group(_NEAR, _ONE_DEPTH, turn=(-4, 4))),
+        lean=12,
+        steepest=45,
+        veil=(0, 0.05),
+        finish={"screen": (0.2, 1)},
+        jpeg_quality=_COMPRESSED,
+    ),
+)
+_PRESETS["dense"] = (
+    _Recipe(
+        (
+            _Group(_curtain((8, 40), (1.0, 3.0), (-0.05, 0.15), (0.05, 0.2)), None, turn=(-4, 4), copies=(1, 3)),
+            _Group(_COMMON, _ONE_DEPTH, turn=(-4, 4), copies=(0, 2)),
+        ),
+        lean=12,
+        steepest=45,
+        veil=(0, 0.15),
+        finish={"screen": (0.3, 1)},
+        jpeg_quality=_COMPRESSED,
+        sizes=(0.6, 2.0),
+    ),
+)
+_PRESETS["crossed"] = (
+    _Recipe(
+        (_Group({**_COMMON, "density": (5, 30)}, _ONE_DEPTH, turn=(-45, 45), copies=(2, 4)),),
+        lean=8,
+        steepest=30,
+        veil=(0, 0.05),
+        finish={"screen": (0, 1)},
+        jpeg_quality=_COMPRESSED,
+        sizes=(0.6, 2.0),
+    ),
+)
+_PRESETS["levels"] = tuple(
+    recipe._replace(
+        finish={"screen": 1, "black": (0, 0.2), "white": (0.84, 1.1), "gamma": (0.7, 1.8)},
+        jpeg_quality=(50, 96),
+        jpeg_share=0.8,
+        sizes=(0.7, 1.8),
+    )
+    for recipe in _PRESETS["rain800"]
+)

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data import samples
+from drsformer_arch.data.drawn_scenes import draw_scene
 from drsformer_arch.data.rain_presets import RAINS, RainParameters
 from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.data.sources import Paths, open_pictures
@@ -20,7 +21,9 @@ class RainSynthesisDataset(Dataset):
 
     Options: `dataroot_gt`, a folder of clean pictures, an LMDB in BasicSR's layout, or a store, of which the clean
     pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights
-    (default: all but "none"); `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`.
+    (default: `rain_presets.RAINS`); `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`; `resize`,
+    two factors between which training resizes a picture before it rains; `drawn_scenes`, the share of training samples
+    in which `drawn_scenes.draw_scene` puts lines, text, grass or hair in the picture's place or in front of it.
 
     Samples: as of `PairedRainDataset`. Training draws everything from Python's global generator; in other phases the
     whole picture gets rain that depends on its index and `rain_seed` alone, so that scores can be compared.
@@ -58,10 +61,16 @@ class RainSynthesisDataset(Dataset):
         if self.opt["phase"] == "train":
             size = int(self.opt["gt_size"])
             flips = {key: self.opt.get(key, True) for key in ("use_hflip", "use_rot")}
-            clean = samples.cut(picture, samples.random_window(picture.shape, size), size)
+            whole = size
+            if "resize" in self.opt:
+                whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
+            clean = samples.cut(picture, samples.random_window(picture.shape, whole), whole)
+            clean = samples.resize(clean, size)
             # Before the rain: transposed rain would fall sideways.
             clean = np.ascontiguousarray(samples.apply_symmetry(clean, samples.random_symmetry(**flips)))
             rng = np.random.default_rng(random.getrandbits(64))
+            if "drawn_scenes" in self.opt and rng.random() < self.opt["drawn_scenes"]:
+                clean = draw_scene(rng, clean)
         else:
             clean = picture[samples.WHOLE]
             rng = np.random.default_rng([self.opt.get("rain_seed", 0), index])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -28,6 +31,20 @@ def cut(picture: Window, window: tuple[slice, slice], size: int) -> Picture:
     if missing == (0, 0):
         return patch
     return np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
+
+
+def random_scale(limits: Sequence[float]) -> float:
+    """A factor between the two limits, uniform in its logarithm."""
+    low, high = limits
+    return math.exp(random.uniform(math.log(low), math.log(high)))
+
+
+def resize(patch: Picture, size: int) -> Picture:
+    """A square patch (H, H, C) of another size; areas are averaged where it becomes smaller, else it is cubic."""
+    if patch.shape[0] == size:
+        return patch
+    interpolation = cv2.INTER_AREA if patch.shape[0] > size else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(patch), (size, size), interpolation=interpolation).reshape(size, size, -1)
 
 
 def random_symmetry(*, use_hflip: bool, use_rot: bool) -> tuple[bool, bool, bool]:
