@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from drsformer_arch.errors import line_of
+
 PACKAGES = (
     "drsformer-basicsr",
     "basicsr",
@@ -36,17 +38,28 @@ def report() -> int:
     print(f"Python {platform.python_version()} at {sys.executable} on {platform.platform()}")
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
         problems.append("this Python is not supported: use 3.10, 3.11 or 3.12")
-    for name in PACKAGES:
-        print(f"  {name:20} {_version(name) or 'not installed'}")
-    found = [f"{name} {version}" for name in OPTIONAL if (version := _version(name))]
-    print(f"Optional: {', '.join([*found, shutil.which('ffmpeg') or 'no ffmpeg (videos lose their sound)'])}")
-    _check_copies(problems)
-    _check_torch(problems)
-    _check_plugin(problems)
+    checks = {
+        "packages": _list_packages,
+        "copies of BasicSR": _check_copies,
+        "torch": _check_torch,
+        "the plugin": _check_plugin,
+    }
+    for subject, check in checks.items():
+        try:
+            check(problems)
+        except Exception as error:  # a broken installation raises anything; the other checks go on
+            problems.append(line_of(error, subject))
     print("\nNo problems found." if not problems else "\nProblems:")
     for problem in problems:
         print(f"  - {problem}")
     return 1 if problems else 0
+
+
+def _list_packages(_: list[str]) -> None:
+    for name in PACKAGES:
+        print(f"  {name:20} {_version(name) or 'not installed'}")
+    found = [f"{name} {version}" for name in OPTIONAL if (version := _version(name))]
+    print(f"Optional: {', '.join([*found, shutil.which('ffmpeg') or 'no ffmpeg (videos lose their sound)'])}")
 
 
 def _version(package: str) -> str | None:
@@ -77,8 +90,8 @@ def _check_torch(problems: list[str]) -> None:
     try:
         torch = importlib.import_module("torch")
         importlib.import_module("torchvision")
-    except Exception as error:
-        problems.append(f"torch or torchvision does not import: {error}")
+    except Exception as error:  # libraries that do not fit raise anything
+        problems.append(line_of(error, "torch or torchvision does not import"))
         return
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"Devices: {', '.join(gpus) or 'CPU only'}, {torch.get_num_threads()} CPU threads")
@@ -89,8 +102,8 @@ def _check_torch(problems: list[str]) -> None:
 def _check_plugin(problems: list[str]) -> None:
     try:
         plugin: Any = importlib.import_module("drsformer_arch.plugin")
-    except Exception as error:
-        problems.append(f"the plugin does not import: {type(error).__name__}: {error}")
+    except Exception as error:  # as above
+        problems.append(line_of(error, "the plugin does not import"))
         return
     print("Registered by this package:")
     for registry, things in plugin.OURS:

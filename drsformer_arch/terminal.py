@@ -6,6 +6,7 @@ written, it loses what would move the terminal's cursor, colour it, turn its dir
 
 import contextlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any, TextIO
 
 from drsformer_arch.errors import printable
 
+# OpenCV, loaded after this, and the FFmpeg in it complain past Python's streams; our messages name the file and why.
+_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 _MOVES = re.compile(r"(?:\r|\n|\x1b\[A)*")  # all that tqdm writes beside the text of a bar, which follows a \r
 
 
@@ -59,6 +62,8 @@ def guarded() -> Iterator[None]:
 
     An error that leaves the block leaves the guard, so that the traceback that Python prints of it passes here, too.
     """
+    for variable, quiet in _QUIET.items():
+        os.environ.setdefault(variable, quiet)
     before = sys.stdout, sys.stderr, logging.getLogRecordFactory()
     sys.stdout, sys.stderr = _guard(sys.stdout, bars=False), _guard(sys.stderr, bars=True)
     logging.setLogRecordFactory(_Record)

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from drsformer_arch.cli import main
 from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, losses, write
 
 
@@ -126,7 +127,18 @@ def write_empty(folder: Path, options: dict) -> str:
     return write(folder, changed, "empty.yml")
 
 
-def test_doctor_and_help(tmp_path):
-    said = drsformer(tmp_path, "doctor")
+def test_doctor_and_help(monkeypatch, capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
     assert "basicsr" in said and "DRSformer" in said and "No problems found" in said
-    assert "drsformer train -opt" in drsformer(tmp_path, "--help")
+
+    def broken_driver() -> int:
+        raise RuntimeError("driver\nmismatch")
+
+    monkeypatch.setattr(torch.cuda, "device_count", broken_driver)
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "DRSformer" in said and said.endswith("Problems:\n  - torch: RuntimeError: driver mismatch\n")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "drsformer train -opt" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,9 @@ HOSTILE = (
     "' onclick='hacked=1",
     "&lt;b&gt;",
     "bytes \udcff",
+    "lines\u2028 \x1b[31m \u202e `${hacked=1}`",
 )
+PATIENCE = 60_000  # ms until a browser on a busy machine must have done what it was told
 
 
 def plain(colour: tuple[int, ...], height: int = 80, width: int = 120) -> Callable[[], np.ndarray]:
@@ -55,6 +58,7 @@ def browser() -> Iterator[Any]:
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} on PATH")
     playwright = pytest.importorskip("playwright.sync_api", reason="no browser: playwright is not installed")
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=found, args=SWITCHES)
         yield started
@@ -69,7 +73,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     def opened(path: Path, **options: Any) -> Any:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(5000)
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.add(request.url))
@@ -104,30 +108,42 @@ def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def names(page: Any) -> list[str]:
-    return page.locator("tbody tr:visible th").all_inner_texts()
+def expect(locator: Any) -> Any:
+    """Playwright's assertions, which wait for what a page does by and by, such as drawing."""
+    return pytest.importorskip("playwright.sync_api").expect(locator)
+
+
+def expect_names(page: Any, names: list[str]) -> None:
+    """In the table, in this order."""
+    expect(page.locator("tbody tr:visible th")).to_have_text(names)
 
 
 def decoded(page: Any) -> int:
     return page.evaluate("document.querySelectorAll('.card img[src^=blob]').length")
 
 
-def colours(page: Any, stage: Any) -> list[tuple[int, ...]]:
-    """What is seen in a stage at 20 % and 80 % of its width."""
-    content = np.frombuffer(stage.screenshot(), np.uint8)
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
-    height, width = picture.shape[:2]
-    assert page.locator("img.left").count()
-    return [tuple(int(value) for value in picture[height * 4 // 5, int(width * x)]) for x in (0.2, 0.8)]
+def until(page: Any, condition: Callable[[], bool]) -> None:
+    """Wait for what no locator tells; Playwright's own way evaluates text in the page, which the page forbids."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not condition():
+        assert time.monotonic() < deadline, "never"
+        page.wait_for_timeout(30)
 
 
 def wait_until(page: Any, expression: str) -> None:
-    """Playwright's own waiting evaluates text in the page, which the page forbids."""
-    for _ in range(100):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(30)
-    pytest.fail(f"never: {expression}")
+    until(page, lambda: page.evaluate(expression))
+
+
+def expect_colours(page: Any, stage: Any, *, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """What is seen in a stage at 20 % and 80 % of its width."""
+
+    def seen() -> bool:
+        picture = cv2.imdecode(np.frombuffer(stage.screenshot(), np.uint8), cv2.IMREAD_COLOR_RGB)
+        height, width = picture.shape[:2]
+        places = ((0.2, left), (0.8, right))
+        return all(near(tuple(map(int, picture[height * 4 // 5, int(width * x)])), colour) for x, colour in places)
+
+    until(page, seen)
 
 
 def near(seen: tuple[int, ...], expected: tuple[int, ...]) -> bool:
@@ -139,33 +155,34 @@ def test_the_divider_moves_by_keyboard_and_mouse_and_pictures_can_be_exchanged(s
     card = page.locator(".card").first
     stage, slider = card.locator(".stage"), card.locator("input[type=range]")
     stage.scroll_into_view_if_needed()
-    card.locator("img.left[src]").wait_for()
-    left, right = colours(page, stage)
-    assert near(left, RAINY) and near(right, RESULT)
+    expect_colours(page, stage, left=RAINY, right=RESULT)
 
     slider.focus()
     page.keyboard.press("ArrowRight")
-    assert slider.input_value() == "51"
+    expect(slider).to_have_value("51")
     page.keyboard.press("End")
-    assert near(colours(page, stage)[1], RAINY)
-    assert slider.get_attribute("aria-valuetext") == "100 % rainy, 0 % result"
-    assert stage.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
+    expect_colours(page, stage, left=RAINY, right=RAINY)
+    expect(slider).to_have_attribute("aria-valuetext", "100 % rainy, 0 % result")
+    expect(stage).to_have_css("outline-style", "solid")
     page.keyboard.press("Home")
-    assert near(colours(page, stage)[0], RESULT)
+    expect_colours(page, stage, left=RESULT, right=RESULT)
 
     box = stage.bounding_box()
     page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 20)  # anywhere, not only on the handle
     page.mouse.down()
     page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 30, steps=3)
     page.mouse.up()
-    assert slider.input_value() == "90"
-    assert near(colours(page, stage)[1], RAINY)
+    expect(slider).to_have_value("90")
+    expect_colours(page, stage, left=RAINY, right=RAINY)
 
     card.get_by_role("group", name="left").get_by_label("target").check()
     card.get_by_role("group", name="right").get_by_label("residual").check()
-    wait_until(page, "document.querySelector('.card img.right').naturalWidth")
-    assert near(colours(page, stage)[0], TARGET)
-    assert card.get_by_text("32 of 255 and more").is_visible()
+    expect_colours(page, stage, left=TARGET, right=TARGET)  # up to the divider
+    slider.focus()
+    page.keyboard.press("Home")
+    residual = tuple(map(int, residual_map(plain(RESULT)(), plain(TARGET)())[0, 0]))
+    expect_colours(page, stage, left=residual, right=residual)
+    expect(card.get_by_text("32 of 255 and more")).to_be_visible()
 
 
 def test_a_finger_moves_the_divider_sideways_and_scrolls_the_page_upwards(sixty, visit):
@@ -184,69 +201,74 @@ def test_a_finger_moves_the_divider_sideways_and_scrolls_the_page_upwards(sixty,
 
     slider = page.locator(".card input[type=range]").first
     swipe(*((step, 0) for step in range(0, 90, 10)))
-    moved = int(slider.input_value())
-    assert 65 < moved < 85
+    moved = f"{50 + 100 * 80 / box['width']:.0f}"
+    expect(slider).to_have_value(moved)
     before = page.evaluate("scrollY")
     swipe(*((-step / 20, -step) for step in range(0, 160, 10)))
     wait_until(page, f"scrollY > {before} + 50")
-    assert int(slider.input_value()) == moved
+    expect(slider).to_have_value(moved)
 
 
 def test_zoom_and_lightbox(sixty, visit):
     page = visit(sixty)
     card = page.locator(".card").first
+    width = lambda where: where.locator(".layers").bounding_box()["width"]  # noqa: E731
     card.get_by_role("button", name=re.compile("^1:1")).click()
-    assert card.locator(".layers").bounding_box()["width"] == pytest.approx(120)
+    until(page, lambda: width(card) == pytest.approx(120))
     card.get_by_role("button", name=re.compile("^1:1")).click()
-    assert card.locator(".layers").bounding_box()["width"] > 400
+    until(page, lambda: width(card) > 400)
 
+    shown = page.locator("tbody tr:visible th").all_inner_texts()
     card.get_by_role("button", name=re.compile("^Enlarge")).click()
     box = page.get_by_role("dialog")
     box.locator("img.left[src]").wait_for()
-    shown = names(page)
-    assert box.get_by_role("heading").inner_text() == shown[0]
+    heading = box.get_by_role("heading")
+    expect(heading).to_have_text(shown[0])
     page.keyboard.press("ArrowRight")
-    assert box.get_by_role("heading").inner_text() == shown[1]
+    expect(heading).to_have_text(shown[1])
     box.get_by_role("slider").focus()
     page.keyboard.press("ArrowRight")  # here it moves the divider
-    assert box.get_by_role("heading").inner_text() == shown[1]
+    expect(box.get_by_role("slider")).to_have_value("51")
+    expect(heading).to_have_text(shown[1])
     box.get_by_label("4:1").check()
-    window = box.locator(".window")
-    assert box.locator(".layers").bounding_box()["width"] == pytest.approx(480)
+    until(page, lambda: width(box) == pytest.approx(480))
     box.get_by_role("button", name="Next picture").click()
-    assert box.get_by_role("heading").inner_text() == shown[2]
-    assert box.get_by_label("4:1").is_checked() and window.get_attribute("tabindex") == "0"
+    expect(heading).to_have_text(shown[2])
+    expect(box.get_by_label("4:1")).to_be_checked()
+    expect(box.locator(".window")).to_have_attribute("tabindex", "0")
     page.keyboard.press("Escape")
     box.wait_for(state="hidden")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {shown[2]}"
+    expect(page.get_by_role("button", name=f"Enlarge {shown[2]}", exact=True)).to_be_focused()
 
 
 def test_table_and_gallery_are_sorted_numerically_and_filtered(sixty, visit):
     page = visit(sixty)
     worst_first = [f"picture {index}" for index in (*range(2, 60), 0, 1)]  # infinite is best, missing is last
-    assert names(page) == worst_first
-    assert page.locator(".card h3").all_inner_texts() == worst_first
+    expect_names(page, worst_first)
+    expect(page.locator(".card h3")).to_have_text(worst_first)
     psnr, niqe = (page.get_by_role("columnheader", name=name, exact=True) for name in ("PSNR dB (rain200)", "NIQE"))
-    assert psnr.get_attribute("aria-sort") == "ascending"
+    expect(psnr).to_have_attribute("aria-sort", "ascending")
     psnr.get_by_role("button").click()
-    assert psnr.get_attribute("aria-sort") == "descending"
-    assert names(page) == [f"picture {index}" for index in (0, *range(59, 1, -1), 1)]
+    expect(psnr).to_have_attribute("aria-sort", "descending")
+    expect_names(page, [f"picture {index}" for index in (0, *range(59, 1, -1), 1)])
     niqe.get_by_role("button").click()
-    assert names(page)[:2] == ["picture 59", "picture 58"] and psnr.get_attribute("aria-sort") == "none"
-    assert page.get_by_role("combobox", name="Order").input_value() == "best"  # the lowest NIQE is
+    expect_names(page, [f"picture {index}" for index in (*range(59, 1, -1), 0, 1)])
+    expect(psnr).to_have_attribute("aria-sort", "none")
+    expect(page.get_by_role("combobox", name="Order")).to_have_value("best")  # the lowest NIQE is
     page.get_by_role("combobox", name="Order").select_option("by name")
-    assert names(page) == [f"picture {index}" for index in range(60)]  # 2 before 10
+    expect_names(page, [f"picture {index}" for index in range(60)])  # 2 before 10
     gain = page.locator("tbody tr").nth(3).locator("td").nth(3)
-    assert (gain.inner_text(), gain.get_attribute("class")) == ("\N{MINUS SIGN}14.50", "loss")
+    expect(gain).to_have_text("\N{MINUS SIGN}14.50")
+    expect(gain).to_have_class("loss")
 
     page.get_by_role("searchbox", name="Name").fill("E 1")
-    assert names(page) == [f"picture {index}" for index in (1, *range(10, 20))]
-    assert page.locator(".card:visible").count() == 11
-    assert page.get_by_role("status").filter(has_text="11 of 60").count() == 1
+    expect_names(page, [f"picture {index}" for index in (1, *range(10, 20))])
+    expect(page.locator(".card:visible")).to_have_count(11)
+    expect(page.get_by_role("status").filter(has_text="11 of 60")).to_have_count(1)
     page.get_by_role("link", name="picture 19").click()
     wait_until(page, "document.querySelector('#picture-19').getBoundingClientRect().top < innerHeight")
     page.get_by_role("searchbox", name="Name").fill("nothing")
-    assert page.get_by_text("No picture has such a name").is_visible()
+    expect(page.get_by_text("No picture has such a name")).to_be_visible()
 
 
 def test_only_pictures_near_the_view_are_decoded(sixty, visit):
@@ -260,20 +282,20 @@ def test_only_pictures_near_the_view_are_decoded(sixty, visit):
         card.locator("img.left[src]").wait_for()
         counts.append(decoded(page))
     assert max(counts) <= 30  # of 120
-    assert page.locator(".card").first.locator("img[src]").count() == 0
+    expect(page.locator(".card").first.locator("img[src]")).to_have_count(0)
 
 
 def test_curves_can_be_read(sixty, visit):
     page = visit(sixty)
     panel = page.get_by_role("figure").filter(has_text="loss l_pix")
-    assert panel.get_by_text("log scale").is_visible()
-    assert panel.locator("li").all_inner_texts() == ["small\n3.34e-4 at 2,990", "large\n6.69e-4 at 2,990"]
+    expect(panel.get_by_text("log scale")).to_be_visible()
+    expect(panel.locator("li")).to_have_text(["small 3.34e-4 at 2,990", "large 6.69e-4 at 2,990"])
     panel.get_by_role("img").focus()
     page.keyboard.press("Home")
-    assert [text.split() for text in panel.locator("li").all_inner_texts()] == [["small", "0.1"], ["large", "0.2"]]
+    expect(panel.locator("li")).to_have_text(["small 0.1", "large 0.2"])
     box = panel.get_by_role("img").bounding_box()
     page.mouse.move(box["x"] + box["width"] - 12, box["y"] + 50)
-    assert panel.get_by_text("iteration 2,990").is_visible()
+    expect(panel.get_by_text("iteration 2,990")).to_be_visible()
 
 
 CONTRASTS = """() => {
@@ -315,13 +337,16 @@ CONTRASTS = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everyone_can_read_it_on_a_phone(scheme, sixty, visit):
     page = visit(sixty, viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True, is_mobile=True)
+    page.locator(".panel text").first.wait_for(state="attached")  # the curves are drawn
     page.locator(".card").first.scroll_into_view_if_needed()
+    page.locator(".card img[src]").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(CONTRASTS) == []
     assert page.evaluate("[...document.images].filter((image) => !image.alt).length") == 0
     unnamed = "(e) => !e.labels?.length && !e.getAttribute('aria-label') && !e.textContent.trim()"
     assert page.evaluate(f"[...document.querySelectorAll('input, select, button')].filter({unnamed}).length") == 0
     page.get_by_role("button", name=re.compile("^Enlarge")).first.tap()
+    page.get_by_role("dialog").locator("img.left[src]").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(CONTRASTS) == []
 
@@ -341,7 +366,10 @@ def test_names_cannot_do_anything(tmp_path, visit):
     assert sorted(page.locator(".card h3").all_text_contents()) == sorted(expected)
     assert page.locator(".panel h3").evaluate_all("all => all.map((e) => e.firstChild.data)") == list(HOSTILE)
     page.get_by_role("button", name=re.compile("^Enlarge")).first.click()
+    heading = page.get_by_role("dialog").get_by_role("heading")
+    first = heading.text_content()
     page.keyboard.press("ArrowRight")
+    expect(heading).not_to_have_text(first)
     assert page.evaluate("typeof hacked") == "undefined"
     policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
     assert "unsafe" not in policy  # even markup that was not escaped would not run
@@ -362,9 +390,7 @@ def test_pages_with_less(others, tmp_path, visit):
     write_page(tmp_path / "less.html", [Exhibit("a", plain(RESULT), **loaders)], title="Less")
     page = visit(tmp_path / "less.html")
     stage = page.locator(".card .stage")
-    stage.locator("img.right[src]").wait_for()
-    left, right = colours(page, stage)
-    assert near(left, next(iter(others.values()), RESULT)) and near(right, RESULT)
+    expect_colours(page, stage, left=next(iter(others.values()), RESULT), right=RESULT)
     assert page.get_by_role("slider").count() == len(others)
     assert page.get_by_role("columnheader").count() == 2
     assert page.get_by_text("what was removed").count() == ("rainy" in others)
@@ -373,7 +399,7 @@ def test_pages_with_less(others, tmp_path, visit):
 def test_a_page_of_curves_alone(tmp_path, visit):
     write_page(tmp_path / "a.html", [], title="Curves", curves=[Curve("loss l_pix", "", "a", [(1, 1.0)])])
     page = visit(tmp_path / "a.html")
-    assert page.locator(".panel circle").count() == 1
+    expect(page.locator(".panel circle")).to_have_count(1)
     assert not page.get_by_role("table").is_visible() and not page.get_by_text("Previews").is_visible()
 
 
