@@ -5,12 +5,16 @@ From them, with and without rain over them, a network learns to leave alone what
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from drsformer_arch.data.line_patterns import draw_training_pattern
 from drsformer_arch.data.pictures import Picture
+
+Plane = npt.NDArray[np.floating[Any]]
 
 _FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -55,17 +59,15 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
     return np.rint(np.clip(scene, 0, 1) * largest).astype(photograph.dtype)
 
 
-def _colour(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _colour(rng: np.random.Generator) -> Plane:
     return np.clip(rng.uniform(0, 1) + rng.uniform(-0.1, 0.1, size=3), 0, 1).astype(np.float32)
 
 
-def _blended(
-    behind: npt.NDArray[np.float32], mask: npt.NDArray[np.float32], colour: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def _blended(behind: Plane, mask: Plane, colour: Plane) -> Plane:
     return behind + mask[:, :, None] * (colour - behind)
 
 
-def _hair(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
     """Grass, hair, fur: many thin bent strokes of about one direction, of two colours. Before a photograph: rain."""
     scene = np.full((height, width, 3), _colour(rng), np.float32)
     first, second = _colour(rng), _colour(rng)
@@ -88,7 +90,7 @@ def _hair(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.f
     return scene
 
 
-def _text(rng: np.random.Generator, behind: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _text(rng: np.random.Generator, behind: Plane) -> Plane:
     """Lines of letters at any angle."""
     height, width = behind.shape[:2]
     side = int(1.5 * np.hypot(height, width))
@@ -102,9 +104,9 @@ def _text(rng: np.random.Generator, behind: npt.NDArray[np.float32]) -> npt.NDAr
         cv2.putText(page, letters, (int(rng.integers(-20, 1)), bottom), font, scale, 255, thick, cv2.LINE_AA)
     middle = (side / 2, side / 2)
     turn = cv2.getRotationMatrix2D(middle, float(rng.choice((0, rng.uniform(-180, 180)))), 1)
-    page = cv2.warpAffine(page, turn, (side, side), flags=cv2.INTER_LINEAR)
+    turned = cv2.warpAffine(page, turn, (side, side), flags=cv2.INTER_LINEAR)
     top, left = (side - height) // 2, (side - width) // 2
-    mask = page[top : top + height, left : left + width].astype(np.float32) / 255
+    mask = turned[top : top + height, left : left + width].astype(np.float32) / 255
     if rng.random() < 0.6:
         behind = np.broadcast_to(_colour(rng), behind.shape).astype(np.float32)
     return _blended(behind, mask, _colour(rng))
