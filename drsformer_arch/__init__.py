@@ -1,5 +1,6 @@
 """DRSformer image deraining: the networks and `Restorer` here, `drsformer_arch.plugin` for BasicSR."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,6 +9,11 @@ if TYPE_CHECKING:
 
 __all__ = ["IDT", "DRSformer", "DualGCN", "Restorer", "Restormer", "SPDNet", "__version__"]
 __version__ = "0.1.0"
+
+# One limit for all: OpenCV reads its own when it is loaded. What is wrong with it, `picture_headers.max_pixels` says.
+if os.environ.get("DRSFORMER_MAX_PIXELS", "").strip().isdecimal():
+    for _name in ("OPENCV_IO_MAX_IMAGE_PIXELS", "OPENCV_IO_MAX_IMAGE_WIDTH", "OPENCV_IO_MAX_IMAGE_HEIGHT"):
+        os.environ.setdefault(_name, os.environ["DRSFORMER_MAX_PIXELS"].strip())
 
 
 def __getattr__(name: str) -> Any:
