@@ -267,6 +267,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "dataroot_lq": TEXT,
         "partial": BOOL,
         "filename_tmpl": TEMPLATE,
+        "use_vflip": BOOL,
         "resize": FACTORS,
     },
     "datasets: RainSynthesisDataset": {

@@ -89,6 +89,24 @@ def test_pairs_are_resized_together(folder, limits):
         assert (sample["lq"] - sample["gt"] - 20 / 255).abs().max() < 1.5 / 255
 
 
+def test_rain_can_stay_upright(tmp_path):
+    for role in ("input", "target"):
+        (tmp_path / role).mkdir()
+        cv2.imwrite(str(tmp_path / role / "a.png"), np.add.outer(np.arange(0, 96, 2), np.arange(48)).astype(np.uint8))
+    for turned in ({"use_rot": False, "use_vflip": True}, {"use_rot": False}, {"use_rot": True}):
+        random.seed(0)
+        pairs = training_set(type="PairedRainDataset", dataroot=str(tmp_path), **turned)
+        patches = [np.rint(pairs[0]["lq"][0].numpy() * 255) for _ in range(200)]
+        slopes = {(patch[1, 0] - patch[0, 0], patch[0, 1] - patch[0, 0]) for patch in patches}
+        upright = {(sign * 2.0, side) for sign in (-1, 1) for side in (-1.0, 1.0)}
+        if "use_vflip" in turned:
+            assert slopes == upright
+        elif not turned["use_rot"]:
+            assert slopes == {slope for slope in upright if slope[0] > 0}
+        else:
+            assert slopes == upright | {slope[::-1] for slope in upright}
+
+
 def test_resizing_changes_the_scale(tmp_path):
     """Stripes of 8 px come out with 4 and with 12."""
     stripes = np.tile((np.arange(240) // 4 % 2 * 200).astype(np.uint8), (240, 1))
@@ -110,7 +128,7 @@ def test_drawn_scenes_take_the_place_of_their_share(folder):
     }
     flat = []
     for share in (0, 0.5, 1):
-        samples = [training_set(**source, presets="none", drawn_scenes=share)[1] for _ in range(60)]
+        samples = [training_set(**source, presets="none", drawn_scenes=share)[1] for _ in range(200)]
         assert all(sample["lq"].equal(sample["gt"]) for sample in samples)
         # The darkened photograph has nothing above one half.
         flat.append(np.mean([sample["gt"].max() > 0.51 for sample in samples]))

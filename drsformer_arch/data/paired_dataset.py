@@ -19,8 +19,9 @@ class PairedRainDataset(Dataset):
 
     Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders
     or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further `partial` (accept a store with missing shards),
-    `gt_size`, `use_hflip`, `use_rot`, and `resize`, two factors between which training resizes both pictures of a pair.
-    An unknown option is an error instead of being ignored.
+    `gt_size`, `use_hflip`, `use_rot` (upside down and transposed), `use_vflip` (upside down alone, for `use_rot: false`),
+    and `resize`, two factors between which training resizes both pictures of a pair. An unknown option is an error
+    instead of being ignored.
 
     Samples: `lq` and `gt` (3, H, W) float32 RGB in [0, 1], `lq_path`, `gt_path`. Training draws a random crop and one
     of 8 symmetries from Python's global generator, in BasicSR's order; pictures smaller than the patch are reflected.
@@ -66,7 +67,8 @@ class PairedRainDataset(Dataset):
             if "resize" in self.opt:
                 whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
             window = samples.random_window(gt.shape, whole)
-            symmetry = samples.random_symmetry(use_hflip=self.opt["use_hflip"], use_rot=self.opt["use_rot"])
+            flips = {key: self.opt.get(key, False) for key in ("use_hflip", "use_rot", "use_vflip")}
+            symmetry = samples.random_symmetry(**flips)
             cuts = [samples.resize(samples.cut(one, window, whole), size) for one in (lq, gt)]
             patches = [samples.apply_symmetry(one, symmetry) for one in cuts]
         else:

@@ -47,10 +47,10 @@ def resize(patch: Picture, size: int) -> Picture:
     return cv2.resize(np.ascontiguousarray(patch), (size, size), interpolation=interpolation).reshape(size, size, -1)
 
 
-def random_symmetry(*, use_hflip: bool, use_rot: bool) -> tuple[bool, bool, bool]:
+def random_symmetry(*, use_hflip: bool, use_rot: bool, use_vflip: bool = False) -> tuple[bool, bool, bool]:
     """Whether to mirror left and right, up and down, and to transpose; draws as BasicSR does."""
     hflip = use_hflip and random.random() < 0.5
-    vflip = use_rot and random.random() < 0.5
+    vflip = (use_rot or use_vflip) and random.random() < 0.5
     transpose = use_rot and random.random() < 0.5
     return hflip, vflip, transpose
 
