@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,9 @@ from skimage import data
 
 from drsformer_arch.data.environments import forget
 from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.store import Store, verify
+from drsformer_arch.data.store import Store, _checksum, verify
 from drsformer_arch.errors import UserError
+from drsformer_arch.files import crc32_of_file, sha256_of_file
 
 # EXIF with one entry: orientation 6, a quarter turn.
 TURNED = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
@@ -154,7 +156,7 @@ def test_parts_of_a_store(stores, tmp_path):
     forget(shards[0])  # a training opens it after it was copied
     shards[0].write_bytes(shards[0].read_bytes()[:-5000])
     with pytest.raises(UserError, match=rf"{shards[0].name}.* was cut short"):
-        dataset(copy, partial=True)[0]
+        dataset(copy, partial=True)
 
 
 def test_a_newer_format_is_refused(stores, tmp_path):
@@ -167,6 +169,88 @@ def test_a_newer_format_is_refused(stores, tmp_path):
     (copy / "store.json").write_text(json.dumps(description)[:100])
     with pytest.raises(UserError, match=r"store\.json is damaged"):
         Store(copy)
+
+
+def retold(store: Path, **changes: object) -> None:
+    """Change what a store says of itself, with a right checksum."""
+    description = json.loads((store / "store.json").read_text()) | changes
+    (store / "store.json").write_text(json.dumps(description | {"crc32": _checksum(description)}))
+
+
+LIES = {
+    "pairs: 10": ({"pairs": 10**9}, None, "1,000,000,000 pairs, but 10 in its shards"),
+    "more pairs than bytes": ({"pairs": 10**9 + 9}, {"pairs": 10**9}, "cannot hold 1,000,000,000 pairs"),
+    "pairs": ({"pairs": "10"}, None, "pairs makes no sense"),
+    "negative": ({"pairs": 8}, {"pairs": -1}, "shard 0 makes no sense"),
+    "encoding": ({"encoding": "png"}, None, "encoding makes no sense"),
+    "format": ({"format": "1"}, None, "format makes no sense"),
+    "shards": ({"shards": {}}, None, "shards makes no sense"),
+    "a list": ({"shards": [[]]}, None, "shard 0 makes no sense"),
+    "a path": ({}, {"file": "../raw/shard-00000.mdb"}, "the file of shard 0"),
+    "bytes": ({}, {"bytes": 2**40}, "was cut short: .* instead of 1,099,511,627,776"),
+    "one more key": ({}, {"more": 1}, "shard 0 makes no sense"),
+    "checksum": ({}, {"crc32": 7}, "shard 0 makes no sense"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_store_that_lies_about_itself_is_refused(lie, stores, tmp_path):
+    copy = tmp_path / "lies.lmdb"
+    shutil.copytree(stores["raw"], copy)
+    changes, of_shard, message = LIES[lie]
+    shards = json.loads((copy / "store.json").read_text())["shards"]
+    if of_shard is not None:
+        shards[0] |= of_shard
+        changes = changes | {"shards": shards}
+    retold(copy, **changes)
+    for read in (Store, verify, lambda path: dataset(path, partial=True)):
+        with pytest.raises(UserError, match=message) as caught:
+            read(copy)
+        assert "\n" not in str(caught.value)
+
+
+def test_verify_compares_what_a_store_says_with_what_it_holds(stores, tmp_path):
+    copy = tmp_path / "lies.lmdb"
+    shutil.copytree(stores["raw"], copy)
+    shards = json.loads((copy / "store.json").read_text())["shards"]
+    count, rows = shards[0]["pairs"], (copy / "manifest.jsonl").read_text().splitlines(keepends=True)
+    retold(copy, pairs=11, shards=[shards[0] | {"pairs": count + 1}, *shards[1:]])
+    with pytest.raises(UserError, match=rf"shard-00000.mdb holds {count} pairs instead of {count + 1}"):
+        verify(copy)
+    retold(copy, pairs=10, shards=shards, encoding="compressed")
+    with pytest.raises(UserError, match=r"is not compressed, as store\.json says"):
+        verify(copy)
+    for manifest, message in (
+        (rows[:-1], "no row that fits the pair"),
+        ([*rows, rows[1]], "lists 11 pairs"),
+        ([rows[0].replace('"pairs": 10', '"pairs": 11'), *rows[1:]], "counts 11, the store has 10"),
+        ([rows[0], rows[2], rows[1], *rows[3:]], "no row that fits the pair"),
+        ([*rows[:-1], "{}\n"], "line 11 is damaged"),
+        ([*rows[:-1], "[" * 10**5], "line 11 is damaged"),
+        ([rows[0], "\ud800"], "line 2 is damaged"),
+    ):
+        (copy / "manifest.jsonl").write_text("".join(manifest), encoding="utf-8", errors="surrogatepass")
+        retold(copy, encoding="raw", manifest_sha256=sha256_of_file(copy / "manifest.jsonl"))
+        with pytest.raises(UserError, match=message) as caught:
+            verify(copy)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("victim", [b"input/", b"\0"])
+def test_verify_misses_what_a_shard_lost(victim, stores, tmp_path):
+    copy = tmp_path / "lost.lmdb"
+    shutil.copytree(stores["raw"], copy)
+    shards = json.loads((copy / "store.json").read_text())["shards"]
+    file = copy / shards[1]["file"]
+    environment = lmdb.open(str(file), subdir=False, lock=False, map_size=2**24)
+    with environment, environment.begin(write=True) as transaction:
+        cursor = transaction.cursor()
+        cursor.set_range(victim)
+        cursor.delete()
+    shards[1] |= {"bytes": file.stat().st_size, "crc32": crc32_of_file(file)}
+    retold(copy, shards=shards)
+    with pytest.raises(UserError, match=r"is incomplete|holds \d pairs instead of"):
+        verify(copy)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

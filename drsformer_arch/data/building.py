@@ -27,6 +27,7 @@ from drsformer_arch.data.pictures import BadPicture, Picture, decode, encode_png
 from drsformer_arch.data.store import check_shard, pair_key
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import crc32_of_file, fsync, lock, write_atomically
+from drsformer_arch.json_files import parse_json
 
 Form = Literal["folder", "raw", "compressed", "png"]
 
@@ -115,15 +116,16 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
 def finished_rows(job: Job) -> dict[str, Any] | None:
     """The first line of a finished shard's rows, None where the shard must be built."""
     try:
-        with job.rows.open(encoding="utf-8") as file:
-            head = json.loads(file.readline())
-    except (OSError, ValueError):
+        with job.rows.open("rb") as file:
+            head = parse_json(file.readline())
+        is_finished = (
+            head["fingerprint"] == job.fingerprint
+            and (job.skip_bad or not head["skipped"])
+            and _bytes_of(job) == head["bytes"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged in whatever way
         return None
-    if head["fingerprint"] != job.fingerprint or (head["skipped"] and not job.skip_bad):
-        return None
-    if _bytes_of(job) != head["bytes"]:
-        return None
-    return head
+    return head if is_finished else None
 
 
 def _bytes_of(job: Job) -> int:

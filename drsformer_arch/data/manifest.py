@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import fsync
+from drsformer_arch.json_files import parse_json
 
 FORMAT = 1
 
@@ -53,21 +55,51 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]
     """The first line of a manifest, and its rows one by one.
 
     Raises:
-        UserError: it is damaged or of a newer format.
+        UserError: it cannot be read, is damaged or of a newer format; of a row when that is reached.
     """
 
-    def lines() -> Iterator[dict[str, Any]]:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"manifest {path}, line {number} is damaged; prepare the data again") from error
+    def lines() -> Iterator[Any]:
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    content = parse_json(line)
+                    if number > 1 and not _is_row(content):
+                        raise ValueError("it is no row of a manifest")
+                    yield content
+        except OSError as error:
+            raise UserError(f"manifest {path} cannot be read: {error.strerror}") from error
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"manifest {path}, line {number} is damaged ({error}); prepare the data again") from error
 
     rows = lines()
     head = next(rows, None)
-    if not isinstance(head, dict) or "format" not in head:
+    if not isinstance(head, dict) or type(head.get("format")) is not int:
         raise UserError(f"{path} is no manifest")
     if head["format"] > FORMAT:
         raise UserError(f"manifest {path} has format {head['format']}, this version reads up to {FORMAT}")
+    counts = [head.get(key) for key in ("pairs", "skipped")]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise UserError(f"manifest {path} does not say how many pairs it has; prepare the data again")
     return head, rows
+
+
+def _is_row(row: object) -> bool:
+    """Whether a row holds what its readers take from it."""
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        return False
+    if "skipped" in row:
+        return isinstance(row["skipped"], str)
+    pictures = [row.get(role) for role in ("input", "target")]
+    return all(
+        isinstance(picture, dict)
+        and all(isinstance(picture.get(key), str) for key in ("file", "dtype"))
+        and _is_hex(picture.get("sha256"), 64)
+        and isinstance(picture.get("shape"), list)
+        for picture in pictures
+    ) and _is_hex(row["target"].get("phash"), 16)
+
+
+def _is_hex(value: object, length: int) -> bool:
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value) is not None

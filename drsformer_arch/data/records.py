@@ -17,6 +17,7 @@ compressed record is smaller than a PNG, because a PNG does not know that colour
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from typing import Literal, NamedTuple
@@ -31,6 +32,7 @@ Encoding = Literal["raw", "compressed", "png"]
 ENCODINGS: tuple[Encoding, ...] = ("raw", "compressed", "png")
 
 TILE = 64  # px; smaller tiles decode less around a 128 px patch, larger ones compress better and cost fewer calls
+_LARGEST_TILE = 1024  # that is read
 _ZSTD_LEVEL = 1  # higher ones are slower and, on predicted pixels, not smaller
 _HEADER = struct.Struct("<4B4I")
 _CRC = struct.Struct("<I")
@@ -73,7 +75,9 @@ def read_header(record: memoryview | bytes) -> Header:
     if len(record) < _HEADER.size:
         raise UserError("a record is too short")
     encoding, item, channels, zero, height, width, tile, _ = _HEADER.unpack_from(record)
-    if encoding >= len(ENCODINGS) or item not in (1, 2) or channels not in (1, 3) or zero or not tile:
+    if encoding >= len(ENCODINGS) or item not in (1, 2) or channels not in (1, 3) or zero:
+        raise UserError("a record has a damaged header")
+    if not (height and width and 0 < tile <= _LARGEST_TILE):
         raise UserError("a record has a damaged header")
     return Header(ENCODINGS[encoding], np.dtype(f"<u{item}"), height, width, channels, tile)
 
@@ -100,7 +104,7 @@ def read_window(record: memoryview | bytes, top: int, left: int, height: int, wi
     """
     header, payload = read_header(record), payload_of(record)
     if header.encoding == "raw":
-        if len(payload) != np.prod(header.shape) * header.dtype.itemsize:
+        if len(payload) != math.prod(header.shape) * header.dtype.itemsize:
             raise UserError("a record has a damaged length")
         pixels = np.frombuffer(payload, header.dtype).reshape(header.shape)
         return pixels[top : top + height, left : left + width].copy()
@@ -147,6 +151,8 @@ def _decompress(header: Header, payload: memoryview, window: tuple[int, int, int
         for number in range(row * columns + first_column, row * columns + last_column + 1):
             frame = frames[offsets[number] : offsets[number + 1]]
             try:
+                if zstandard.frame_content_size(frame) != planes.shape[1]:  # as much would be allocated
+                    raise ValueError("of another size")
                 planes[position] = np.frombuffer(decompressor.decompress(frame), np.uint8)
             except (zstandard.ZstdError, ValueError) as error:
                 raise UserError(f"a record has a damaged tile ({error})") from error

@@ -37,6 +37,7 @@ from drsformer_arch.data.pair_keys import Pair
 from drsformer_arch.data.store import MANIFEST, Shard, Store, pair_key, read_description, write_description
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import lock, put_in_place, sha256_of_file, write_atomically
+from drsformer_arch.json_files import read_json
 
 Output = Literal["folder", "raw", "compressed", "basicsr"]
 STORES = ("raw", "compressed")  # the outputs that are stores
@@ -160,11 +161,12 @@ class SplitBuild:
                 sizes = [(shard.file, shard.bytes) for shard in Store(self.target).shards]
                 complete = all((self.target / file).stat().st_size == size for file, size in sizes)
             else:
-                note, complete = json.loads((self.target / NOTE).read_text(encoding="utf-8")), True
+                note, complete = read_json(self.target / NOTE), True
             head, _ = read_manifest(self.target / MANIFEST)
-        except (UserError, OSError, ValueError):
+            is_of_this_source = note["source"] == self.source
+        except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged in whatever way
             return None
-        if note["source"] != self.source or not complete or (head["skipped"] and not skip_bad):
+        if not is_of_this_source or not complete or (head["skipped"] and not skip_bad):
             return None
         return Prepared(self.target, head["pairs"], head["skipped"], was_there=True)
 
