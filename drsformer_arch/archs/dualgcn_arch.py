@@ -118,7 +118,7 @@ class DualGCN(RestorationNetwork):
         if channels % 4 or channels <= 0:
             raise ValueError(f"channels must be a multiple of 4, not {channels}")
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels = self.picture_channels = in_channels
         self.bytes_per_pixel = 136 * channels
         self.head = nn.ModuleList(
             (nn.Conv2d(in_channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1))

@@ -249,7 +249,7 @@ class IDT(RestorationNetwork):
             raise ValueError(f"depths and num_heads need nine entries each, not {depths} and {num_heads}")
         super().__init__()
         self.patch_size: int | None = img_size
-        self.in_chans = in_chans
+        self.in_chans = self.picture_channels = in_chans
         rates = drop_path_rates(depths, drop_path_rate)
 
         def stage(index: int) -> Stage:

@@ -16,6 +16,7 @@ class RestorationNetwork(nn.Module):
 
     size_multiple = 1  # height and width must be multiples of it
     smallest_size = 1  # of height and width
+    picture_channels = 3  # 1: gray
     value_range = 1.0  # pictures lie in [0, value_range]
     patch_size: int | None = None  # the only height and width it takes; larger pictures are put together from patches
     patch_overlap = 0  # pixels that neighbouring patches share

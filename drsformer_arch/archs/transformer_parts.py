@@ -189,7 +189,7 @@ class UShapedTransformer(RestorationNetwork):
         super().__init__()
         if len(num_blocks) != 4 or len(heads) != 4:
             raise ValueError(f"num_blocks and heads need four entries each, not {num_blocks} and {heads}")
-        self.inp_channels = inp_channels
+        self.inp_channels = self.picture_channels = inp_channels
         self.bytes_per_pixel = 52 * dim  # of the fused form at 512x512, on CPUs; larger pictures take less
         self.feature_dtype: torch.dtype | None = None  # set by the fused form
 

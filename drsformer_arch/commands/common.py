@@ -1,9 +1,12 @@
 """What several subcommands share."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
-from drsformer_arch.errors import UserError
+from drsformer_arch import files
+from drsformer_arch.errors import UserError, printable
 
 EXIT_SOME_FAILED = 1  # of many pictures; each was named
 
@@ -45,3 +48,14 @@ def whole_number(option: str, text: str) -> int:
     if not text.isdecimal():
         raise UserError(f"{option} must be a whole number or auto, not {text}")
     return int(text)
+
+
+def announce(text: str, out: Path | None) -> None:
+    """Print what was done, names of strangers' files escaped; to stderr where the result itself went to stdout."""
+    text = "\n".join(map(printable, text.split("\n")))
+    print(text, file=sys.stderr if out is not None and files.is_stdout(out) else sys.stdout, flush=True)
+
+
+def size_of(out: Path) -> str:
+    """The size of a written file in words; a device or a pipe has none."""
+    return "written" if files.is_stream(out) else f"{out.stat().st_size / 1e6:.1f} MB"

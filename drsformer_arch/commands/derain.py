@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, whole_number
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, whole_number
 from drsformer_arch.errors import UserError
 
 EXAMPLES = """INPUT is pictures, videos, folders (searched recursively) or patterns. Results keep their names below
@@ -80,5 +80,5 @@ def run(args: argparse.Namespace) -> int:
     if restorer.device.type == "cpu":
         processor.tune()
     problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
-    print(f"{len(jobs) - len(problems)} of {len(jobs)} files derained with {restorer.describe()}")
+    announce(f"{len(jobs) - len(problems)} of {len(jobs)} files derained with {restorer.describe()}", args.out)
     return EXIT_SOME_FAILED if problems else 0

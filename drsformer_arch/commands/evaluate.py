@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
-from drsformer_arch.errors import UserError, printable
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce
+from drsformer_arch.errors import UserError
 
 EXAMPLES = """RESULT, TARGET and RAINY are folders (searched recursively) or single pictures. They are paired by
 names: equal without extension, or all by one rule, which is printed, such as rain-1 + norain-1, 900_1 + 900 or
@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     which = (*(protocols if target else ()), *([NIQE] if args.niqe or not target else ()))
     pairs, notes = find_pairs(args.result, target, args.rainy, skip_missing=args.skip_missing)
     for note in notes:
-        print(printable(note), flush=True)
+        announce(note, args.out)
     processor.keep_freed_memory()
     summary = score_files(pairs, which, args.out, workers=args.workers)
-    print(summary)
+    announce(str(summary), args.out)
     if args.out is not None:
-        print(f"scores of every picture: {args.out}")
+        announce(f"scores of every picture: {args.out}", args.out)
     return EXIT_SOME_FAILED if summary.failed else 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import add_command
+from drsformer_arch.commands.common import add_command, announce, size_of
 
 EXAMPLES = """onnx and torch programs take any number of pictures of any size from 16 up, (N, 3, H, W) float32, RGB in
 [0, 1]; torch takes multiples of 8 where the network does, IDT its own size only. Both are compared with the network at
@@ -38,11 +38,12 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.errors import UserError, did_you_mean  # noqa: PLC0415 - --help needs none of this
+    from drsformer_arch.files import is_stream  # noqa: PLC0415
 
     kind = args.format or FORMATS.get(args.out.suffix)
     if kind is None:
         raise UserError(f"{args.out}: --format is missing{did_you_mean('', FORMATS.values())}")
-    if args.out.exists() and not args.overwrite:
+    if args.out.exists() and not is_stream(args.out) and not args.overwrite:
         raise UserError(f"{args.out} exists already (--overwrite replaces it)")
 
     notes = {key: text for key, equals, text in (note.partition("=") for note in args.note) if key and equals}
@@ -52,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch.inference.export import export  # noqa: PLC0415 - torch takes seconds to load
 
     exported = export(args.weights, args.out, kind, param_key=args.param_key, notes=notes)
-    size = args.out.stat().st_size / 1e6
     compared = "" if exported.error is None else f", relative error at three sizes {exported.error:.1e}"
-    print(f"{args.out}: {exported.network['type']}, {size:.1f} MB{compared}")
+    announce(f"{args.out}: {exported.network['type']}, {size_of(args.out)}{compared}", args.out)
     return 0

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
 from drsformer_arch.errors import TrainingStopped
 from drsformer_arch.options import MODEL_TYPES
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         for problem in problems:
             print(f"error: {problem}", file=sys.stderr)
         code = EXIT_SOME_FAILED if problems else code
-        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser")
+        announce(f"{page}: {size_of(page)}; open it in a browser", page)
     return code
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce
 
 EXAMPLES = """EXPERIMENT is a folder of ./experiments, also of a training that still runs. One that cannot be read is
 named, the rest is drawn, and the exit code is 1.
@@ -27,11 +27,11 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.errors import UserError  # noqa: PLC0415 - --help needs none of this
-    from drsformer_arch.files import write_atomically  # noqa: PLC0415
+    from drsformer_arch.files import is_stream, write_atomically  # noqa: PLC0415
     from drsformer_arch.report.curves import read_all  # noqa: PLC0415
     from drsformer_arch.report.training_figure import draw  # noqa: PLC0415
 
-    if args.out.suffix != ".png":
+    if args.out.suffix != ".png" and not is_stream(args.out):
         raise UserError(f"-o {args.out}: the figure is a .png file")
     curves, problems = read_all(args.experiments)
     for problem in problems:
@@ -39,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out, draw(curves))
     runs, panels = len({curve.run for curve in curves}), len({curve.name for curve in curves})
-    print(f"{args.out}: {runs} training{'s' * (runs > 1)}, {panels} panels")
+    announce(f"{args.out}: {runs} training{'s' * (runs > 1)}, {panels} panels", args.out)
     return EXIT_SOME_FAILED if problems else 0

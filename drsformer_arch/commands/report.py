@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
-from drsformer_arch.errors import UserError, printable
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
+from drsformer_arch.errors import UserError
+from drsformer_arch.files import is_stream
 
 if TYPE_CHECKING:
     from drsformer_arch.report.page import Exhibit
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     found = args.result and find_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
     pairs, notes = found or ([], [])
     for note in notes:
-        print(printable(note), flush=True)
+        announce(note, args.out)
     sources = {"Results": args.result, "Targets": args.target, "Rainy pictures": args.rainy}
     experiments = ", ".join(map(str, args.experiment))
     facts = [
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         exhibits = _exhibits(tqdm(rows, total=len(pairs), unit="picture", disable=None, delay=2), complain)
         count = write_page(args.out, exhibits, title=title, facts=facts, curves=curves, complain=complain)
     shown = f"{count:,} of {len(pairs):,} pictures, " if pairs else ""
-    print(f"{args.out}: {shown}{args.out.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    announce(f"{args.out}: {shown}{size_of(args.out)}; open it in a browser", args.out)
     return EXIT_SOME_FAILED if counts["failed"] else 0
 
 
@@ -103,7 +104,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--protocol {args.protocol} compares with targets: drsformer report RESULT TARGET")
     if args.workers is not None and args.workers < 1:
         raise UserError("--workers must be 1 or more")
-    if args.out.is_dir() or args.out.suffix.lower() not in (".html", ".htm"):
+    if args.out.is_dir() or not (is_stream(args.out) or args.out.suffix.lower() in (".html", ".htm")):
         raise UserError(f"-o {args.out}: the page is one file, named .html")
 
 

@@ -35,6 +35,7 @@ from drsformer_arch.files import fsync
 logger = logging.getLogger(__name__)
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ALL_ARCHIVE_SUFFIXES = (*ARCHIVE_SUFFIXES, ".rar", ".7z")  # also those that cannot be unpacked here
 
 _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -50,7 +51,7 @@ _END_OF_TAR = bytes(tarfile.BLOCKSIZE)
 _CHUNK = 2**20
 _LONGEST_LINK = 4096
 _LINKS_IN_A_ROW = 40  # as many as Linux follows
-_INSTEAD = "unpack it yourself and give the folder"
+INSTEAD = "unpack it yourself and give the folder"
 
 
 class _Raw(NamedTuple):
@@ -152,12 +153,12 @@ class _Zip:
 
     def _member(self, info: zipfile.ZipInfo) -> _Raw:
         if info.flag_bits & 0x41:  # encrypted, in the old or the new way
-            raise UserError(f"{self._path} is encrypted (member {info.filename!r}); {_INSTEAD}")
+            raise UserError(f"{self._path} is encrypted (member {info.filename!r}); {INSTEAD}")
         if info.compress_type not in _ZIP_METHODS:
             # Such as Deflate64, which Windows takes for members above 2 GB.
             raise UserError(
                 f"{self._path}: member {info.filename!r} is compressed by method {info.compress_type}, which Python "
-                f"cannot read; {_INSTEAD}"
+                f"cannot read; {INSTEAD}"
             )
         name: bytes | str = info.filename
         if not info.flag_bits & 0x800:  # not marked as UTF-8; zipfile takes it for cp437
@@ -230,7 +231,7 @@ def _open(archive: Path) -> _Reader:
         start = file.read(tarfile.BLOCKSIZE)
     for mark, kind in _OTHER_KINDS.items():
         if start.startswith(mark):
-            raise UserError(f"{archive} is a {kind} archive, which cannot be unpacked here; {_INSTEAD}")
+            raise UserError(f"{archive} is a {kind} archive, which cannot be unpacked here; {INSTEAD}")
     for mark, decompress in _COMPRESSIONS.items():
         if start.startswith(mark):
             return _Tar(archive, decompress)
@@ -341,7 +342,7 @@ def _end_of_link(archive: Path, name: str, kinds: dict[str, str], links: dict[st
 
 
 def _refused(archive: Path, member: str, reason: str) -> UserError:
-    return UserError(f"{archive} is not unpacked: its member {member!r} {reason}; {_INSTEAD}")
+    return UserError(f"{archive} is not unpacked: its member {member!r} {reason}; {INSTEAD}")
 
 
 def _check_space(archive: Path, members: list[_Member], folder: Path) -> None:

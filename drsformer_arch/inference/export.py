@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from drsformer_arch import __version__
 from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
 from drsformer_arch.errors import UserError
-from drsformer_arch.files import rename_whole
+from drsformer_arch.files import atomic_path, is_stream
 from drsformer_arch.inference.networks import build_network, network_of
 from drsformer_arch.inference.onnx_program import INPUT, OUTPUT, OnnxProgram, import_onnxruntime
 from drsformer_arch.inference.tiling import pad_to_multiple, restored
@@ -79,7 +78,7 @@ def export(
         UserError: weights that cannot be used, a missing package, a network that is not the same after export.
         OSError: the folder is not writable, the disk is full.
     """
-    if out.suffix != SUFFIXES[kind]:
+    if out.suffix != SUFFIXES[kind] and not is_stream(out):
         raise UserError(f"{out}: the name of this kind of file must end with {SUFFIXES[kind]}")
     notes = notes or {}
     if reserved := notes.keys() & {*metadata({})}:
@@ -92,14 +91,12 @@ def export(
         return Exported(out, section, None)
     program = ForPictures(_as_one_graph(net), pads=kind == "onnx").eval()
     write, load = KINDS[kind]
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        unchecked = Path(folder, out.name)
+    with atomic_path(out, SUFFIXES[kind]) as unchecked:
         write(program, unchecked, {**metadata(section), **notes})
         error = largest_error(program, load(unchecked))
         if not error < RELATIVE_ERROR:
             name = section["type"]
             raise UserError(f"{name} is not the same after its export: relative error {error:.1e}; nothing was written")
-        rename_whole(unchecked, out)
     return Exported(out, section, error)
 
 

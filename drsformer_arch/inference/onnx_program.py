@@ -59,7 +59,7 @@ class OnnxProgram:
             raise UserError(f"{path} was not written by drsformer export: it names no network")
         self.network: dict[str, Any] = json.loads(notes["network"])
         original = instantiate(self.network, path)
-        for name in ("size_multiple", "smallest_size", "patch_size", "patch_overlap"):
+        for name in ("picture_channels", "size_multiple", "smallest_size", "patch_size", "patch_overlap"):
             setattr(self, name, declared(original, name))
         self.patch_weights = original.patch_weights
         # Measured: a whole picture at once needs six times what a fused network takes, which computes in small tiles.

@@ -26,7 +26,7 @@ from drsformer_arch.data.pictures import (
     read_file,
     upright,
 )
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, is_out_of_memory
 from drsformer_arch.files import write_atomically
 
 WRITTEN = {
@@ -50,6 +50,7 @@ class Photograph(NamedTuple):
     alpha: npt.NDArray[Any] | None = None  # (H, W), of the same type
     icc_profile: bytes | None = None
     exif: bytes | None = None  # orientation: upright
+    notes: tuple[str, ...] = ()  # what of the file could not be kept, and why
 
 
 def read_photograph(path: Path) -> Photograph:
@@ -71,9 +72,17 @@ def read_photograph(path: Path) -> Photograph:
     except Exception:  # a kind that only OpenCV knows has no notes that could be kept
         return Photograph(pixels)
     alpha = _alpha(content, orientation) if has_alpha else None
-    if ORIENTATION in exif:
-        exif[ORIENTATION] = 1
-    return Photograph(pixels, alpha, icc_profile, exif.tobytes() if len(exif) else None)
+    try:
+        if ORIENTATION in exif:
+            exif[ORIENTATION] = 1
+        block = exif.tobytes() if len(exif) else None
+    except Exception as error:  # a value of another type than its tag has fails in many ways
+        return Photograph(pixels, alpha, icc_profile, notes=(f"its EXIF notes are dropped: {_reason(error)}",))
+    return Photograph(pixels, alpha, icc_profile, block)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
@@ -88,33 +97,54 @@ def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
     return pixels[..., 3] if is_tiff else upright(pixels[..., 3], orientation)
 
 
-def write_photograph(path: Path, photograph: Photograph) -> None:
-    """Write a picture file under its suffix; there is the old file or the new one, never a part.
+def write_photograph(path: Path, photograph: Photograph, suffix: str | None = None) -> tuple[str, ...]:
+    """Write a picture file; there is the old file or the new one, never a part.
 
     What the format cannot hold is left out or rounded: 16 bits and transparency in JPEG.
+
+    Args:
+        path: of the file, which may also be a device or a pipe.
+        photograph: what to write.
+        suffix: of the format; default: that of `path`.
+
+    Returns:
+        notes on what could not be kept, and why.
 
     Raises:
         UserError: an unknown suffix, or the format cannot hold a picture of this size.
         OSError: the folder is not writable, the disk is full.
     """
-    suffix = path.suffix.lower()
+    suffix = (suffix or path.suffix).lower()
     if suffix not in WRITTEN:
         raise UserError(f"{path}: pictures are written as {', '.join(sorted(WRITTEN))}")
     pixels, alpha = photograph.pixels, photograph.alpha if suffix in TRANSPARENT else None
     if pixels.dtype == np.uint16 and suffix not in SIXTEEN_BITS:
         pixels, alpha = eight_bits(pixels), None if alpha is None else eight_bits(alpha)
     photograph = photograph._replace(pixels=pixels, alpha=alpha)
-    try:
-        if WRITTEN[suffix] == "TIFF":
-            content = _tiff(photograph)
-        elif pixels.dtype == np.uint16:
-            content = _png_of_16_bits(photograph)
-        else:
-            content = _by_pillow(photograph, WRITTEN[suffix])
-    except (ValueError, cv2.error, MemoryError, struct.error) as error:
-        height, width = pixels.shape[:2]
-        raise UserError(f"{path}: {WRITTEN[suffix]} cannot hold this picture of {width}x{height}: {error}") from error
+    content, notes = _encoded(path, photograph, WRITTEN[suffix])
     write_atomically(path, content)
+    return notes
+
+
+def _encoded(path: Path, photograph: Photograph, kind: str) -> tuple[bytes, tuple[str, ...]]:
+    """The content of a file, and notes on what could not be kept."""
+    try:
+        if kind == "TIFF":
+            return _tiff(photograph), ()
+        if photograph.pixels.dtype == np.uint16:
+            return _png_of_16_bits(photograph), ()
+        return _by_pillow(photograph, kind), ()
+    except Exception as error:  # encoders fail in many ways at what comes from other programs
+        if photograph.exif is not None:  # such as a block longer than JPEG can hold
+            content, notes = _encoded(path, photograph._replace(exif=None), kind)
+            return content, (*notes, f"its EXIF notes are dropped: {_reason(error)}")
+        if photograph.icc_profile is not None:
+            content, notes = _encoded(path, photograph._replace(icc_profile=None), kind)
+            return content, (*notes, f"its colour profile is dropped: {_reason(error)}")
+        if is_out_of_memory(error):
+            raise
+        height, width = photograph.pixels.shape[:2]
+        raise UserError(f"{path}: {kind} cannot hold this picture of {width}x{height}: {_reason(error)}") from error
 
 
 def eight_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -171,7 +201,10 @@ def _png_of_16_bits(photograph: Photograph) -> bytes:
     else:
         rgb = np.broadcast_to(photograph.pixels, (*photograph.pixels.shape[:2], 3))
         bgra = np.concatenate((rgb[..., ::-1], photograph.alpha[..., None]), axis=2)
-        content = cv2.imencode(".png", bgra)[1].tobytes()
+        done, encoded = cv2.imencode(".png", bgra)
+        if not done:
+            raise ValueError(f"a picture of shape {bgra.shape} cannot be encoded as PNG")
+        content = encoded.tobytes()
     chunks = b""
     if photograph.icc_profile:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photograph.icc_profile))

@@ -11,7 +11,7 @@ from drsformer_arch import processor
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.data.samples import to_picture, to_tensor
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, is_out_of_memory
 from drsformer_arch.inference.networks import load_network
 from drsformer_arch.inference.onnx_program import OnnxProgram
 from drsformer_arch.inference.tiling import inference_form, restore
@@ -29,6 +29,8 @@ class Restorer:
 
         restorer = Restorer()  # or Restorer("net_g_latest.pth")
         derained = restorer(rainy)  # (H, W, 3) RGB, uint8 or uint16; gray (H, W) and (H, W, 1) stay gray
+
+    Networks for gray pictures take those only.
 
     Args:
         weights: a checkpoint, own or published, or the name of shipped weights; the network is recognised from it. Or
@@ -68,9 +70,14 @@ class Restorer:
             if precision != "float32":
                 raise UserError(f"{path}: an ONNX file has its precision, float32; use --precision with other weights")
             self.net, self.autocast = OnnxProgram(path, self.device), False
-            return
-        net = load_network(path, param_key).to(self.device)
-        self.net, self.autocast = inference_form(net, bf16=precision == "bf16")
+        else:
+            net = load_network(path, param_key).to(self.device)
+            self.net, self.autocast = inference_form(net, bf16=precision == "bf16")
+        self.channels = declared(self.net, "picture_channels")
+        if self.channels not in (1, 3):
+            raise UserError(
+                f"{path}: a network for pictures of {self.channels} channels; those of gray (1) and colour (3) are used"
+            )
 
     def __call__(self, picture: Picture) -> Picture:
         """Derain one picture, see `batch`."""
@@ -80,18 +87,24 @@ class Restorer:
         """Derain pictures of equal size together.
 
         Args:
-            pictures: (H, W, 3) RGB, or gray as (H, W) or (H, W, 1); uint8 or uint16. Gray ones count as R = G = B, and
-                the mean of their results is returned.
+            pictures: (H, W, 3) RGB, or gray as (H, W) or (H, W, 1); uint8 or uint16. For a network that takes colour,
+                gray ones count as R = G = B, and the mean of their results is returned.
 
         Returns:
             Pictures of the same shapes and types.
 
         Raises:
             ValueError: other shapes or types, or pictures of different sizes.
-            UserError: not even the smallest tile fits the memory.
+            UserError: not even the smallest tile fits the memory, a picture in colour for a network for gray ones, or
+                the network returns NaN or infinite values.
+            MemoryError, RuntimeError: the pictures themselves do not fit the memory.
         """
-        rainy = torch.stack([_to_tensor(picture) for picture in pictures])
+        rainy = torch.stack([_to_tensor(picture, self.channels) for picture in pictures])
         derained = self._with_smaller_and_smaller_tiles(rainy)
+        if not bool(derained.isfinite().all()):
+            raise UserError(
+                "the network returns NaN or infinite values; its weights are damaged, or diverged in training"
+            )
         return [_like(picture, result) for picture, result in zip(pictures, derained, strict=True)]
 
     def describe(self) -> str:
@@ -110,7 +123,7 @@ class Restorer:
             try:
                 return self._derain(rainy, tile)
             except (RuntimeError, MemoryError) as error:
-                if self.tile != "auto" or not _is_out_of_memory(error):
+                if self.tile != "auto" or not is_out_of_memory(error):
                     raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -133,22 +146,22 @@ class Restorer:
         return max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _to_tensor(picture: Picture) -> torch.Tensor:
-    """(3, H, W) float32 in [0, 1]."""
+def _to_tensor(picture: Picture, channels: int) -> torch.Tensor:
+    """(channels, H, W) float32 in [0, 1]."""
     if picture.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"a picture must be uint8 or uint16, not {picture.dtype}")
     planes = picture[..., None] if picture.ndim == 2 else picture
     if planes.ndim != 3 or planes.shape[2] not in (1, 3) or 0 in planes.shape:
         raise ValueError(f"a picture must be (H, W), (H, W, 1) or (H, W, 3), not {picture.shape}")
-    return to_tensor(planes)
+    if planes.shape[2] > channels:
+        raise UserError(
+            "this is a picture in colour, the weights are of a network for gray ones; convert it, or use others"
+        )
+    return to_tensor(planes)[:channels]
 
 
 def _like(picture: Picture, result: torch.Tensor) -> Picture:
-    """(3, H, W) in [0, 1] → shape and type of the picture, rounded."""
+    """(C, H, W) in [0, 1] → shape and type of the picture, rounded."""
     if picture.ndim == 2 or picture.shape[2] == 1:
         result = result.clamp(0, 1).mean(dim=0, keepdim=True)
     return to_picture(result, picture.dtype).reshape(picture.shape)

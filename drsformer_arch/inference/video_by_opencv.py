@@ -1,0 +1,94 @@
+"""Videos through OpenCV: without sound, at a constant rate."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+
+from drsformer_arch.data.pictures import Picture
+from drsformer_arch.errors import UserError
+from drsformer_arch.inference.video_timing import LARGEST_DENOMINATOR, Timing, timing
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its decoders' own complaints name no file; read at first use
+CODECS = {
+    ".avi": "MJPG",
+    ".webm": "VP80",
+    ".wmv": "WMV2",
+    ".asf": "WMV2",
+    ".flv": "FLV1",
+    ".mpg": "MPG2",
+    ".mpeg": "MPG2",
+    ".vob": "MPG2",
+    ".ogv": "THEO",
+}
+OTHERS = "mp4v"
+
+
+class OpenCVVideos:
+    """Reads and writes videos through OpenCV."""
+
+    def scan(self, path: Path) -> tuple[Timing, str | None]:
+        """The times of all frames that can be decoded.
+
+        Returns:
+            times; None, as OpenCV says nothing of damage.
+
+        Raises:
+            UserError: there is no such frame.
+        """
+        times: list[float | None] = []
+        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        try:
+            while video.grab():
+                times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            rate = video.get(cv2.CAP_PROP_FPS)
+        finally:
+            video.release()
+        if not times:
+            raise UserError(f"video {path} cannot be read: it is damaged or of an unknown kind")
+        claimed = [Fraction(rate).limit_denominator(LARGEST_DENOMINATOR)] if 0 < rate < float("inf") else []
+        return timing(times, claimed), None
+
+    def frames(self, path: Path) -> Generator[Picture]:
+        """All frames, (H, W, 3) RGB uint8, in the size of the first."""
+        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        size = None
+        try:
+            while True:
+                there, frame = video.read()
+                if not there:
+                    return
+                size = size or (frame.shape[1], frame.shape[0])
+                if (frame.shape[1], frame.shape[0]) != size:  # calls in browsers change it
+                    frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        finally:
+            video.release()
+
+    @contextmanager
+    def writer(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        times: Timing,
+        source: Path,  # noqa: ARG002 - whose sound is lost
+    ) -> Iterator[Callable[[Picture], object]]:
+        """Frames to a video; whether they arrived is only seen by reading it.
+
+        Raises:
+            UserError: OpenCV cannot write such a file.
+        """
+        codec = cv2.VideoWriter.fourcc(*CODECS.get(path.suffix, OTHERS))
+        video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, float(times.rate), size)
+        if not video.isOpened():
+            raise UserError(
+                f"OpenCV cannot write a {path.suffix} video of {size[0]}x{size[1]} at {float(times.rate):g} frames per "
+                f"second into {path.parent}; ffmpeg, installed, writes more"
+            )
+        try:
+            yield lambda frame: video.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        finally:
+            video.release()
