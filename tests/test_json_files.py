@@ -33,7 +33,7 @@ def test_what_is_wrong_is_a_value_error_of_few_words(text, reason, tmp_path):
         assert len(str(error.value)) < 100
 
 
-def test_what_is_right_comes_back(tmp_path):
+def test_what_is_right_comes_back():
     deep: object = 1
     for _ in range(MOST_LEVELS):
         deep = [deep]

@@ -1,6 +1,7 @@
 """The frozen yardsticks of DRSformer-S: drawn pictures stay what they were, and training draws none of their kind."""
 
 import importlib
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,12 +22,18 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")
-def yardsticks():
+def scripts():
+    """Import a module of scripts/ by its name."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        yield importlib.import_module("yardsticks")
+        yield importlib.import_module
     finally:
         sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def yardsticks(scripts):
+    return scripts("yardsticks")
 
 
 def test_drawn_patterns_are_those_that_were_frozen(yardsticks):
@@ -42,10 +49,10 @@ def test_drawn_patterns_are_those_that_were_frozen(yardsticks):
     assert all(kinds[family, True] == (10 if family in HELD_OUT_FAMILIES else 6) for family in line_patterns.FAMILIES)
 
 
-def test_photographs_are_those_that_were_frozen_and_nothing_trains_on_them(yardsticks):
+def test_photographs_are_those_that_were_frozen_and_nothing_trains_on_them(yardsticks, scripts):
     frozen = yardsticks.load()["photographs"]
     assert len(list(yardsticks.check_pairs("photographs", frozen, yardsticks.photographs()))) == len(frozen) >= 4
-    package_photographs = importlib.import_module("package_photographs")
+    package_photographs = scripts("package_photographs")
     trained = {Path(photograph.file).stem for photograph in package_photographs.PHOTOGRAPHS}
     assert trained & set(frozen) == {"rocket"}  # of the validation part, options/DRSformer-S/scenes.json
 
@@ -56,6 +63,29 @@ def test_another_picture_is_refused(yardsticks):
     for wrong in (pairs[1:], [pairs[0]._replace(name="other"), *pairs], [pairs[0]._replace(clean=pairs[1].clean)]):
         with pytest.raises(yardsticks.UserError, match="not be comparable"):
             list(yardsticks.check_pairs("photographs", frozen, wrong))
+
+
+def test_scores_stand_beside_those_of_the_first_generation(scripts, monkeypatch, tmp_path, capsys):
+    score = scripts("score_yardsticks")
+    first = json.loads(score.FIRST.read_text())
+    assert list(first) == list(score.PARTS)
+    assert [len(scores) for scores in first.values()] == [19, 31, 6, 19, 31, 11, 50, 50, 1, 20]
+    assert score.summary("rain100l", first["rain100l"])["mean"] == pytest.approx(33.96, abs=0.005)
+
+    def brighter(picture):
+        return np.where(picture < 255, picture + 1, 254).astype(np.uint8)
+
+    monkeypatch.setattr(score, "Restorer", lambda *_, **__: brighter)
+    saved = tmp_path / "scores.json"
+    assert score.main(["--only", "photographs", "--save", str(saved)]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| photographs")]
+    assert len(set(rows)) == 3
+    # One step of 255 off everywhere: 48.13 dB of R, G and B, rounded luma changes by a little less.
+    assert all(48 < both["derained"] < 50 for both in json.loads(saved.read_text())["photographs"].values())
+    assert any("| 11 | of 42 dB | 6 | 11 |" in row for row in rows)
+    for arguments, said in ((["--only", "rain100l"], "needs --data"), (["--only", "reel"], "did you mean 'real'")):
+        assert score.main(arguments) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_training_draws_nothing_that_is_held_out(monkeypatch):

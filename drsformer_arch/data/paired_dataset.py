@@ -19,7 +19,7 @@ class PairedRainDataset(Dataset):
 
     Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders
     or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further `partial` (accept a store with missing shards),
-    `gt_size`, `use_hflip`, `use_rot` (upside down and transposed), `use_vflip` (upside down alone, for `use_rot: false`),
+    `gt_size`, `use_hflip`, `use_rot` (upside down and transposed), `use_vflip` (upside down; for `use_rot: false`),
     and `resize`, two factors between which training resizes both pictures of a pair. An unknown option is an error
     instead of being ignored.
 
