@@ -1,16 +1,21 @@
 """The `drsformer` command in processes of its own."""
 
 import json
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import yaml
 
 from drsformer_arch import training_records
+from drsformer_arch.cli import main
 
 COMMAND = [sys.executable, "-c", "import sys; from drsformer_arch.cli import main; sys.exit(main())"]
 TRAIN_DISTRIBUTED = Path(__file__).parents[1] / "scripts" / "train_distributed.sh"
@@ -18,19 +23,54 @@ TRAIN_DISTRIBUTED = Path(__file__).parents[1] / "scripts" / "train_distributed.s
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+# Processes of the command are forks of one that has done nothing but import: this takes seconds, and a fork does not.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["drsformer_arch.run", "drsformer_arch.models.derain_model", "tests.runs"])
+
+
+class Run:
+    """A running command, with as much of `subprocess.Popen` as tests use; what it says is appended to a file."""
+
+    def __init__(self, folder: Path, *arguments: str, output: Path) -> None:
+        with patch.dict(os.environ, ENVIRONMENT):
+            self._process = PROCESSES.Process(target=_command, args=(folder, arguments, output))
+            self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("drsformer", timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _command(folder: Path, arguments: Sequence[str], output: Path) -> None:
+    os.chdir(folder)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.exit(main(arguments))
+
+
 def drsformer(folder: Path, *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == expect, done.stdout[-3000:]
-    return done.stdout
+    with tempfile.NamedTemporaryFile("r", errors="replace") as output:
+        run = Run(folder, *arguments, output=Path(output.name))
+        try:
+            code = run.wait(300)
+        finally:
+            run.kill()
+        said = output.read()
+    assert code == expect, said[-3000:]
+    return said
 
 
 def several(processes: int, restarts: int = 0) -> dict[str, str]:

@@ -14,12 +14,16 @@ import pytest
 import torch
 
 from drsformer_arch import training_records
-from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, everything, losses, write
+from tests.runs import COMMAND, ENVIRONMENT, Run, assert_same, drsformer, everything, losses, write
 
 KILLS, MANY_KILLS = 3, 100  # in the short and the long form
 
 
-def start(folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen:
+def start(
+    folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen | Run:
+    if not environment:
+        return Run(folder, "train", "-opt", "small.yml", *arguments, output=folder / "log")
     command = [*COMMAND, "train", "-opt", "small.yml", *arguments]
     with open(folder / "log", "a") as log:
         return subprocess.Popen(command, cwd=folder, env={**ENVIRONMENT, **environment}, stdout=log, stderr=log)
