@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
@@ -150,6 +151,8 @@ def kind_of_annotation(annotation: Any) -> Kind:
     simple = {bool: BOOL, int: WHOLE, float: NUMBER, str: TEXT, Sequence[int]: _list_of(WHOLE)}
     if get_origin(annotation) is Literal:
         return _choice(*get_args(annotation))
+    if get_origin(annotation) is UnionType and get_args(annotation)[1:] == (NoneType,):
+        return _or_none(kind_of_annotation(get_args(annotation)[0]))
     return simple.get(annotation, ANY)
 
 

@@ -110,6 +110,14 @@ def free_memory(device: Any) -> int:
     return max(free, 0)
 
 
+def whole_memory() -> int:
+    """Bytes of the machine or its container, used ones too; more than any machine has where the system does not say."""
+    whole = _kibibytes("/proc/meminfo", "MemTotal") or 2**62
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
+        whole = min(whole, int(MEMORY_LIMIT.read_text()))
+    return whole
+
+
 def _kibibytes(path: str, field: str) -> int:
     """Bytes; 0 where the system does not say."""
     return int(_field(path, field).removesuffix("kB") or 0) * 1024

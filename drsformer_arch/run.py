@@ -5,7 +5,7 @@ import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 
@@ -15,10 +15,11 @@ from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.files import lock
 from drsformer_arch.inference import find_weights
+from drsformer_arch.inference.outline import outline
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
-from drsformer_arch.options import DATASET_TYPES, MODEL_TYPES, kind_of_annotation, read_options
+from drsformer_arch.options import DATASET_TYPES, MODEL_TYPES, read_options
 
 # isort: split
 from basicsr.losses import LOSS_REGISTRY
@@ -122,15 +123,7 @@ def _check_network(network: dict[str, Any]) -> Any:
     if not any(network_class in things for _, things in plugin.OURS):
         return network_class
     arguments = {key: value for key, value in network.items() if key != "type"}
-    for key, annotation in get_type_hints(network_class.__init__).items():
-        kind = kind_of_annotation(annotation)
-        if key in arguments and not kind.accepts(arguments[key]):
-            raise UserError(f"option network_g.{key} must be {kind.name}, not {arguments[key]!r}")
-    try:
-        with torch.device("meta"):  # shapes only: nothing is allocated
-            return network_class(**arguments)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"network_g: {str(error).splitlines()[0]}") from error
+    return outline(network_class, arguments, "option network_g")
 
 
 def _find(registry: Registry, name: str, where: str) -> Any:

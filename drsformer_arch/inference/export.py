@@ -16,10 +16,12 @@ from drsformer_arch import __version__
 from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import atomic_path, is_stream
+from drsformer_arch.inference.file_kinds import SAFETENSORS
 from drsformer_arch.inference.networks import build_network, network_of
-from drsformer_arch.inference.onnx_program import INPUT, OUTPUT, OnnxProgram, import_onnxruntime
+from drsformer_arch.inference.onnx_file import CHECKSUM, INPUT, OUTPUT, seal
+from drsformer_arch.inference.onnx_program import OnnxProgram, import_onnxruntime
 from drsformer_arch.inference.tiling import pad_to_multiple, restored
-from drsformer_arch.inference.weights import SAFETENSORS, save_safetensors
+from drsformer_arch.inference.weights import save_safetensors
 
 SMALLEST = 16  # side in pixels of the pictures that exported networks take, where they have no size of their own
 RELATIVE_ERROR = 1e-4  # that an exported network may differ from the original by
@@ -81,7 +83,7 @@ def export(
     if out.suffix != SUFFIXES[kind] and not is_stream(out):
         raise UserError(f"{out}: the name of this kind of file must end with {SUFFIXES[kind]}")
     notes = notes or {}
-    if reserved := notes.keys() & {*metadata({})}:
+    if reserved := notes.keys() & {*metadata({}), CHECKSUM}:
         raise UserError(f"the note {min(reserved)} has its meaning already; give it another name")
     section, state = network_of(weights, param_key)
     net = build_network(section, state, weights)  # also refuses what does not fit
@@ -117,19 +119,19 @@ def _as_one_graph(net: RestorationNetwork) -> RestorationNetwork:
 
 def _example(program: ForPictures) -> tuple[Tensor, dict[int, Any]]:
     """A picture to trace the graph with, and which of its dimensions are free."""
-    side, step = declared(program.net, "patch_size"), program.step
+    side, channels, step = declared(program.net, "patch_size"), declared(program.net, "picture_channels"), program.step
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if side:
-        return torch.rand(2, 3, side, side), free
+        return torch.rand(2, channels, side, side), free
     for axis, name in ((2, "height"), (3, "width")):
         size = torch.export.Dim(name, min=SMALLEST // step)
         free[axis] = size if step == 1 else step * size
     # Sizes that are no multiples where any will do: a graph traced with others would leave the padding out.
-    return torch.rand(2, 3, *((77, 93) if step == 1 else (10 * step, 12 * step))), free
+    return torch.rand(2, channels, *((77, 93) if step == 1 else (10 * step, 12 * step))), free
 
 
 def write_onnx(program: ForPictures, path: Path, notes: Mapping[str, str]) -> None:
-    """Write an ONNX file with notes; nothing is checked.
+    """Write an ONNX file with notes and a checksum; nothing is checked.
 
     Raises:
         UserError: a package is missing.
@@ -149,6 +151,7 @@ def write_onnx(program: ForPictures, path: Path, notes: Mapping[str, str]) -> No
     assert onnx is not None
     onnx.model.metadata_props.update(notes)
     onnx.save(path)
+    seal(path)
 
 
 def _write_torch(program: ForPictures, path: Path, notes: Mapping[str, str]) -> None:
@@ -185,7 +188,7 @@ def _quiet() -> Iterator[None]:
 
 def largest_error(program: ForPictures, other: Callable[[Tensor], Tensor]) -> float:
     """Largest difference of two networks at three sizes, relative to the largest value of the result."""
-    side = declared(program.net, "patch_size")
+    side, channels = declared(program.net, "patch_size"), declared(program.net, "picture_channels")
 
     def legal(length: int) -> int:
         return length // program.step * program.step
@@ -195,7 +198,7 @@ def largest_error(program: ForPictures, other: Callable[[Tensor], Tensor]) -> fl
     errors = []
     with torch.inference_mode():
         for number, height, width in shapes:
-            rainy = torch.rand(number, 3, height, width, generator=generator)
+            rainy = torch.rand(number, channels, height, width, generator=generator)
             expected = program(rainy)
             errors.append(((other(rainy) - expected).abs().max() / expected.abs().max()).item())
     return max(errors)

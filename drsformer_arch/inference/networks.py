@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from drsformer_arch.archs import NETWORKS
 from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
 from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.inference.outline import outline
 from drsformer_arch.inference.weights import read_weights
 
 MEFC_PREFIXES = ("encoder_level0.", "refinement.layers.")
+SPARE_TENSORS = 200  # that an outline may have beyond twice those of the file, so that its message can compare them
 
 
 def drop_unused(net: nn.Module | type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -29,13 +30,16 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], di
     for kind in NETWORKS:
         try:
             arguments = kind.arguments_of(state)
-            with torch.device("meta"):
-                net = kind(**arguments)
-        except (LookupError, ValueError, ZeroDivisionError):
+            net = outline(kind, arguments, kind.__name__, most_tensors=_most_tensors(state))
+        except (LookupError, ValueError, ArithmeticError, TypeError):
             continue
         if explain_mismatch(net, drop_unused(kind, state)) is None:
             return kind, arguments
     return None
+
+
+def _most_tensors(state: Mapping[str, Tensor]) -> int:
+    return 2 * len(state) + SPARE_TENSORS
 
 
 def load_network(path: Path | str, param_key: str | None = None) -> RestorationNetwork:
@@ -61,10 +65,21 @@ def network_of(path: Path | str, param_key: str | None = None) -> tuple[dict[str
         return named, state
     recognised = recognise(state)
     if recognised is None:
+        state = _without_common_prefix(state)
+        recognised = recognise(state)
+    if recognised is None:
         names = ", ".join(kind.__name__ for kind in NETWORKS)
         raise UserError(f"{path}: these weights are of none of the networks {names}, or of changed ones")
     kind, arguments = recognised
     return {"type": kind.__name__, **arguments}, state
+
+
+def _without_common_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what stands before all keys, as where a trainer keeps its network under a name of its own."""
+    prefixes = {key.partition(".")[0] for key in state}
+    if len(prefixes) > 1:
+        return dict(state)
+    return {key.partition(".")[2]: value for key, value in state.items()}
 
 
 def build_network(section: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> RestorationNetwork:
@@ -78,30 +93,30 @@ def build_network(section: Mapping[str, Any], state: Mapping[str, Tensor], path:
     Raises:
         UserError: an unknown network, wrong arguments, weights that do not fit.
     """
-    net = instantiate(section, path)
-    state = drop_unused(net, state)
-    problem = explain_mismatch(net, state)
+    kind, arguments = kind_of(section, path)
+    state = drop_unused(kind, state)
+    # Everything is compared before anything is allocated: a file of a few bytes can name any size.
+    planned = outline(kind, arguments, f"{path}: network", most_tensors=_most_tensors(state))
+    problem = explain_mismatch(planned, state)
     if problem:
-        raise UserError(f"{path} does not fit {type(net).__name__}: {problem}")
+        raise UserError(f"{path} does not fit {kind.__name__}: {problem}")
+    net = kind(**arguments)
     net.load_state_dict(state)
     return net.eval().requires_grad_(False)
 
 
-def instantiate(section: Mapping[str, Any], path: Path | str) -> RestorationNetwork:
-    """One of our networks, untrained.
+def kind_of(section: Mapping[str, Any], path: Path | str) -> tuple[type[RestorationNetwork], dict[str, Any]]:
+    """The class of one of our networks, and its arguments, which are still to be tried.
 
     Raises:
-        UserError: an unknown network, wrong arguments.
+        UserError: an unknown network.
     """
     kinds = {kind.__name__: kind for kind in NETWORKS}
-    arguments = {key: value for key, value in section.items() if key != "type"}
-    kind = kinds.get(section["type"])
+    name = section["type"]
+    kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise UserError(f"{path}: its network is not ours{did_you_mean(section['type'], kinds)}")
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: these arguments of {kind.__name__} do not work: {error}") from error
+        raise UserError(f"{path}: its network is not ours{did_you_mean(str(name)[:80], kinds)}")
+    return kind, {key: value for key, value in section.items() if key != "type"}
 
 
 def explain_mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:

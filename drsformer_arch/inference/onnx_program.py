@@ -1,6 +1,5 @@
 """Networks that `drsformer export` wrote, in ONNX Runtime."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,12 @@ import torch
 from torch import Tensor
 
 from drsformer_arch.archs.restoration_network import declared
-from drsformer_arch.errors import UserError
-from drsformer_arch.inference.networks import instantiate
+from drsformer_arch.errors import LONGEST_REASON, UserError, is_out_of_memory
+from drsformer_arch.inference.networks import kind_of
+from drsformer_arch.inference.onnx_file import INPUT, OUTPUT, read_onnx
+from drsformer_arch.inference.outline import outline
 
-INPUT, OUTPUT = "rainy", "derained"
+TRIAL = 16  # side in pixels of the picture that every program is tried with, where it has no size of its own
 
 
 def import_onnxruntime() -> Any:
@@ -29,7 +30,7 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxProgram:
-    """An exported network, called like the original: (N, 3, H, W), RGB in [0, 1], to the same shape.
+    """An exported network, called like the original: (N, C, H, W), RGB in [0, 1], to the same shape.
 
     It declares what the original declares (`RestorationNetwork`) but for the value range, which is 1.
 
@@ -38,42 +39,55 @@ class OnnxProgram:
         device: a GPU is used where ONNX Runtime can.
 
     Raises:
-        UserError: no such file, not ONNX, not written by `export`, or ONNX Runtime is missing.
+        UserError: no such file, one that `read_onnx` refuses, one that does not do what it says, or ONNX Runtime is
+            missing.
     """
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
         onnxruntime = import_onnxruntime()
-        if not Path(path).is_file():
+        self.path = Path(path)
+        if not self.path.is_file():
             raise UserError(f"there is no file {path}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors only
-        gpu = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
-        providers = [one for one in (*gpu, "CPUExecutionProvider") if one in onnxruntime.get_available_providers()]
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=providers)
-            notes = self.session.get_modelmeta().custom_metadata_map
-        except Exception as error:  # of many kinds without a common base
-            raise UserError(f"{path} is damaged or no ONNX file: {str(error).splitlines()[0]}") from error
-        if "network" not in notes:
-            raise UserError(f"{path} was not written by drsformer export: it names no network")
-        self.network: dict[str, Any] = json.loads(notes["network"])
-        original = instantiate(self.network, path)
+        content, self.network, picture = read_onnx(self.path)
+        kind, arguments = kind_of(self.network, path)
+        original = outline(kind, arguments, f"{path}: network")
         for name in ("picture_channels", "size_multiple", "smallest_size", "patch_size", "patch_overlap"):
             setattr(self, name, declared(original, name))
         self.patch_weights = original.patch_weights
         # Measured: a whole picture at once needs six times what a fused network takes, which computes in small tiles.
         self.bytes_per_pixel = declared(original, "bytes_per_pixel") * (6 if hasattr(original, "fused") else 2)
+        channels, side = declared(original, "picture_channels"), declared(original, "patch_size")
+        if picture != (channels, side, side):
+            given, wanted = ("x".join(str(one or "any") for one in part) for part in (picture, (channels, side, side)))
+            raise UserError(f"{path}: it takes pictures of {given}, its network {kind.__name__} {wanted} (C, H, W)")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what is fatal; errors are raised
+        gpu = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
+        providers = [one for one in (*gpu, "CPUExecutionProvider") if one in onnxruntime.get_available_providers()]
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # of many kinds without a common base
+            raise UserError(f"ONNX Runtime cannot use {path}: {_first_line(error)}") from error
+        self(torch.zeros(1, channels, side or TRIAL, side or TRIAL))
 
     def __call__(self, rainy: Tensor) -> Tensor:
-        """rainy: (N, 3, H, W) → the same shape, on the CPU.
+        """rainy: (N, C, H, W) → the same shape, on the CPU.
 
         Raises:
             MemoryError: there is not enough.
+            UserError: the program fails, or returns something else.
         """
         try:
-            return torch.from_numpy(self.session.run([OUTPUT], {INPUT: rainy.float().cpu().numpy()})[0])
+            result = self.session.run([OUTPUT], {INPUT: rainy.float().cpu().numpy()})[0]
         except Exception as error:  # of many kinds without a common base
-            if "allocate" in str(error):
+            if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
-            raise
+            raise UserError(f"{self.path} fails in ONNX Runtime: {_first_line(error)}") from error
+        if result.shape != rainy.shape:
+            raise UserError(f"{self.path} makes {result.shape} of pictures {tuple(rainy.shape)}, not the same shape")
+        return torch.from_numpy(result)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:LONGEST_REASON]

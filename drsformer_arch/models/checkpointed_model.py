@@ -47,10 +47,12 @@ class CheckpointedModel(SRModel):
         """Load published or own weights; a mismatch is explained in one line.
 
         Raises:
-            UserError: no such file, no weights in it, weights of another network; with `strict` off, nothing that fits.
+            UserError: no such file, no weights in it, weights that are NaN, weights of another network; with `strict`
+                off, nothing that fits.
         """
         net = self.get_bare_model(net)
-        state, _, found = read_weights(load_path, param_key)
+        # A training that allows steps that are not finite goes on from what it saved.
+        state, _, found = read_weights(load_path, param_key, finite=not self.opt["path"].get("resume_state"))
         if param_key not in {None, found, *PARAM_KEYS}:  # those have each other as substitutes
             raise UserError(f"{load_path} has no entry {param_key!r}, which path.param_key_g names")
         get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")

@@ -83,7 +83,7 @@ def test_weights_with_code(kind, tmp_path, pairs, capsys, fault):
     out = tmp_path / "out"
     for command in (("derain", pairs / "input", "-o", out, "-w", weights), ("export", weights, "-o", out / "net.onnx")):
         with fault("weights with code"):
-            assert "damaged or no weight file; code and objects are not loaded" in refused(capsys, *command)
+            assert re.search("(code and|its) objects are not loaded", refused(capsys, *command))
             assert not executed.exists() and not list(out.glob("*"))
 
 
