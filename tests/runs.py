@@ -4,11 +4,13 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import torch
@@ -29,7 +31,10 @@ PROCESSES.set_forkserver_preload(["drsformer_arch.run", "drsformer_arch.models.d
 
 
 class Run:
-    """A running command, with as much of `subprocess.Popen` as tests use; what it says is appended to a file."""
+    """A running command, with as much of `subprocess.Popen` as tests use; what it says is appended to a file.
+
+    It leads a session and a group of processes of its own.
+    """
 
     def __init__(self, folder: Path, *arguments: str, output: Path) -> None:
         with patch.dict(os.environ, ENVIRONMENT):
@@ -52,9 +57,18 @@ class Run:
     def kill(self) -> None:
         self._process.kill()
 
+    def kill_group(self) -> None:
+        """Also the processes that it has started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it ended, or does not lead a group yet
+            self.kill()
+
 
 def _command(folder: Path, arguments: Sequence[str], output: Path) -> None:
+    os.setsid()
     os.chdir(folder)
+    sys.modules["__main__"] = ModuleType("__main__")  # processes that it starts need not import pytest
     file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for stream in (1, 2):
         os.dup2(file, stream)

