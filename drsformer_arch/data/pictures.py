@@ -103,7 +103,7 @@ def decode(content: bytes, name: object) -> Picture:
             raise BadPicture(f"picture {name} cannot be read: there is not enough memory for its {size}") from error
         raise BadPicture(line_of(error, f"picture {name} cannot be read")) from error
     if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
-        raise BadPicture(f"picture {name} cannot be read: it is damaged ({len(content):,} bytes)")
+        raise BadPicture(f"picture {name} cannot be read: it is damaged or of an unknown kind ({len(content):,} bytes)")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise BadPicture(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
     return pixels

@@ -66,7 +66,7 @@ def check(content: bytes) -> tuple[int, int]:
         try:
             imagecodecs.tiff_decode(content)
         except Exception as error:  # every codec has its own kind
-            raise ValueError("damaged: a strip or tile cannot be decoded") from error
+            raise ValueError("damaged or of an unknown kind, a strip or tile cannot be decoded") from error
     return width, height
 
 

@@ -7,6 +7,8 @@ colour profile, notes of the camera.
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
+from drsformer_arch.data.picture_headers import max_pixels
 from drsformer_arch.data.pictures import (
     ORIENTATION,
     BadPicture,
@@ -26,7 +29,7 @@ from drsformer_arch.data.pictures import (
     read_file,
     upright,
 )
-from drsformer_arch.errors import UserError, is_out_of_memory
+from drsformer_arch.errors import UserError, is_out_of_memory, show_traceback
 from drsformer_arch.files import write_atomically
 
 WRITTEN = {
@@ -41,6 +44,8 @@ WRITTEN = {
 SIXTEEN_BITS = (".png", ".tif", ".tiff")
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 JPEG_QUALITY = 95
+EXIF_OF_TIFF = 34665  # tag that leads to the EXIF block
+_PROFILES_OF_PICTURES = (b"mntr", b"scnr", b"prtr", b"spac")  # classes: displays, inputs, outputs, colour spaces
 
 
 class Photograph(NamedTuple):
@@ -48,7 +53,7 @@ class Photograph(NamedTuple):
 
     pixels: Picture  # (H, W, C) RGB or gray, uint8 or uint16
     alpha: npt.NDArray[Any] | None = None  # (H, W), of the same type
-    icc_profile: bytes | None = None
+    icc_profile: bytes | None = None  # of the colour space of the pixels
     exif: bytes | None = None  # orientation: upright
     notes: tuple[str, ...] = ()  # what of the file could not be kept, and why
 
@@ -56,29 +61,85 @@ class Photograph(NamedTuple):
 def read_photograph(path: Path) -> Photograph:
     """Read a picture file.
 
+    What beside the pixels cannot be read is left out with a note. Of a JPEG with a second picture inside (stereo, or
+    what brightens it on bright screens) the first one counts.
+
     Raises:
         UserError: it cannot be read, is damaged, of an unknown kind, or an animation.
     """
     content = read_file(path)
     pixels = decode(content, path)
+    notes: list[str] = []
     try:
-        with Image.open(io.BytesIO(content)) as header:
-            if getattr(header, "n_frames", 1) > 1:
-                raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
-            exif, icc_profile = header.getexif(), header.info.get("icc_profile")
-            orientation, has_alpha = exif.get(ORIENTATION, 1), header.has_transparency_data
-    except UserError:
-        raise
-    except Exception:  # a kind that only OpenCV knows has no notes that could be kept
-        return Photograph(pixels)
+        with _limit_of_pillow(), Image.open(io.BytesIO(content)) as header:
+            # Pillow's name for a JPEG with several pictures is MPO.
+            several, is_jpeg = getattr(header, "n_frames", 1) > 1, header.format in ("JPEG", "MPO")
+            exif, orientation = _exif(header, notes)
+            icc_profile, has_alpha = header.info.get("icc_profile"), header.has_transparency_data
+    except Exception as error:  # Pillow trips in many ways over what beside the pixels is damaged, or unknown to it
+        show_traceback(error)
+        several, is_jpeg, exif, orientation = False, False, None, 1
+        icc_profile, has_alpha = _profile_of_tiff(content, notes)
+    if several and not is_jpeg:
+        raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
+    if several:
+        notes.append("the second picture inside it is left out")
+    if icc_profile is not None and not _is_profile_of(icc_profile, pixels):
+        notes.append("its colour profile is damaged or one of another colour space and is left out")
+        icc_profile = None
     alpha = _alpha(content, orientation) if has_alpha else None
+    if has_alpha and (alpha is None or (alpha.shape, alpha.dtype) != (pixels.shape[:2], pixels.dtype)):
+        notes.append("its transparency cannot be read and is left out")
+        alpha = None
+    return Photograph(pixels, alpha, icc_profile, exif, tuple(notes))
+
+
+@contextmanager
+def _limit_of_pillow() -> Iterator[None]:
+    """Pillow takes pictures for bombs at a sixth of our limit; `decode` has kept to ours."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels()
     try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _exif(header: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
+    """The EXIF block of an upright picture, and the orientation that it had."""
+    orientation = 1
+    try:
+        exif = header.getexif()
+        stored = exif.get(ORIENTATION, 1)
+        orientation = stored if isinstance(stored, int) else 1
         if ORIENTATION in exif:
             exif[ORIENTATION] = 1
-        block = exif.tobytes() if len(exif) else None
-    except Exception as error:  # a value of another type than its tag has fails in many ways
-        return Photograph(pixels, alpha, icc_profile, notes=(f"its EXIF notes are dropped: {_reason(error)}",))
-    return Photograph(pixels, alpha, icc_profile, block)
+        return exif.tobytes() if len(exif) else None, orientation
+    except Exception as error:  # Pillow trips in many ways over values of wrong types
+        show_traceback(error)
+        notes.append("its EXIF block is damaged and is left out")
+        return None, orientation
+
+
+def _profile_of_tiff(content: bytes, notes: list[str]) -> tuple[bytes | None, bool]:
+    """The colour profile, and whether there is an alpha, of a TIFF that Pillow does not know: most of 16 bits."""
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page: Any = file.pages.first
+            if page.tags.valueof(EXIF_OF_TIFF) is not None:
+                notes.append("its EXIF block cannot be read and is left out")
+            return page.iccprofile, page.samplesperpixel == 4
+    except Exception as error:  # another format, or damaged in one of many ways
+        show_traceback(error)
+        notes.append("its colour profile, EXIF block and transparency cannot be read and are left out")
+        return None, False
+
+
+def _is_profile_of(icc_profile: bytes, pixels: Picture) -> bool:
+    """Whether it is a colour profile, of RGB or gray as the pixels are: others would make nonsense of the colours."""
+    kind, space, mark = icc_profile[12:16], icc_profile[16:20], icc_profile[36:40]
+    is_whole = mark == b"acsp" and int.from_bytes(icc_profile[:4], "big") <= len(icc_profile)
+    return is_whole and kind in _PROFILES_OF_PICTURES and space == (b"RGB " if pixels.shape[2] == 3 else b"GRAY")
 
 
 def _reason(error: Exception) -> str:
@@ -100,7 +161,8 @@ def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
 def write_photograph(path: Path, photograph: Photograph, suffix: str | None = None) -> tuple[str, ...]:
     """Write a picture file; there is the old file or the new one, never a part.
 
-    What the format cannot hold is left out or rounded: 16 bits and transparency in JPEG.
+    What the format cannot hold is left out or rounded: 16 bits and transparency in JPEG. So is a profile of
+    another colour space.
 
     Args:
         path: of the file, which may also be a device or a pipe.
@@ -121,9 +183,13 @@ def write_photograph(path: Path, photograph: Photograph, suffix: str | None = No
     if pixels.dtype == np.uint16 and suffix not in SIXTEEN_BITS:
         pixels, alpha = eight_bits(pixels), None if alpha is None else eight_bits(alpha)
     photograph = photograph._replace(pixels=pixels, alpha=alpha)
-    content, notes = _encoded(path, photograph, WRITTEN[suffix])
+    notes: tuple[str, ...] = ()
+    if photograph.icc_profile is not None and not _is_profile_of(photograph.icc_profile, pixels):
+        photograph = photograph._replace(icc_profile=None)  # a network for gray pictures, or for colour, made others
+        notes = ("its colour profile is one of another colour space and is left out",)
+    content, others = _encoded(path, photograph, WRITTEN[suffix])
     write_atomically(path, content)
-    return notes
+    return notes + others
 
 
 def _encoded(path: Path, photograph: Photograph, kind: str) -> tuple[bytes, tuple[str, ...]]:
