@@ -278,6 +278,7 @@ def _start_processes_without_cuda() -> None:
                 raise UserError("dist_params.timeout_minutes works with torchrun and --launcher pytorch only")
             options["timeout"] = datetime.timedelta(minutes=timeout_minutes)
         if launcher == "pytorch":
+            options.pop("port", None)  # torchrun chose one
             options |= _store_of_this_attempt()
         if torch.cuda.is_available() and not _cpu_only:
             original(launcher, backend, **options)
@@ -321,6 +322,9 @@ def apply_for_command(options: dict[str, Any], loaders: Any) -> None:
 
     option_parser: Any = importlib.import_module("basicsr.utils.options")
     option_parser.ordered_yaml = lambda: (CheckedOptions, None)
+    init_dist = importlib.import_module("basicsr.utils.dist_util").init_dist
+    given = options.get("dist_params") or {}  # BasicSR passes them on to Slurm's processes only
+    option_parser.init_dist = lambda launcher, **_same: init_dist(launcher, **given)
     loaders.use_for_every_model()
     test: Any = importlib.import_module("basicsr.test")
     test.build_dataset = loaders.build_checked_dataset

@@ -6,16 +6,33 @@ networks, models and data sets are never rejected.
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from numbers import Real
+from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any
 
 import yaml
 
 from drsformer_arch.data.rain_presets import PRESETS
 from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.option_file_checks import check_file, check_names
+from drsformer_arch.option_kinds import (
+    ANY,
+    BOOL,
+    COUNT,
+    POSITIVE,
+    SECTION,
+    TEXT,
+    TEXT_OR_NONE,
+    TYPED,
+    Kind,
+    choice,
+    is_number,
+    list_of,
+    number,
+    or_none,
+    shown,
+    whole,
+)
 
 Options = dict[str, Any]
 MODEL_TYPES = ("DerainModel", "ImageCleanModel")
@@ -27,6 +44,7 @@ DATASET_TYPES = {
     "MixedRainDataset": "datasets: MixedRainDataset",
 }
 INHERITED = ("phase", "scale", "gt_size", "use_hflip", "use_rot")  # by the sets of a mixture
+LOWER_IS_BETTER = ("calculate_niqe",)  # of BasicSR's metrics, which take the higher one for better if nothing is said
 MOST_VALUES, MOST_LEVELS = 100_000, 100  # in an option file
 OFFICIAL_GRAD_CLIP = 0.01  # what `use_grad_clip: true` meant in the published model class
 
@@ -92,100 +110,48 @@ OptionLoader.add_implicit_resolver(
 )
 
 
-class Kind(NamedTuple):
-    """What a value must be: a test and its name in error messages."""
-
-    accepts: Callable[[Any], bool]
-    name: str
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return _is_number(value) and float(value).is_integer()
-
-
-def _or_none(kind: Kind) -> Kind:
-    return Kind(lambda value: value is None or kind.accepts(value), f"{kind.name} or empty")
-
-
-def _list_of(kind: Kind) -> Kind:
-    return Kind(
-        lambda value: isinstance(value, list | tuple) and all(kind.accepts(one) for one in value),
-        f"a list, each entry {kind.name}",
-    )
-
-
-def _choice(*values: Any) -> Kind:
-    return Kind(lambda value: any(value is v or value == v for v in values), f"one of {', '.join(map(str, values))}")
-
-
-ANY = Kind(lambda _: True, "anything")
-BOOL = Kind(lambda value: isinstance(value, bool), "true or false")
-WHOLE = Kind(_is_whole, "a whole number")
-COUNT = Kind(lambda value: _is_whole(value) and value >= 1, "a whole number of at least 1")
-NUMBER = Kind(_is_number, "a number")
-POSITIVE = Kind(lambda value: _is_number(value) and value > 0, "a number above 0")
-TEXT = Kind(lambda value: isinstance(value, str), "a text")
-TEXT_OR_NONE = _or_none(TEXT)
-SEED = _or_none(Kind(lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"))
-SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
-WHOLES = _list_of(COUNT)
-SHARE = Kind(lambda value: _is_number(value) and 0 <= value <= 1, "a number between 0 and 1")
-FACTORS = Kind(
-    lambda value: (
-        isinstance(value, list | tuple)
-        and len(value) == 2
-        and all(_is_number(one) for one in value)
-        and 0.1 <= value[0] <= value[1] <= 10
-    ),
-    "two factors between 0.1 and 10, the smaller one first",
-)
-TYPED = Kind(lambda value: isinstance(value, dict) and "type" in value, "a section with a type")
-
-
-def kind_of_annotation(annotation: Any) -> Kind:
-    """What an argument annotated so accepts in an option file; `ANY` where the annotation says nothing to us."""
-    simple = {bool: BOOL, int: WHOLE, float: NUMBER, str: TEXT, Sequence[int]: _list_of(WHOLE)}
-    if get_origin(annotation) is Literal:
-        return _choice(*get_args(annotation))
-    if get_origin(annotation) is UnionType and get_args(annotation)[1:] == (NoneType,):
-        return _or_none(kind_of_annotation(get_args(annotation)[0]))
-    return simple.get(annotation, ANY)
-
-
 def _is_weights(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(WEIGHT.accepts(weight) for weight in value.values())
 
 
-WEIGHT = Kind(lambda value: POSITIVE.accepts(value) and value < float("inf"), "a finite number above 0")
+WEIGHT = POSITIVE._replace(name="a finite number above 0")
 TEMPLATE = Kind(
     lambda value: isinstance(value, str) and value.count("{}") == 1 and value.count("{") == value.count("}") == 1,
     "a text with one {} in it",
 )
-
+SEED = whole(0, 2**32 - 2**16)  # numpy's generators take 32 bits, and every process adds its rank
+ITERATIONS = whole(1, 10**9)
+SIDE = whole(1, 2**16)  # of a picture, in pixels
+BATCH = whole(1, 2**16)
+PAIR = Kind(
+    lambda value: list_of(number(0, below=1)).accepts(value) and len(value) == 2, "two numbers from 0 to below 1"
+)
+SHARE = number(0, 1)
+FACTORS = Kind(
+    lambda value: list_of(number(0.1, 10), 2).accepts(value) and len(value) == 2 and value[0] <= value[1],
+    "two factors between 0.1 and 10, the smaller one first",
+)
+EFFECTIVE = whole(1, 10**6)  # batch, of all processes and accumulation steps
 
 # read by BasicSR's loader and the model's batch plan
 _LOADER = {
     "use_shuffle": Kind(lambda value: value is True, "true (training pictures are always shuffled)"),
-    "num_worker_per_gpu": WHOLE,
-    "batch_size_per_gpu": COUNT,
-    "mini_batch_sizes": WHOLES,
-    "gt_sizes": WHOLES,
-    "iters": WHOLES,
-    "dataset_enlarge_ratio": POSITIVE,
-    "prefetch_mode": _choice(None, "cpu", "cuda"),
-    "num_prefetch_queue": COUNT,
+    "num_worker_per_gpu": whole(0, 512),
+    "batch_size_per_gpu": BATCH,
+    "mini_batch_sizes": list_of(BATCH, 1),
+    "gt_sizes": list_of(SIDE, 1),
+    "iters": list_of(ITERATIONS, 1),
+    "dataset_enlarge_ratio": number(1e-6, 10_000),
+    "prefetch_mode": choice(None, "cpu", "cuda"),
+    "num_prefetch_queue": whole(1, 1024),
     "pin_memory": BOOL,
     "persistent_workers": BOOL,
 }
 _EVERY_DATASET = {
     "name": TEXT,
     "type": TEXT,
-    "io_backend": Kind(lambda value: isinstance(value, dict) and value.get("type") in {"disk", "lmdb"}, "disk or lmdb"),
-    "gt_size": COUNT,
+    "io_backend": Kind(lambda value: TYPED.accepts(value) and value["type"] in {"disk", "lmdb"}, "disk or lmdb"),
+    "gt_size": SIDE,
     "use_hflip": BOOL,
     "use_rot": BOOL,
     "phase": TEXT,
@@ -199,7 +165,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "name": TEXT,
         "model_type": TEXT,
         "scale": COUNT,
-        "num_gpu": Kind(lambda value: value == "auto" or (_is_whole(value) and value >= 0), "auto or a whole number"),
+        "num_gpu": Kind(lambda value: value == "auto" or whole(0, 4096).accepts(value), "auto or a whole number", True),
         "manual_seed": SEED,
         "channels_last": BOOL,
         "datasets": SECTION,
@@ -216,32 +182,33 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         ),
     },
     "train": {
-        "total_iter": COUNT,
-        "warmup_iter": WHOLE,
+        "total_iter": ITERATIONS,
+        "warmup_iter": whole(-1, 10**9),
         "optim_g": TYPED,
         "scheduler": TYPED,
-        "pixel_opt": _or_none(TYPED),
-        "perceptual_opt": _or_none(TYPED),
-        "ema_decay": NUMBER,
-        "grad_clip": _or_none(POSITIVE),
+        "pixel_opt": or_none(TYPED),
+        "perceptual_opt": or_none(TYPED),
+        "ema_decay": number(0, below=1),
+        "grad_clip": or_none(POSITIVE),
         "effective_batch_size": Kind(
-            lambda value: COUNT.accepts(value) or WHOLES.accepts(value), "a whole number, or one per stage"
+            lambda value: EFFECTIVE.accepts(value) or list_of(EFFECTIVE, 1).accepts(value),
+            f"{EFFECTIVE.name}, or one per stage",
         ),
-        "amp": _choice(False, None, "bf16", "fp16"),
-        "max_nonfinite_skips": WHOLE,
+        "amp": choice(False, None, "bf16", "fp16"),
+        "max_nonfinite_skips": whole(0),
         "mixing_augs": SECTION,
     },
-    "train.mixing_augs": {"mixup": BOOL, "mixup_beta": POSITIVE, "use_identity": BOOL},
+    "train.mixing_augs": {"mixup": BOOL, "mixup_beta": number(1e-3, 1e6), "use_identity": BOOL},
     "val": {
         "val_freq": COUNT,
         "save_img": BOOL,
         "suffix": TEXT_OR_NONE,
-        "metrics": _or_none(SECTION),
+        "metrics": or_none(SECTION),
         "pbar": BOOL,
-        "window_size": COUNT,
-        "tile": WHOLE,
-        "tile_overlap": WHOLE,
-        "precision": _choice(None, "float32", "bf16"),
+        "window_size": SIDE,
+        "tile": whole(0),
+        "tile_overlap": whole(0),
+        "precision": choice(None, "float32", "bf16"),
         "allow_random_weights": BOOL,
     },
     "path": {
@@ -249,7 +216,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "param_key_g": TEXT_OR_NONE,
         "strict_load_g": BOOL,
         "resume_state": TEXT_OR_NONE,
-        "ignore_resume_networks": ANY,
+        "ignore_resume_networks": or_none(list_of(TEXT)),
         **dict.fromkeys(
             ("experiments_root", "models", "training_states", "log", "visualization", "results_root"), TEXT
         ),
@@ -259,10 +226,11 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "save_checkpoint_freq": COUNT,
         "use_tb_logger": BOOL,
         "keep_checkpoints": COUNT,
-        "save_best": TEXT,
-        "wandb": _or_none(SECTION),
+        "save_best": TEXT_OR_NONE,
+        "wandb": or_none(SECTION),
     },
-    "dist_params": {"backend": TEXT, "port": COUNT, "timeout_minutes": POSITIVE},
+    "logger.wandb": {"project": TEXT_OR_NONE, "resume_id": TEXT_OR_NONE},
+    "dist_params": {"backend": TEXT, "port": whole(1, 65535), "timeout_minutes": number(0.1, 10**6)},
     "datasets": {
         **_EVERY_DATASET,
         "dataroot": TEXT,
@@ -278,7 +246,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "dataroot_gt": TEXT,
         "partial": BOOL,
         "presets": Kind(
-            lambda value: TEXT.accepts(value) or (_list_of(TEXT).accepts(value) and value) or _is_weights(value),
+            lambda value: TEXT.accepts(value) or list_of(TEXT, 1).accepts(value) or _is_weights(value),
             "a name, a list of names, or names with weights",
         ),
         "rain_seed": SEED,
@@ -287,8 +255,25 @@ SCHEMA: dict[str, dict[str, Kind]] = {
     },
     "datasets: MixedRainDataset": {
         **_EVERY_DATASET,
-        "sets": Kind(lambda value: bool(value) and _list_of(TYPED).accepts(value), "a list of data set sections"),
+        "sets": Kind(list_of(TYPED, 1).accepts, "a list of data set sections"),
     },
+}
+# What arguments must be that a type of one's choice takes; which ones it takes, it says itself.
+_WEIGHTS_OF_LOSSES = {"loss_weight": POSITIVE, "perceptual_weight": number(0), "style_weight": number(0)}
+ARGUMENTS: dict[str, dict[str, Kind]] = {
+    "train.optim_g": {"lr": number(0), "betas": PAIR},
+    "train.scheduler": {
+        "periods": list_of(ITERATIONS, 1),
+        "restart_weights": list_of(number(0), 1),
+        "eta_mins": list_of(number(0), 1),
+        "eta_min": number(0),
+        "milestones": list_of(whole(0)),
+        "gamma": number(0),
+        "restarts": list_of(whole(0)),
+    },
+    "train.pixel_opt": _WEIGHTS_OF_LOSSES,
+    "train.perceptual_opt": _WEIGHTS_OF_LOSSES,
+    "val.metrics": {"crop_border": whole(0), "test_y_channel": BOOL, "better": choice("higher", "lower")},
 }
 REQUIRED = {
     "": ("name", "model_type", "datasets", "network_g"),
@@ -403,10 +388,14 @@ def add_defaults(opt: Options) -> None:
             dataset.setdefault("name", phase)
             root = str(dataset.get("dataroot_lq", ""))
             dataset.setdefault("io_backend", {"type": "lmdb" if root.rstrip("/").endswith(".lmdb") else "disk"})
+    metrics = opt["val"].get("metrics")
+    for metric in metrics.values() if isinstance(metrics, dict) else ():
+        if isinstance(metric, dict) and metric.get("type") in LOWER_IS_BETTER:
+            metric.setdefault("better", "lower")
 
 
 def check_section(section: str, values: Any, where: str | None = None) -> None:
-    """Check one section against `SCHEMA`; whole numbers written as 4e3 become integers.
+    """Check one section against `SCHEMA`.
 
     Raises:
         UserError: an unknown key (with the nearest known one), a missing one, or a value of the wrong kind.
@@ -414,18 +403,30 @@ def check_section(section: str, values: Any, where: str | None = None) -> None:
     where = section if where is None else where
     prefix = f"{where}." if where else ""
     if not isinstance(values, dict):
-        raise UserError(f"option {where} must be a section with keys, not {values!r}")
+        raise UserError(f"option {where} must be a section with keys, not {shown(values)}")
     known = SCHEMA[section]
-    for key, value in list(values.items()):
-        if key not in known:
-            raise UserError(f"unknown option {prefix}{key}{did_you_mean(key, known)}")
-        if not known[key].accepts(value):
-            raise UserError(f"option {prefix}{key} must be {known[key].name}, not {value!r}")
-        if known[key] in (WHOLE, COUNT, SEED) and isinstance(value, float):
-            values[key] = int(value)
+    unknown = next((key for key in values if key not in known), None)
+    if unknown is not None:
+        raise UserError(f"unknown option {prefix}{unknown}{did_you_mean(unknown, known)}")
+    check_values(known, values, where)
     for key in REQUIRED.get(section, ()):
         if values.get(key) is None:
             raise UserError(f"option {prefix}{key} is missing")
+
+
+def check_values(known: dict[str, Kind], values: Options, where: str) -> None:
+    """Check the values of those keys that are known; whole numbers written as 4e3 become integers.
+
+    Raises:
+        UserError: a value of the wrong kind.
+    """
+    prefix = f"{where}." if where else ""
+    for key, kind in ((key, known[key]) for key in list(values) if key in known):
+        value = values[key]
+        if not kind.accepts(value):
+            raise UserError(f"option {prefix}{key} must be {kind.name}, not {shown(value)}")
+        if kind.makes_integer and isinstance(value, float):
+            values[key] = int(value)
 
 
 def check_dataset(dataset: Options, where: str, schema: str | None = None) -> None:
@@ -449,19 +450,21 @@ def check_dataset(dataset: Options, where: str, schema: str | None = None) -> No
     for preset in [presets] if isinstance(presets, str) else presets:
         if preset not in PRESETS:
             raise UserError(f"option {where}.presets: unknown kind of rain {preset!r}{did_you_mean(preset, PRESETS)}")
-    for number, part in enumerate(dataset.get("sets", ())):
+    for index, part in enumerate(dataset.get("sets", ())):
         if not WEIGHT.accepts(part.get("weight", 1)):
-            raise UserError(f"option {where}.sets[{number}].weight must be {WEIGHT.name}, not {part['weight']!r}")
+            raise UserError(f"option {where}.sets[{index}].weight must be {WEIGHT.name}, not {shown(part['weight'])}")
         for key in ("gt_size", "phase", "sets", *_LOADER):
             if key in part:
-                raise UserError(f"option {where}.sets[{number}].{key}: the mixture has one for all; give it in {where}")
-        check_dataset({key: value for key, value in part.items() if key != "weight"}, f"{where}.sets[{number}]")
+                raise UserError(f"option {where}.sets[{index}].{key}: the mixture has one for all; give it in {where}")
+        check_dataset({key: value for key, value in part.items() if key != "weight"}, f"{where}.sets[{index}]")
 
 
 def _check_source(dataset: Options, where: str) -> None:
     if dataset.get("dataroot") is None:
         if dataset.get("dataroot_lq") is None:
             raise UserError(f"option {where}.dataroot is missing (or dataroot_lq and dataroot_gt)")
+        if dataset.get("dataroot_gt") is None:
+            raise UserError(f"option {where}.dataroot_gt is missing")
         return
     for key in ("dataroot_lq", "dataroot_gt", "filename_tmpl"):
         if dataset.get(key) is not None:
@@ -474,32 +477,77 @@ def check_model_options(opt: Options) -> None:
     Raises:
         UserError: see `check_section`.
     """
-    for phase, dataset in (opt.get("datasets") or {}).items():
-        if isinstance(dataset, dict) and "type" in dataset:
+    datasets = {key: value for key, value in (opt.get("datasets") or {}).items() if isinstance(value, dict)}
+    for phase, dataset in datasets.items():
+        if "type" in dataset:
             check_dataset(dataset, f"datasets.{phase}")
+        if dataset.get("type") == "MixedRainDataset" and phase != "train":
+            raise UserError(f"datasets.{phase}.type: a mixture is for training; validate on val_1, val_2, ...")
+        _check_prefetching(dataset, f"datasets.{phase}")
     if opt.get("model_type") not in MODEL_TYPES:
         return
     top = {key: value for key, value in opt.items() if not (key.startswith("network_") and key != "network_g")}
     check_section("", top)
     opt.update(top)
+    if opt.get("scale", 1) != 1:
+        raise UserError(f"option scale must be 1, not {opt['scale']}: a derained picture keeps its size")
     for section in ("train", "val", "path", "logger", "dist_params"):
         if section in opt and not (section == "train" and not opt.get("is_train", True)):
             check_section(section, opt[section])
-    train, val = opt.get("train") or {}, opt.get("val") or {}
+    train, val, logger = (opt.get(section) or {} for section in ("train", "val", "logger"))
     if "mixing_augs" in train:
         check_section("train.mixing_augs", train["mixing_augs"])
-    _check_best((opt.get("logger") or {}).get("save_best"), val.get("metrics") or {})
+    if logger.get("wandb"):
+        check_section("logger.wandb", logger["wandb"])
+    metrics = val.get("metrics") or {}
+    _check_arguments(train, metrics)
+    _check_best(logger.get("save_best"), metrics)
     tile, overlap = val.get("tile", 0), val.get("tile_overlap", 32)
     if tile and overlap >= tile:
         raise UserError(f"option val.tile_overlap ({overlap}, by default 32) must be smaller than val.tile ({tile})")
-    for phase, dataset in (opt.get("datasets") or {}).items():
-        if isinstance(dataset, dict) and not dataset.get("num_worker_per_gpu"):
-            for key, value in (("prefetch_mode", "cpu"), ("persistent_workers", True)):
-                if dataset.get(key) == value:
-                    raise UserError(f"datasets.{phase}.{key}: {value} needs num_worker_per_gpu of at least 1")
+
+
+def _check_arguments(train: Options, metrics: Options) -> None:
+    """The values of arguments that `ARGUMENTS` knows."""
     lr = (train.get("optim_g") or {}).get("lr")
-    if lr is not None and not _is_number(lr):
-        raise UserError(f"option train.optim_g.lr must be a number, not {lr!r}")
+    if lr is not None and not is_number(lr):
+        raise UserError(f"option train.optim_g.lr must be a number, not {shown(lr)}")
+    if train.get("optim_g") and lr is None:
+        raise UserError("option train.optim_g.lr is missing")
+    for section in ("optim_g", "scheduler", "pixel_opt", "perceptual_opt"):
+        check_values(ARGUMENTS[f"train.{section}"], train.get(section) or {}, f"train.{section}")
+    for name, metric in metrics.items():
+        if not TYPED.accepts(metric):
+            raise UserError(f"val.metrics.{name} needs a type")
+        check_values(ARGUMENTS["val.metrics"], metric, f"val.metrics.{name}")
+
+
+def _check_prefetching(dataset: Options, where: str) -> None:
+    mode = dataset.get("prefetch_mode")
+    if not dataset.get("num_worker_per_gpu"):
+        for key, value in (("prefetch_mode", "cpu"), ("persistent_workers", True)):
+            if dataset.get(key) == value:
+                raise UserError(f"{where}.{key}: {value} needs num_worker_per_gpu of at least 1")
+    if mode == "cuda" and dataset.get("pin_memory") is not True:
+        raise UserError(f"{where}.prefetch_mode: cuda needs pin_memory: true")
+
+
+def _check_what_basicsr_reads(opt: Options) -> None:
+    """The values of options that BasicSR itself reads, whatever model and data sets are named."""
+    for section in ("", "path", "logger"):
+        values = opt if not section else opt[section]
+        check_values(SCHEMA[section], {key: value for key, value in values.items() if value is not None}, section)
+    for section, keys in (("train", ("total_iter",)), ("val", ("val_freq", "save_img", "suffix"))):
+        known = {key: SCHEMA[section][key] for key in keys}
+        check_values(known, opt.get(section) or {}, section)
+    for phase, dataset in opt["datasets"].items():
+        known = {key: kind for key, kind in _LOADER.items() if key != "use_shuffle"}
+        check_values(known, dataset, f"datasets.{phase}")
+    if opt["is_train"]:
+        for section, key in (("train", "total_iter"), ("datasets.train", "batch_size_per_gpu")):
+            values = opt["datasets"]["train"] if section == "datasets.train" else opt[section]
+            if values.get(key) is None:
+                raise UserError(f"option {section}.{key} is missing")
 
 
 def _check_best(metric: str | None, metrics: Options) -> None:
@@ -523,11 +571,12 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
     """
     opt = load_yaml(path)
     override(opt, overrides)
-    messages = translate(opt)
-    add_defaults(opt)
-    if not is_train:
-        opt["val"].setdefault("pbar", sys.stderr.isatty())
     try:
+        check_file(opt, is_train=is_train)
+        messages = translate(opt)
+        add_defaults(opt)
+        if not is_train:
+            opt["val"].setdefault("pbar", sys.stderr.isatty())
         ours = opt.get("model_type") in MODEL_TYPES
         for key in ("name", "model_type", *(("network_g",) if ours else ())):
             if opt.get(key) is None:
@@ -536,13 +585,14 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
             for section in ("train", "datasets"):
                 if not isinstance(opt.get(section), dict):
                     raise UserError(f"option {section} is missing; a test file cannot train")
-            if not isinstance(opt["datasets"].get("train"), dict):
+            if "train" not in opt["datasets"]:
                 raise UserError("option datasets.train is missing; a test file cannot train")
         elif not opt["datasets"]:
             raise UserError("option datasets is missing: there is nothing to test on")
-        elif "train" in opt["datasets"]:
-            raise UserError("datasets.train: this is a training file; a test file has datasets.test")
+        check_names(opt, is_train=is_train)
         opt["is_train"] = is_train
+        if not ours:
+            _check_what_basicsr_reads(opt)
         check_model_options(opt)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -1,6 +1,5 @@
 """Start BasicSR's pipelines from a checked option file."""
 
-import inspect
 import os
 import traceback
 from collections.abc import Sequence
@@ -9,21 +8,23 @@ from typing import Any
 
 import torch
 
-from drsformer_arch import basicsr_fixes, plugin, processor
+from drsformer_arch import basicsr_fixes, option_trials, plugin, processor
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data import loaders
-from drsformer_arch.errors import UserError, did_you_mean
+from drsformer_arch.errors import UserError, line_of
 from drsformer_arch.files import lock
 from drsformer_arch.inference import find_weights
 from drsformer_arch.inference.outline import outline
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
-from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
+from drsformer_arch.option_kinds import shortened
+from drsformer_arch.option_trials import check_arguments, find
 from drsformer_arch.options import DATASET_TYPES, MODEL_TYPES, read_options
 
 # isort: split
-from basicsr.losses import LOSS_REGISTRY
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+
+BASICSR_DEBUG = "debug"  # a name that holds it makes BasicSR validate and save every 8 iterations
 
 
 def work_where_it_ran(path: str) -> str:
@@ -45,7 +46,13 @@ def work_where_it_ran(path: str) -> str:
 
 
 def prepare(
-    path: str, overrides: Sequence[str], *, is_train: bool, distributed: bool, resumes: bool = False
+    path: str,
+    overrides: Sequence[str],
+    *,
+    is_train: bool,
+    distributed: bool,
+    resumes: bool = False,
+    debug: bool = False,
 ) -> dict[str, Any]:
     """Read an option file and find its mistakes before anything is created or moved.
 
@@ -55,31 +62,49 @@ def prepare(
         is_train: train or test.
         distributed: started by torchrun or Slurm.
         resumes: continues an experiment instead of moving its folder away.
+        debug: BasicSR's debug mode, under a name of its own.
 
     Raises:
         UserError: one line that names the file and the option.
     """
-    options, messages = read_options(path, overrides, is_train=is_train)
+    try:
+        options, messages = read_options(path, overrides, is_train=is_train)
+        if debug and not options["name"].startswith(BASICSR_DEBUG):
+            options["name"] = f"debug_{options['name']}"  # as BasicSR does, but before anything is locked or moved
+        messages += _check(options, path, is_train=is_train, distributed=distributed, resumes=resumes)
+    except UserError as error:
+        raise UserError(line_of(error, path)) from None
+    except Exception as error:  # a file can hold anything: what trips over it is said in one line too
+        raise UserError(f"{path}: {line_of(error, 'the options cannot be used')}") from error
     for message in messages:
         print(f"{path}: {message}", flush=True)
+    return options
+
+
+def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: bool, resumes: bool) -> list[str]:
+    """Check options that were read; returns one message per thing that is done otherwise than the file says."""
+    messages = []
+    ours = options["model_type"] in MODEL_TYPES
     gpus = torch.cuda.device_count()
     wanted = options["num_gpu"]
     if wanted != "auto" and wanted > gpus and (gpus == 0 or not distributed):
-        print(f"{path}: num_gpu is {wanted}, this machine has {gpus}: using {gpus}", flush=True)
+        messages.append(f"num_gpu is {wanted}, this machine has {gpus}: using {gpus}")
         options["num_gpu"] = gpus
-    try:
-        network = check_names(options, is_train=is_train)
-        refuse_random_weights(options)
-        check_files(options)
-        if options["model_type"] in MODEL_TYPES:
-            _check_sizes(options, network)
-        if is_train and options["model_type"] in MODEL_TYPES:
-            _check_training(options, distributed)
-        if is_train:
-            _refuse_archiving_the_option_file(path, options, resumes)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return options
+    network = check_names(options, is_train=is_train)
+    refuse_random_weights(options)
+    check_files(options)
+    if ours:
+        _check_sizes(options, network)
+    if not is_train:
+        return messages
+    if BASICSR_DEBUG in options["name"]:
+        messages.append("the name holds 'debug': val_freq and save_checkpoint_freq are 8, print_freq is 1")
+    else:
+        option_trials.check_loggers(options["logger"])
+    if ours:
+        messages += _check_training(options, network, distributed)
+    _refuse_archiving_the_option_file(path, options, resumes)
+    return messages
 
 
 def check_names(options: dict[str, Any], *, is_train: bool) -> Any:
@@ -92,21 +117,16 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> Any:
     Raises:
         UserError: an unknown name or argument, with the nearest known one.
     """
-    _find(MODEL_REGISTRY, options["model_type"], "model_type")
+    find(MODEL_REGISTRY, options["model_type"], "model_type")
     network = None
     if options.get("network_g") is not None:  # other people's models may name their networks otherwise
         network = _check_network(options["network_g"])
     for phase, dataset in options["datasets"].items():
-        if not isinstance(dataset, dict) or "type" not in dataset:
-            raise UserError(f"datasets.{phase} needs a type")
         for where, section in _with_parts(f"datasets.{phase}", dataset):
-            _find(DATASET_REGISTRY, section["type"], f"{where}.type")
-    for name, metric in (options["val"].get("metrics") or {}).items():
-        _check_arguments(METRIC_REGISTRY, metric, f"val.metrics.{name}", given=("img", "img2"), extra=("better",))
+            find(DATASET_REGISTRY, section["type"], f"{where}.type")
+    option_trials.try_metrics(options["val"].get("metrics") or {})
     if is_train and options["model_type"] in MODEL_TYPES:
-        for name, loss in options["train"].items():
-            if name.endswith("_opt") and isinstance(loss, dict):
-                _check_arguments(LOSS_REGISTRY, loss, f"train.{name}")
+        option_trials.try_losses(options["train"])
     return network
 
 
@@ -118,38 +138,12 @@ def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str
 
 def _check_network(network: dict[str, Any]) -> Any:
     """Check the network's arguments; ours are also tried out. Returns what `check_names` does."""
-    _check_arguments(ARCH_REGISTRY, network, "network_g")
-    network_class = _find(ARCH_REGISTRY, network["type"], "network_g")
+    check_arguments(ARCH_REGISTRY, network, "network_g")
+    network_class = find(ARCH_REGISTRY, network["type"], "network_g")
     if not any(network_class in things for _, things in plugin.OURS):
         return network_class
     arguments = {key: value for key, value in network.items() if key != "type"}
     return outline(network_class, arguments, "option network_g")
-
-
-def _find(registry: Registry, name: str, where: str) -> Any:
-    known = dict(iter(registry))
-    found = known.get(name) or known.get(f"{name}_basicsr")
-    if found is None:
-        raise UserError(f"{where}: nothing is registered as {name!r}{did_you_mean(name, known)}")
-    return found
-
-
-def _check_arguments(
-    registry: Registry, section: Any, where: str, *, given: Sequence[str] = (), extra: Sequence[str] = ()
-) -> None:
-    """Compare a section's keys with the arguments of what its type names; Python would refuse them later anyway."""
-    if not isinstance(section, dict) or "type" not in section:
-        raise UserError(f"{where} needs a type")
-    parameters = inspect.signature(_find(registry, section["type"], where)).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = {parameter.name for parameter in parameters} - set(given)
-    for key in section:
-        if key not in {"type", *known, *extra}:
-            raise UserError(f"unknown option {where}.{key}{did_you_mean(key, known)}")
-    for parameter in parameters:
-        if parameter.default is parameter.empty and parameter.name not in {*given, *section}:
-            raise UserError(f"option {where}.{parameter.name} is missing")
 
 
 def check_files(options: dict[str, Any]) -> None:
@@ -161,17 +155,30 @@ def check_files(options: dict[str, Any]) -> None:
     for phase, dataset in options["datasets"].items():
         for where, section in _with_parts(f"datasets.{phase}", dataset):
             for key, value in section.items():
-                if key.startswith("dataroot") and isinstance(value, str) and not Path(value).expanduser().is_dir():
+                if key.startswith("dataroot") and value is not None and not os.path.isdir(os.path.expanduser(value)):
                     hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
-                    raise UserError(f"{where}.{key}: there is no folder {value}{hint}")
+                    raise UserError(f"{where}.{key}: there is no folder {shortened(str(value))}{hint}")
     for key, value in options["path"].items():
         if key.startswith("pretrain_network") and value:
             try:
                 find_weights(value)
-            except UserError as error:
+            except (UserError, OSError, RuntimeError) as error:  # RuntimeError: ~somebody who is not there
                 raise UserError(f"path.{key}: {error}") from error
-        if key == "resume_state" and value and not Path(value).expanduser().is_file():
-            raise UserError(f"path.{key}: there is no file {value}")
+        if key == "resume_state" and value:
+            _check_state(value, options["name"])
+
+
+def _check_state(state: str, name: str) -> None:
+    """A training state must be one of this experiment: its weights are looked for there."""
+    path = Path(os.path.expanduser(state))
+    if not os.path.isfile(path):
+        raise UserError(f"path.resume_state: there is no file {state}")
+    states = Path("experiments", name, "training_states")
+    if path.resolve().parent != states.resolve():
+        raise UserError(
+            f"path.resume_state: {state} is not of this experiment, whose states lie in {states}; go on from its "
+            f"weights with path.pretrain_network_g instead, or set name to that of its experiment"
+        )
 
 
 def _check_sizes(options: dict[str, Any], network: Any) -> None:
@@ -194,8 +201,8 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
         raise UserError(f"val.tile: {name} has tiles of its own, {only}x{only}; remove the option")
 
 
-def _check_training(options: dict[str, Any], distributed: bool) -> None:
-    """What `DerainModel` would refuse while it starts."""
+def _check_training(options: dict[str, Any], network: Any, distributed: bool) -> list[str]:
+    """What `DerainModel` would refuse while it starts; returns a note where there is something to say."""
     train, dataset = options["train"], options["datasets"]["train"]
     if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt")):
         raise UserError("there is no loss: option train.pixel_opt is missing")
@@ -203,10 +210,11 @@ def _check_training(options: dict[str, Any], distributed: bool) -> None:
         raise UserError("datasets.train.prefetch_mode: cuda needs a GPU")
     gpus = torch.cuda.device_count() if options["num_gpu"] == "auto" else options["num_gpu"]
     world_size = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) if distributed else 1
-    batch_plan({**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size})
-    arguments = dict(train["optim_g"])
-    optimizer = build_optimizer(arguments.pop("type"), [torch.nn.Parameter(torch.zeros(1))], arguments)
-    build_schedule(optimizer, train["scheduler"], train["total_iter"])
+    started = {**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size}
+    option_trials.check_batch(started, batch_plan(started))
+    option_trials.try_optimizer(train, network, gpu=gpus > 0)
+    note = option_trials.check_best(options)
+    return [] if note is None else [note]
 
 
 def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:
@@ -218,7 +226,7 @@ def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resume
         raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
 
 
-def lock_experiment(name: str) -> None:
+def lock_experiment(name: str, *, distributed: bool) -> None:
     """Keep other runs away from an experiment's folder: a new one would move it, two would mix their files.
 
     The first process of a run holds the lock until it ends.
@@ -226,7 +234,7 @@ def lock_experiment(name: str) -> None:
     Raises:
         UserError: another run is at it.
     """
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
+    if distributed and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
         return
     path = Path("experiments", f".{name}.lock")
     path.parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from drsformer_arch.cli import main
 from drsformer_arch.errors import UserError
 from drsformer_arch.models.derain_model import DerainModel
 from drsformer_arch.options import load_yaml, override, read_options
@@ -191,7 +192,7 @@ def edit(options: dict, keys: str, value: object) -> dict:
         ("val:tile", 32, "val.tile_overlap (32, by default 32) must be smaller than val.tile (32)"),
         ("val:window_size", 3, "val.window_size must be a multiple of 8"),
         ("train:pixel_opt", None, "there is no loss: option train.pixel_opt is missing"),
-        ("train:scheduler:periods", 5, "train.scheduler: "),
+        ("train:scheduler:periods", 5, "train.scheduler.periods must be a list that is not empty"),
         ("train:scheduler:periods", [1, 2], "periods sum to 3 but train.total_iter is 8"),
         ("train:optim_g:type", "AdamV", "there is no optimizer AdamV; did you mean 'Adam"),
         ("train:optim_g:momentum", 0.9, "train.optim_g: "),
@@ -206,6 +207,193 @@ def test_mistakes_are_named_in_one_line(options, tmp_path, keys, value, message)
     with pytest.raises(UserError) as error:
         prepare(path, [], is_train=True, distributed=False)
     assert message in str(error.value) and path in str(error.value) and "\n" not in str(error.value)
+
+
+# Of each kind some: places and what the command line says, names, values that mean nothing or are out of range.
+TRAIN_ONLY = [
+    ("path", {"experiments_root": "elsewhere"}, "option path.experiments_root has no place in an option file"),
+    ("path", {"models": "elsewhere"}, "option path.models has no place"),
+    ("path", {"training_states": "elsewhere"}, "option path.training_states has no place"),
+    ("path", {"log": "elsewhere"}, "option path.log has no place"),
+    ("path", {"visualization": "elsewhere"}, "option path.visualization has no place"),
+    ("auto_resume", True, "option auto_resume has no place in an option file: it is given on the command line"),
+    ("dist", True, "option dist has no place"),
+    ("rank", 1, "option rank has no place"),
+    ("world_size", 2, "option world_size has no place"),
+    ("is_train", False, "option is_train has no place"),
+    ("root_path", "/tmp", "option root_path has no place"),
+    ("launcher", "pytorch", "option launcher has no place"),
+    ("debug", True, "option debug has no place"),
+    ("start_iter", 4, "option start_iter has no place"),
+    ("datasets:val:phase", "train", "option datasets.val.phase has no place"),
+    ("datasets:val:scale", 4, "option datasets.val.scale has no place"),
+    ("datasets:train_2", {"type": "PairedRainDataset"}, "option datasets.train_2: a training file knows train, val"),
+    ("datasets:test", {"type": "PairedRainDataset"}, "option datasets.test: a training file knows train, val"),
+    ("scale", 4, "option scale must be 1, not 4"),
+    ("name", "../victim", "option name names a file or folder, which '../victim' cannot: it is a path"),
+    ("name", "rain/exp1", "it is a path"),
+    ("name", "rain\\exp1", "it is a path"),
+    ("name", "", "it is empty"),
+    ("name", ".", "begins or ends with a dot"),
+    ("name", "small.", "begins or ends with a dot"),
+    ("name", "small ", "begins or ends with a dot or a space"),
+    ("name", "sm\u200ball", "characters that cannot be seen"),
+    ("name", "sm\0all", "option name holds a control character, '\\x00'"),
+    ("name", "x" * 129, "longer than 128 bytes"),
+    ("name", 5, "it is no text"),
+    ("datasets:val:name", "../val", "option datasets.val.name names a file or folder"),
+    ("val:metrics:iter", {"type": "calculate_psnr_ddn"}, "option val.metrics.iter: the log of a training calls"),
+    ("val:metrics:a/b", {"type": "calculate_psnr_ddn"}, "val.metrics.a/b names a file or folder"),
+    ("datasets:train:dataroot_lq", "a\0b", "option datasets.train.dataroot_lq holds a control character"),
+    ("datasets:train:dataroot_lq", "x" * 3000, "there is no folder xxx"),
+    ("path", {"pretrain_network_g": "~nobody_is_there/net.pth"}, "path.pretrain_network_g: "),
+    ("datasets:train:batch_size_per_gpu", 10**9, "datasets.train.batch_size_per_gpu must be a whole number"),
+    ("datasets:train", ("gt_size", 4096, "batch_size_per_gpu", 65536), "pairs of 4096 px of an iteration take"),
+    ("datasets:train:num_worker_per_gpu", -1, "datasets.train.num_worker_per_gpu must be a whole number of at least 0"),
+    ("datasets:train:gt_size", -8, "datasets.train.gt_size must be a whole number of at least 1"),
+    ("datasets:train:gt_size", 10**9, "datasets.train.gt_size must be a whole number"),
+    ("datasets:train:gt_sizes", [], "datasets.train.gt_sizes must be a list that is not empty"),
+    ("datasets:train:dataset_enlarge_ratio", 1e9, "dataset_enlarge_ratio must be a number of at least"),
+    ("datasets:train:type", ["a"], "datasets.train needs a type"),
+    ("datasets:train:prefetch_mode", "cuda", "prefetch_mode: cuda needs pin_memory: true"),
+    ("datasets:val", None, "datasets.val needs a type"),
+    ("datasets", [1], "option datasets must be a section with keys"),
+    ("path", [1], "option path must be a section"),
+    ("val", 3, "option val must be a section"),
+    ("train", "x", "option train must be a section"),
+    (1, 2, "a key must be a name, not 1"),
+    ("manual_seed", 2**70, "option manual_seed: a whole number of 71 bits is out of range"),
+    ("manual_seed", 2**40, "option manual_seed must be a whole number of at least 0"),
+    ("train:total_iter", 0, "option train.total_iter must be a whole number of at least 1"),
+    ("train:total_iter", 1e30, "option train.total_iter must be a whole number"),
+    ("train:total_iter", math.nan, "option train.total_iter is not a number"),
+    ("val:val_freq", 0, "option val.val_freq must be a whole number of at least 1"),
+    ("logger:print_freq", -1, "option logger.print_freq must be a whole number"),
+    ("logger:save_checkpoint_freq", 0.5, "option logger.save_checkpoint_freq must be a whole number"),
+    ("train:ema_decay", 1.5, "option train.ema_decay must be a number of at least 0 and below 1"),
+    ("train:grad_clip", math.inf, "option train.grad_clip must be a number above 0"),
+    ("train:effective_batch_size", 10**9, "option train.effective_batch_size must be"),
+    ("train:warmup_iter", -7, "option train.warmup_iter must be"),
+    ("train:optim_g", {"type": "AdamW"}, "option train.optim_g.lr is missing"),
+    ("train:optim_g:lr", math.inf, "option train.optim_g.lr must be a number, not inf"),
+    ("train:optim_g:lr", -1, "option train.optim_g.lr must be a number of at least 0"),
+    ("train:optim_g:betas", [0.9], "option train.optim_g.betas must be two numbers from 0 to below 1"),
+    ("train:optim_g:betas", [0.9, 0.9, 0.9], "option train.optim_g.betas must be two numbers"),
+    ("train:optim_g:eps", "a", "train.optim_g: "),
+    ("train:optim_g:differentiable", True, "train.optim_g: "),
+    ("train:scheduler:periods", [-8, 16], "option train.scheduler.periods must be a list"),
+    ("train:scheduler:eta_mins", ["a", 1], "option train.scheduler.eta_mins must be a list"),
+    ("train:pixel_opt", {"type": "L1Loss", "reduction": "max"}, "train.pixel_opt: ValueError: Unsupported reduction"),
+    ("train:pixel_opt", {"type": "L1Loss", "loss_weight": -1}, "train.pixel_opt.loss_weight must be a number above 0"),
+    ("train:pixel_opt", {"type": "GANLoss", "gan_type": "vanilla"}, "train.pixel_opt: "),
+    ("train:perceptual_opt", {"type": "L1Loss"}, "train.perceptual_opt.type: L1Loss is no perceptual loss"),
+    ("val:metrics", {"psnr": {"type": "calculate_psnr"}}, "option val.metrics.psnr.crop_border is missing"),
+    ("val:metrics", {"n": {"type": "calculate_niqe"}}, "option val.metrics.n.crop_border is missing"),
+    ("val:metrics:psnr", {"type": "calculate_psnr", "crop_border": -1}, "val.metrics.psnr.crop_border must be"),
+    ("val:metrics:psnr", {"type": "calculate_psnr", "crop_border": 10**6}, "val.metrics.psnr: "),
+    (
+        "val:metrics:psnr",
+        {"type": "calculate_psnr", "crop_border": 0, "test_y_chanel": True},
+        "unknown option val.metrics.psnr.test_y_chanel; did you mean 'test_y_channel'",
+    ),
+    ("val:metrics:psnr", {"type": "calculate_psnr", "crop_border": 0, "input_order": "HCW"}, "val.metrics.psnr: "),
+    ("val:metrics", ["psnr"], "option val.metrics must be a section with keys"),
+    ("logger:wandb", {"project": "p"}, "option logger.wandb: it gets TensorBoard's curves; set logger.use_tb_logger"),
+    ("logger:wandb", {"projekt": "p"}, "unknown option logger.wandb.projekt; did you mean 'project'"),
+    ("dist_params", {"timeout_minutes": 1e18}, "option dist_params.timeout_minutes must be"),
+    ("network_g:heads", [0, 2, 4, 8], "network_g"),
+    ("train:optim_g:weight_decay", math.nan, "option train.optim_g.weight_decay is not a number"),
+]
+
+
+@pytest.mark.parametrize(("keys", "value", "message"), TRAIN_ONLY, ids=lambda value: str(value)[:30])
+def test_what_cannot_be_obeyed_is_refused_before_anything_is_made(  # noqa: PLR0917 - fixtures
+    options, tmp_path, monkeypatch, keys, value, message
+):
+    monkeypatch.chdir(tmp_path)
+    if isinstance(value, tuple):
+        options["datasets"]["train"] |= dict(zip(value[::2], value[1::2], strict=True))
+    else:
+        options = edit(options, keys, value) if isinstance(keys, str) else {**options, keys: value}
+    assert refused("bad.yml", options).find(message) >= 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yml"]
+
+
+def refused(path: str, options: dict, *, is_train: bool = True) -> str:
+    with pytest.raises(UserError) as error:
+        prepare(write(Path(path), options), [], is_train=is_train, distributed=False)
+    said = str(error.value)
+    assert path in said and len(said) < 400 and said.isprintable(), said
+    return said
+
+
+def test_places_and_names_of_a_test_are_obeyed_or_refused(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = options["datasets"]["val"]
+    options = {**options, "datasets": {"test": one}}
+    del options["train"]
+    options["val"]["allow_random_weights"] = True
+    prepare(write(Path("fine.yml"), options), [], is_train=False, distributed=False)
+    for key in ("results_root", "experiments_root", "visualization", "log", "models", "resume_state"):
+        assert f"option path.{key} has no place" in refused("bad.yml", {**options, "path": {key: "x"}}, is_train=False)
+    for key, value in (("auto_resume", True), ("is_train", True), ("dist", True), ("rank", 0)):
+        assert f"option {key} has no place" in refused("bad.yml", {**options, key: value}, is_train=False)
+    twice = {**options, "datasets": {"test_1": {**one, "name": "Rain"}, "test_2": {**one, "name": "rain"}}}
+    said = refused("bad.yml", twice, is_train=False)
+    assert "option datasets.test_1.name and option datasets.test_2.name have the same name 'rain'" in said
+    assert "option val.suffix names a file" in refused("bad.yml", edit(options, "val:suffix", "../x"), is_train=False)
+    assert "a test file knows" in refused("bad.yml", {**options, "datasets": {"foo": one}}, is_train=False)
+    with pytest.raises(UserError, match=r"option name names a file or folder, which '\.\./\.\./x' cannot"):
+        prepare("fine.yml", ["name=../../x"], is_train=False, distributed=False)
+
+
+def test_other_peoples_files_are_checked_for_what_basicsr_reads(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options |= {"model_type": "SRModel", "network_g": {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3}}
+    options["datasets"]["train"] |= {"type": "PairedImageDataset", "their_augmentation": {1: "x"}}
+    prepare(write(Path("theirs.yml"), options), [], is_train=True, distributed=False)
+    for keys, value, message in (
+        ("val:val_freq", 0, "option val.val_freq must be"),
+        ("logger:print_freq", 0, "option logger.print_freq must be"),
+        ("train:total_iter", 0, "option train.total_iter must be"),
+        ("datasets:train:num_worker_per_gpu", -1, "option datasets.train.num_worker_per_gpu must be"),
+        ("datasets:train:batch_size_per_gpu", ..., "option datasets.train.batch_size_per_gpu is missing"),
+        ("num_gpu", "two", "option num_gpu must be auto or a whole number"),
+        ("auto_resume", True, "option auto_resume has no place"),
+        ("name", "a/b", "option name names a file"),
+    ):
+        assert message in refused("bad.yml", edit(options, keys, value))
+
+
+def test_best_weights_that_could_never_be_written_are_named(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options["logger"]["save_best"] = "psnr"
+    single = {"type": "SingleImageDataset", "dataroot_lq": options["datasets"]["val"]["dataroot_lq"]}
+    only_train = {**options, "datasets": {"train": options["datasets"]["train"]}}
+    assert "save_best needs a validation set" in refused("bad.yml", only_train)
+    assert "psnr compares with targets, and the first validation set, datasets.val, has none" in refused(
+        "bad.yml", edit(options, "datasets:val", single)
+    )
+    options["val"]["val_freq"] = 1000
+    prepare(write(Path("fine.yml"), options), [], is_train=True, distributed=False)
+    assert "only the last weights are validated" in capsys.readouterr().out
+
+
+def test_a_state_of_another_experiment_and_a_launcher_that_is_none_are_refused(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    states = Path("experiments/other/training_states")
+    states.mkdir(parents=True)
+    (states / "4.state").touch()
+    options["path"] = {"resume_state": str(states / "4.state")}
+    assert "is not of this experiment, whose states lie in experiments/small/training_states" in refused(
+        "bad.yml", options
+    )
+    monkeypatch.delenv("RANK", raising=False)
+    assert main(["train", "-opt", "bad.yml", "--launcher", "pytorch"]) == 2
+    assert "--launcher pytorch is for processes of torchrun" in capsys.readouterr().err
+    options["path"] = {}
+    debugged = prepare(write(Path("a.yml"), options), [], is_train=True, distributed=False, debug=True)
+    assert debugged["name"] == "debug_small" and "the name holds 'debug'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import basicsr_fixes  # noqa: PLC0415 - torch and BasicSR take seconds; --help must not
+    from drsformer_arch import basicsr_fixes, option_trials  # noqa: PLC0415 - torch takes seconds; --help must not
     from drsformer_arch import run as pipelines  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)
@@ -50,14 +50,17 @@ def run(args: argparse.Namespace) -> int:
         args.opt = pipelines.work_where_it_ran(args.opt)
     resumes = getattr(args, "auto_resume", False)
     distributed = args.launcher != "none"
-    options = pipelines.prepare(args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes)
+    option_trials.check_launcher(args.launcher)
+    options = pipelines.prepare(
+        args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes, debug=args.debug
+    )
     if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
         signal.signal(signal.SIGINT, _request_stop)
         signal.signal(signal.SIGTERM, _request_stop)
     if page is not None:
         options["val"]["save_img"] = True
     if is_train:
-        pipelines.lock_experiment(options["name"])
+        pipelines.lock_experiment(options["name"], distributed=distributed)
     pipelines.use_processor(options)
     # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
     flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from drsformer_arch import processor
 from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
 from drsformer_arch.errors import UserError, did_you_mean
-from drsformer_arch.options import kind_of_annotation
+from drsformer_arch.option_kinds import kind_of_annotation
 
 LARGEST_NUMBER = 2**16  # among the arguments of a network: channels, blocks, heads, sides in pixels
 LONGEST_LIST = 100
