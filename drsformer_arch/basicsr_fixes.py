@@ -23,8 +23,9 @@ import torch
 from drsformer_arch.data.environments import open_shared
 from drsformer_arch.data.meta_info import lmdb_keys, name_of_key
 from drsformer_arch.errors import UserError, first_few
-from drsformer_arch.inference.weights import load_file
+from drsformer_arch.inference.weights import load_file, read_weights
 from drsformer_arch.models import checkpoints
+from drsformer_arch.training_records import is_iteration
 
 
 def make_importable() -> None:
@@ -105,7 +106,8 @@ def _newest_state(opt: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
             for network in opt:  # check_resume takes the weights of every network from this iteration
                 if network.startswith("network_") and network not in ignored:
                     label = network.removeprefix("network_")
-                    load_file(Path(opt["path"]["models"]) / f"net_{label}_{candidate.stem}.pth", mmap=True)
+                    weights = Path(opt["path"]["models"], f"net_{label}_{candidate.stem}.pth")
+                    read_weights(weights, "params", finite=False, mmap=True)
         except UserError as error:
             print(f"Skipped {candidate}: {error}", flush=True)
         else:
@@ -121,6 +123,9 @@ def _load_state(path: Path) -> dict[str, Any]:
     state = load_file(path)
     if not isinstance(state, dict) or not {"iter", "epoch", "optimizers", "schedulers"} <= state.keys():
         raise UserError(f"cannot resume from {path}: it is no training state")
+    if not is_iteration(state["iter"]):
+        raise UserError(f"cannot resume from {path}: it names no iteration")
+    checkpoints.check_notes(state, path)
     return state
 
 

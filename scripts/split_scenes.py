@@ -54,6 +54,7 @@ from tqdm import tqdm
 from drsformer_arch.data.pictures import Picture, decode, pictures_in_folder, read_file
 from drsformer_arch.errors import UserError, did_you_mean, first_few
 from drsformer_arch.files import fsync, write_atomically
+from drsformer_arch.json_files import read_json
 
 FORMAT = 1  # of the manifest
 SIDE, FREQUENCIES = 32, 12  # of the reduced picture, of its corner of cosine frequencies
@@ -356,7 +357,7 @@ def read_manifest(path: Path) -> Manifest:
         UserError: it is none, of another format or method, or contradicts itself.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         manifest = Manifest(content["method"])
         if content["format"] != FORMAT or (manifest.method["hash"], manifest.method["near"]) != (HASH, NEAR):
             raise UserError(f"{path} was made by another version of this script; split anew with --save")

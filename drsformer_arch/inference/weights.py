@@ -123,7 +123,7 @@ def parse_network(text: str, path: Path | str) -> dict[str, Any]:
     return network
 
 
-def read_weights(path: Path | str, param_key: str | None = None, *, finite: bool = True) -> Weights:
+def read_weights(path: Path | str, param_key: str | None = None, *, finite: bool = True, mmap: bool = False) -> Weights:
     """Read the weights of a network; nothing in the file is executed.
 
     Args:
@@ -132,12 +132,13 @@ def read_weights(path: Path | str, param_key: str | None = None, *, finite: bool
         param_key: the entry wanted; where it is missing, the first of the known ones, the only one, or the bare file
             is taken.
         finite: refuse weights that are NaN or infinite.
+        mmap: see `load_file`.
 
     Raises:
         UserError: no such file, no weights in it, or weights that nothing can be computed with.
     """
     path = find_weights(path)
-    content = load_file(path)
+    content = load_file(path, mmap=mmap)
     named = content.get("network") if isinstance(content, Mapping) else None
     network = dict(named) if isinstance(named, Mapping) and isinstance(named.get("type"), str) else None
     state, entry = _choose(content, param_key, path)

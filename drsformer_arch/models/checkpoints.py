@@ -15,7 +15,10 @@ import torch
 
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import atomic_file, sha256_of_file, write_atomically
+from drsformer_arch.json_files import read_json
+from drsformer_arch.training_records import is_iteration, is_number
 
+MOST_BYTES = 2**24  # of a manifest: options and scores
 # Filled in while a run starts, or free to change: not what the training is.
 UNCOMPARED = ("path", "logger", "dist", "rank", "auto_resume", "root_path", "start_iter", "iters_per_epoch")
 
@@ -59,18 +62,53 @@ def read_manifest(state: Path) -> dict[str, Any]:
     """What the manifest says; nothing where there is none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or says other things than a training writes.
     """
     path = manifest_of(state)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, MOST_BYTES)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
-        raise UserError(f"{path} is damaged: it names no files")
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is damaged: {reason}") from error
+    if not isinstance(content, dict) or not _are_checksums(content.get("files"), state.name):
+        raise UserError(f"{path} is damaged: it names no files with their checksums")
+    if not isinstance(content.get("options", {}), dict):
+        raise UserError(f"{path} is damaged: its options are none")
+    check_notes(content, path)
     return content
+
+
+def _are_checksums(files: Any, state: str) -> bool:
+    return (
+        isinstance(files, dict)
+        and state in files
+        and all("\0" not in name and isinstance(digest, str) for name, digest in files.items())
+    )
+
+
+def check_notes(notes: Mapping[str, Any], path: Path) -> None:
+    """Check what a manifest or a training state says of its validations.
+
+    Raises:
+        UserError: something else than a training writes.
+    """
+    best, validated = notes.get("best", {}), notes.get("validated", {})
+    if not isinstance(validated, dict) or not all(map(is_iteration, validated.values())):
+        raise UserError(f"{path} is damaged: what it says was validated are no iterations")
+    records = [records for records in best.values()] if isinstance(best, dict) else [None]
+    if not all(isinstance(one, dict) and all(map(_is_best, one.values())) for one in records):
+        raise UserError(f"{path} is damaged: its best scores are none")
+
+
+def _is_best(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and is_number(record.get("val"))
+        and is_iteration(record.get("iter"))
+        and isinstance(record.get("better", ""), str)
+    )
 
 
 def add_notes(state: Path, notes: Mapping[str, Any]) -> None:
@@ -96,6 +134,8 @@ def verify(state: Path) -> None:
     for name, digest in read_manifest(state).get("files", {}).items():
         path = Path(os.path.normpath(state.parent / name))
         try:
+            if path.exists() and not path.is_file():  # a device or pipe may never end
+                raise OSError(None, "it is no file")
             found = sha256_of_file(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error

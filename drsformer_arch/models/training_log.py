@@ -43,7 +43,7 @@ class TrainingLog(MessageLogger):
         self.device = torch.device("cuda" if gpu else "cpu")
         self.logger = self.measures = Measures(get_root_logger())
         if opt["rank"] == 0:
-            forget_after(self.folder, start_iter)
+            forget_after(self.folder, start_iter, self.measures.logger.warning)
 
     @master_only
     def __call__(self, log_vars: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Loss, learning rate and validation scores of several trainings in one figure."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from drsformer_arch.report.page import Curve
 
 COLUMNS = 2
 POINTS = 200  # of a curve with more, a bold line shows means over its neighbourhood
+LARGEST = 1e100  # value that is drawn; axes cannot hold those near the largest float
 WIDE = 4  # largest over smallest value from which a loss has a logarithmic axis
 
 
@@ -39,16 +41,17 @@ def draw(curves: Sequence[Curve]) -> bytes:
 def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
     for curve in curves:
         colour = f"C{runs.index(curve.run)}"
-        at, values = zip(*curve.points, strict=True)
+        at = [iteration for iteration, _ in curve.points]
+        values = [value if abs(value) < LARGEST else math.nan for _, value in curve.points]  # a gap
         many = len(values) > POINTS
         marker = "." if not many and len(values) < POINTS // 4 else ""
         panel.plot(at, values, color=colour, linewidth=0.6 if many else 1.5, alpha=0.4 if many else 1, marker=marker)
         if many:
             width = len(values) // (POINTS // 4)
             panel.plot(at[width - 1 :], _means(values, width), color=colour, linewidth=1.8)
-    everything = [value for curve in curves for _, value in curve.points]
+    everything = [value for curve in curves for _, value in curve.points if abs(value) < LARGEST]
     is_loss = curves[0].name.startswith(("loss", "gradient"))
-    if is_loss and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
+    if is_loss and everything and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
         panel.set_yscale("log")
     title = f"{curves[0].name} in {curves[0].unit}" if curves[0].unit else curves[0].name
     panel.set(title=in_figure(title), xlabel="iteration")
