@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +166,49 @@ def remove_leftovers(folder: Path) -> None:
                         os.unlink(entry.path)
                     finally:
                         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def work_folder(target: Path, ending: str) -> Iterator[Path]:
+    """A hidden folder ``.NAME.*.ENDING`` beside a target, to be renamed when it is complete; otherwise it is removed.
+
+    What killed processes left of such folders for this target is removed first; one that is in use stays.
+
+    Raises:
+        OSError: the folder of the target is not there, or not writable.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.{ending}"):
+        with contextlib.suppress(OSError):  # locked by its process
+            remove_unlocked(left)
+    folder = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{ending}")
+    held: int | None = None
+    try:
+        while held is None:
+            folder.mkdir(exist_ok=True)
+            held = lock(folder)
+            if not folder.is_dir():  # taken for a left-over before it was locked
+                os.close(held)
+                held = None
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def remove_unlocked(folder: Path) -> None:
+    """Remove a folder that no process has locked.
+
+    Raises:
+        OSError: one has, or the system cannot tell (Windows).
+    """
+    if fcntl is None:
+        raise BlockingIOError(f"{folder} may be in use")
+    descriptor = lock(folder, wait=False)
+    try:
+        shutil.rmtree(folder)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

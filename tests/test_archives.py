@@ -18,6 +18,7 @@ from skimage import data
 from drsformer_arch.data import archives
 from drsformer_arch.data.archives import is_archive, unpack
 from drsformer_arch.errors import UserError
+from drsformer_arch.files import lock
 
 PICTURE = cv2.imencode(".png", data.coffee()[:60, :80])[1].tobytes()
 FILES = {
@@ -314,8 +315,12 @@ class TestDisk:
             unpack(tmp_path / "set.zip", tmp_path / "out")
         assert os.listdir(tmp_path) == ["set.zip"]
 
-    def test_what_a_killed_process_left_is_named(self, tmp_path, caplog):
+    def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_not(self, tmp_path):
         (tmp_path / "set.zip").write_bytes(zip_of(("1.png", PICTURE)))
-        (tmp_path / ".out.12345678.unpacking").mkdir()
+        for name in (".out.12345678.unpacking", ".out.87654321.unpacking", ".other.12345678.unpacking"):
+            (tmp_path / name / "inside").mkdir(parents=True)
+        running = lock(tmp_path / ".out.87654321.unpacking")
         unpack(tmp_path / "set.zip", tmp_path / "out")
-        assert ".out.12345678.unpacking: another process" in caplog.text
+        os.close(running)
+        left = {path.name for path in tmp_path.iterdir()} - {"set.zip", "out"}
+        assert left == {".out.87654321.unpacking", ".other.12345678.unpacking"}

@@ -1,6 +1,7 @@
 """`drsformer prepare`: every form holds the same data, kills cost nothing, and bad input is named in one line."""
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -18,14 +19,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from basicsr.data import build_dataset
 from skimage import data
 
 from drsformer_arch.cli import main
+from drsformer_arch.data import building
 from drsformer_arch.data.manifest import read_manifest
+from drsformer_arch.data.pair_keys import Pair
+from drsformer_arch.data.pictures import decode
 from drsformer_arch.data.prepare import prepare
 from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.data.store import Store, entries
+from drsformer_arch.errors import UserError
 from drsformer_arch.files import lock, sha256_of_file
 from tests.runs import Run, drsformer
 
@@ -250,6 +256,96 @@ def test_bad_pairs_are_named_or_skipped(tmp_path, capsys, fault, message, form):
     assert str(tmp_path) not in skipped["skipped"]
     section = {"type": "PairedRainDataset", "name": "n", "phase": "val", "scale": 1, "dataroot": str(place)}
     assert len(build_dataset(section)) == 4
+
+
+@pytest.mark.parametrize("error", [KeyError("odd"), MemoryError(), OSError(5, "Input/output error"), ValueError("")])
+def test_whatever_is_wrong_with_a_pair_is_its_line(error, tmp_path, monkeypatch):
+    """In this process, as a worker does it."""
+    rainy, clean = write_pairs(tmp_path / "source", 3)
+    pairs = [Pair(f"{n:03d}", rainy / f"{n:03d}.png", clean / f"{n:03d}.png", "") for n in range(3)]
+
+    def decoded(content: bytes, path: Path) -> np.ndarray:
+        if path == rainy / "001.png":
+            raise error
+        return decode(content, path)
+
+    monkeypatch.setattr(building, "decode", decoded)
+    job = building.Job(tmp_path, tmp_path, 0, "raw", pairs, "", (rainy, clean), skip_bad=False)
+    with pytest.raises(UserError, match=rf"{rainy}/001.png") as caught:
+        building.build_shard(job)
+    assert "\n" not in str(caught.value)
+    building.build_shard(job._replace(skip_bad=True))
+    head, *rows = map(json.loads, job.rows.read_text().splitlines())
+    assert (head["pairs"], head["skipped"]) == (2, 1)
+    assert "rainy/001.png" in rows[1]["skipped"] and str(tmp_path) not in rows[1]["skipped"]
+
+
+def test_pictures_that_are_none_are_skipped(tmp_path, capsys):
+    rainy, clean = write_pairs(tmp_path / "source", 6)
+    whole = (rainy / "000.png").read_bytes()
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 30000, 8, 2, 0, 0, 0)
+    (rainy / "001.png").write_bytes(header + whole[29:])
+    (clean / "002.png").write_bytes(whole[:33] + b"\xff" * 4 + whole[37:])
+    empty = io.BytesIO()
+    tifffile.imwrite(empty, np.zeros((4, 4, 4), np.uint8), photometric="rgb")
+    with tifffile.TiffFile(io.BytesIO(empty.getvalue())) as file:
+        place = file.pages.first.tags["ImageLength"].valueoffset
+    (rainy / "003.png").write_bytes(empty.getvalue()[:place] + bytes(4) + empty.getvalue()[place + 4 :])
+    (rainy / "004.png").write_bytes(b"")
+    out = tmp_path / "out"
+    assert main(["prepare", "pairs", str(rainy), str(clean), "-o", str(out), "--lmdb", "--skip-bad"]) == 0
+    assert "2 pairs, 4 skipped" in capsys.readouterr().out
+    _, rows = read_manifest(out / "train.lmdb/manifest.jsonl")
+    assert [row["name"] for row in rows if "skipped" in row] == ["001", "002", "003", "004"]
+    os.mkfifo(rainy / "006.png")
+    assert "006.png is a pipe, not a file" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_names_of_all_kinds_reach_the_manifest_and_no_terminal(tmp_path, capsys):
+    rainy, clean = write_pairs(tmp_path / "source", 2)
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/strange \xff\x1b[31m"))
+    strange.mkdir()
+    for folder in (rainy, clean):
+        (folder / "001.png").rename(folder / "a\nb\x1b[2J.png")
+        folder.rename(strange / folder.name)
+    shutil.copy(strange / "rainy/000.png", strange / "left\x1bover.png")
+    source = tmp_path / "other"
+    source.mkdir()
+    strange.rename(source / strange.name)
+    out = tmp_path / "out"
+    assert main(["prepare", "pairs", str(source), "-o", str(out), "--lmdb"]) == 0
+    said = "".join(capsys.readouterr())
+    assert "left out" in said and "\x1b[31m" not in said and "\x1b[2J" not in said
+    _, rows = read_manifest(out / "train.lmdb/manifest.jsonl")
+    (_, row) = rows
+    assert row["name"] == "a\nb\x1b[2J" and row["input"]["file"].startswith("strange \\xff")
+    assert main(["prepare", "--verify", str(out / "train.lmdb")]) == 0
+
+
+def test_what_failed_and_killed_runs_left_is_removed_by_the_next(tmp_path, capsys):
+    sources, archive, out = write_pairs(tmp_path / "source", 3), tmp_path / "set.zip", tmp_path / "out"
+
+    def pack(last: bytes | None = None) -> None:
+        with zipfile.ZipFile(archive, "w") as file:
+            for folder in sources:
+                for path in folder.iterdir():
+                    content = path.read_bytes() if last is None or path.name != "002.png" else last
+                    file.writestr(f"{folder.name}/{path.name}", content)
+
+    command = ["prepare", "pairs", archive, "-o", out, "--lmdb"]
+    archive.write_bytes(b"PK refused")
+    fails(capsys, *command)
+    assert not out.exists()  # made for nothing
+    pack(b"damaged")
+    fails(capsys, *command)
+    (before,) = out.glob(".unpacked-*")
+    pack()
+    for left in (".train.lmdb.raw.building/content", ".removing-1", f"{before.name}/.set.zip.1.unpacking"):
+        (out / left).mkdir(parents=True)
+    (out / ".duplicates.txt.drsformer-01234567.tmp").touch()
+    assert main([str(argument) for argument in command]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["duplicates.txt", "train.lmdb"]
 
 
 def test_other_bad_input(tmp_path, capsys):

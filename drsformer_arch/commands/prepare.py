@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import add_command
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, printable
 
 DATA_SETS = ("rain200l", "rain200h", "did", "ddn", "spa", "rain100l", "rain100h", "rain800", "rain13k", "pairs")
 EXAMPLES = """DATASET is one of {names}. SRC is a folder
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--verify takes a store and nothing else")
         pairs, missing = store.verify(args.verify)
         without = f"; {len(missing)} shards are missing" if missing else ""
-        print(f"{args.verify}: {pairs:,} pairs, every byte as it was written{without}")
+        print(f"{printable(args.verify)}: {pairs:,} pairs, every byte as it was written{without}")
         return 0
     for value, name in ((args.what, "DATASET"), (args.what[1:], "SRC"), (args.destination, "-o DST")):
         if not value:
@@ -83,5 +83,6 @@ def run(args: argparse.Namespace) -> int:
     )
     for result in results:
         skipped = f", {result.skipped:,} skipped (see its manifest.jsonl)" if result.skipped else ""
-        print(f"{result.path}: {result.pairs:,} pairs{skipped}{', complete already' if result.was_there else ''}")
+        complete = ", complete already" if result.was_there else ""
+        print(f"{printable(result.path)}: {result.pairs:,} pairs{skipped}{complete}")
     return 0

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import bz2
 import errno
-import glob
 import gzip
-import logging
 import lzma
 import os
 import re
 import shutil
 import stat
 import tarfile
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,10 +26,8 @@ from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from tqdm import tqdm
 
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import fsync
-
-logger = logging.getLogger(__name__)
+from drsformer_arch.errors import UserError, printable
+from drsformer_arch.files import fsync, work_folder
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ALL_ARCHIVE_SUFFIXES = (*ARCHIVE_SUFFIXES, ".rar", ".7z")  # also those that cannot be unpacked here
@@ -82,7 +77,8 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
 
     Which of them it is, is seen from its content. A compressed tar is read twice, once to check it. Archives in the
     archive are not unpacked. Links to other members become hard links (to files) or relative links (to folders); modes,
-    owners and times are not kept. A killed process leaves a folder ``.NAME.*.unpacking``, never an incomplete `into`.
+    owners and times are not kept. A killed process leaves a folder ``.NAME.*.unpacking``, never an incomplete `into`;
+    the next call removes it.
 
     Args:
         archive: the file.
@@ -104,24 +100,20 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
         raise UserError(f"{into} exists already; remove it, or unpack {archive.name} into another folder")
     if not into.parent.is_dir():
         raise UserError(f"no folder {into.parent} to unpack {archive.name} into")
-    for left in sorted(into.parent.glob(f".{glob.escape(into.name)}.*.unpacking")):
-        logger.warning("%s: another process unpacks here, or one was killed; remove this folder if none runs", left)
-
-    unfinished = into.with_name(f".{into.name}.{uuid.uuid4().hex[:8]}.unpacking")
     try:
-        with _damage_named(archive), closing(_open(archive)) as reader:
+        with (
+            work_folder(into, "unpacking") as unfinished,
+            _damage_named(archive),
+            closing(_open(archive)) as reader,
+        ):
             members = _checked(archive, reader.members(progress))
             _check_space(archive, members, into.parent)
-            unfinished.mkdir()
             _write(members, reader.contents(), unfinished, tqdm_of=archive.name if progress else None)
-        if hasattr(os, "sync"):
-            os.sync()  # one call, where one for each of some hundred thousand files takes minutes
-        os.rename(unfinished, into)
-        fsync(into.parent)
-    except BaseException as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if not isinstance(error, OSError):
-            raise
+            if hasattr(os, "sync"):
+                os.sync()  # one call, where one for each of some hundred thousand files takes minutes
+            os.rename(unfinished, into)
+            fsync(into.parent)
+    except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = f"the disk of {into.parent} is full; free some space or choose another"
         else:
@@ -393,7 +385,7 @@ def _link(target: Path, path: Path) -> None:
 def _bar(total: int, what: str, name: str | None) -> tqdm:
     return tqdm(
         total=total,
-        desc=f"{what} {name}",
+        desc=f"{what} {printable(name)}",
         unit="B",
         unit_scale=True,
         unit_divisor=1000,

@@ -25,7 +25,7 @@ from drsformer_arch.data.overlap import perceptual_hash
 from drsformer_arch.data.pair_keys import Pair
 from drsformer_arch.data.pictures import BadPicture, Picture, decode, encode_png, read_file
 from drsformer_arch.data.store import check_shard, pair_key
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, line_of, printable
 from drsformer_arch.files import crc32_of_file, fsync, lock, write_atomically
 from drsformer_arch.json_files import parse_json
 
@@ -87,12 +87,17 @@ def start_worker(shared: Shared, folder: Path) -> None:
 
 
 def name_in_source(path: Path, folders: Sequence[Path]) -> str:
-    """A file's path relative to the source it lies in; with several sources their names stand first."""
+    """A file's path relative to the source it lies in; with several sources their names stand first.
+
+    Bytes that are no UTF-8, which a manifest cannot hold, become ``\\xff``.
+    """
+    name = path.as_posix()
     for folder in folders:
         if path.is_relative_to(folder):
             inside = path.relative_to(folder).as_posix()
-            return inside if len(folders) == 1 else f"{folder.name}/{inside}"
-    return path.as_posix()
+            name = inside if len(folders) == 1 else f"{folder.name}/{inside}"
+            break
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
@@ -222,18 +227,18 @@ def _checked_pairs(job: Job, rows: list[dict[str, Any]]) -> Iterator[tuple[Pair,
             if rainy.pixels.shape[:2] != clean.pixels.shape[:2]:
                 sizes = [f"{one.pixels.shape[1]}x{one.pixels.shape[0]}" for one in (rainy, clean)]
                 raise BadPicture(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
-        except BadPicture as error:
+            if target is None or target[0] != pair.target:
+                facts = _facts(clean.pixels, pair.target, job) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
+                target = pair.target, clean, facts
+            row = {"name": pair.key, "input": _facts(rainy.pixels, pair.input, job), "target": target[2]}
+        except Exception as error:  # of any kind: what is wrong with a pair is that pair's line
+            reason = str(error) if isinstance(error, UserError) else line_of(error, f"picture {pair.input}")
             if not job.skip_bad:
-                raise
-            reason = str(error)
+                raise UserError(reason) from error
             for path in (pair.input, pair.target):
-                reason = reason.replace(str(path), name_in_source(path, job.folders))
+                reason = reason.replace(printable(path), printable(name_in_source(path, job.folders)))
             rows.append({"name": pair.key, "skipped": reason})
             continue
-        if target is None or target[0] != pair.target:
-            facts = _facts(clean.pixels, pair.target, job) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
-            target = pair.target, clean, facts
-        row = {"name": pair.key, "input": _facts(rainy.pixels, pair.input, job), "target": target[2]}
         rows.append(row)
         yield pair, row, {"input": rainy, "target": clean}
 

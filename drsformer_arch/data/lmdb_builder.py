@@ -9,12 +9,8 @@ gets its name only when its content was read back.
 
 from __future__ import annotations
 
-import glob
-import logging
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -25,9 +21,7 @@ from tqdm import tqdm
 from drsformer_arch.data.environments import LONGEST_KEY, MAP_SIZE, forget, open_shared, write_all
 from drsformer_arch.data.pictures import Picture, decode, encode_png, read_file
 from drsformer_arch.errors import UserError
-from drsformer_arch.files import fsync, put_in_place
-
-logger = logging.getLogger(__name__)
+from drsformer_arch.files import fsync, put_in_place, work_folder
 
 COMPRESS_LEVEL = 1
 
@@ -45,7 +39,8 @@ def build_lmdb(
     """Write pictures into an LMDB in BasicSR's layout.
 
     All work is done in a hidden folder beside ``target``. It takes the name of the target when every picture was read
-    back from it and everything is on the disk; a failure removes it and leaves what was there before.
+    back from it and everything is on the disk; a failure removes it and leaves what was there before. What a killed
+    process left is removed by the next.
 
     Args:
         pictures: key to picture file, or to an array (H, W), (H, W, 1) or (H, W, 3) of uint8, 0 to 255, in BGR order.
@@ -85,25 +80,18 @@ def build_lmdb(
             raise FileExistsError(f"{named} exists and is no LMDB, so it is not replaced")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no folder {target.parent} to write {target.name} into")
-    for left in sorted(target.parent.glob(f".{glob.escape(target.name)}.*.building")):
-        logger.warning("%s: another build is running, or one was killed; remove this folder if none is running", left)
-
     # Without the ending .lmdb BasicSR refuses to read the unfinished folder.
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.building")
-    try:
-        unfinished.mkdir()
-        encoded = (
-            (key, *_encode(key, pictures[key], compress_level))
-            for key in tqdm(pictures, desc="writing", unit="picture", delay=2)
-        )
-        write_basicsr(unfinished, encoded, len(pictures), compress_level=compress_level, map_size=map_size)
-        _verify(unfinished)
-        forget(unfinished)
+    with work_folder(target, "building") as unfinished:
+        try:
+            encoded = (
+                (key, *_encode(key, pictures[key], compress_level))
+                for key in tqdm(pictures, desc="writing", unit="picture", delay=2)
+            )
+            write_basicsr(unfinished, encoded, len(pictures), compress_level=compress_level, map_size=map_size)
+            _verify(unfinished)
+        finally:
+            forget(unfinished)
         put_in_place(unfinished, target)
-    except BaseException:
-        forget(unfinished)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return len(pictures)
 
 

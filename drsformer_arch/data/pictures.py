@@ -8,7 +8,6 @@ resolved. Anything else, such as floating point TIFF, is refused.
 import contextlib
 import io
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import tifffile
 
 from drsformer_arch.data.picture_headers import BadPicture, Header, read_header
 from drsformer_arch.errors import UserError, is_out_of_memory, line_of
+from drsformer_arch.files import refuse_no_file
 
 _PLAIN_KINDS = (b"\x08\x00", b"\x08\x02", b"\x10\x00", b"\x10\x02")  # of PNG, bits and colour type: gray and RGB
 _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"})  # no say in pixels
@@ -74,9 +74,8 @@ def read_file(path: Path) -> bytes:
     Raises:
         UserError: it cannot be read; a pipe or device, which may never end, is not tried.
     """
+    refuse_no_file(path, "picture")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"picture {path} cannot be read: it is no file")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"picture {path} cannot be read: {error.strerror}") from error

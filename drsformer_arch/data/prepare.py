@@ -21,8 +21,8 @@ from drsformer_arch.data.pair_keys import Pair
 from drsformer_arch.data.pair_search import find_pairs
 from drsformer_arch.data.split_build import STORES, Output, Prepared, SplitBuild
 from drsformer_arch.data.store import MANIFEST
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import lock, write_atomically
+from drsformer_arch.errors import UserError, printable
+from drsformer_arch.files import lock, remove_leftovers, write_atomically
 from drsformer_arch.processor import usable_cores
 
 REPORT = "duplicates.txt"
@@ -66,14 +66,13 @@ def prepare(
     benchmark = benchmark_named(dataset)
     sources, destination = [Path(source).absolute() for source in sources], Path(destination).absolute()
     _refuse_inside(sources, destination)
-    destination.mkdir(parents=True, exist_ok=True)
     with _alone_in(destination), _unpacked(sources, destination) as folders:
         found = find_pairs(dataset, folders, split=split, patterns=patterns)
         for message in found.warnings:
-            print(f"warning: {message}")
+            print(f"warning: {printable(message)}")
         prepared = []
         for name, pairs in _with_parts(found.splits, several=bool(benchmark.parts)):
-            print(f"{name}: {len(pairs):,} pairs ({found.layout})", flush=True)
+            print(f"{name}: {len(pairs):,} pairs ({printable(found.layout)})", flush=True)
             warning = count_warning(dataset, name, len(pairs))
             if warning:
                 print(f"warning: {warning}")
@@ -88,7 +87,7 @@ def prepare(
             )
             prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or _usual_workers()))
         if not all(result.was_there for result in prepared) or not (destination / REPORT).is_file():
-            report = list(_report(destination, ".lmdb" if output in STORES else ""))
+            report = list(map(printable, _report(destination, ".lmdb" if output in STORES else "")))
             print("\n".join(report))
             write_atomically(destination / REPORT, ("\n".join(report) + "\n").encode())
     return prepared
@@ -104,7 +103,12 @@ def _refuse_inside(sources: Sequence[Path], destination: Path) -> None:
 
 @contextlib.contextmanager
 def _alone_in(destination: Path) -> Iterator[None]:
-    """Keep other processes from preparing into one folder, and remove what a killed one was about to remove."""
+    """Keep other processes from preparing into one folder, and remove what killed ones left in it.
+
+    A folder that was made for nothing is removed again.
+    """
+    is_new = not destination.exists()
+    destination.mkdir(parents=True, exist_ok=True)
     try:
         held = lock(destination, wait=False)
     except BlockingIOError as error:
@@ -112,9 +116,13 @@ def _alone_in(destination: Path) -> Iterator[None]:
     try:
         for left in destination.glob(".removing-*"):
             shutil.rmtree(left)
+        remove_leftovers(destination)
         yield
     finally:
         os.close(held)
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds something
+                destination.rmdir()
 
 
 def _with_parts(splits: dict[str, list[Pair]], *, several: bool) -> Iterator[tuple[str, list[Pair]]]:
@@ -160,24 +168,41 @@ def _usual_workers() -> int:
 
 @contextlib.contextmanager
 def _unpacked(sources: Sequence[Path], destination: Path) -> Iterator[list[Path]]:
-    """The sources as folders; archives are unpacked beside the result until that is finished."""
+    """The sources as folders; archives are unpacked beside the result until that is finished.
+
+    What an earlier call unpacked is used again, or removed where the archive has changed since.
+    """
     folders, temporary = [], []
     for source in sources:
         if not is_archive(source):
             folders.append(source)
             continue
         state = source.stat()
-        name = hashlib.sha256(f"{source.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:12]
-        around = destination / f".unpacked-{name}"
+        place, version = (
+            hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+            for text in (str(source.resolve()), f"{state.st_size}\0{state.st_mtime_ns}")
+        )
+        around = destination / f".unpacked-{place}-{version}"
+        for left in destination.glob(f".unpacked-{place}-*"):
+            if left != around:
+                _remove(left)
         folder = around / source.name  # which may say the split
         around.mkdir(exist_ok=True)
-        if not folder.is_dir():
-            unpack(source, folder)
+        try:
+            if not folder.is_dir():
+                unpack(source, folder)
+        except BaseException:
+            shutil.rmtree(around, ignore_errors=True)
+            raise
         folders.append(folder)
         temporary.append(around)
     yield folders
     for folder in temporary:  # not reached after an error: the next call needs them again
-        # Under another name first: what a killed removal leaves must not be taken for the whole.
-        removing = folder.with_name(folder.name.replace(".unpacked", ".removing"))
-        os.rename(folder, removing)
-        shutil.rmtree(removing)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Under another name first: what a killed removal leaves must not be taken for the whole."""
+    removing = folder.with_name(folder.name.replace(".unpacked", ".removing"))
+    os.rename(folder, removing)
+    shutil.rmtree(removing)

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from drsformer_arch.data.archives import is_archive
 from drsformer_arch.data.pictures import PICTURE_SUFFIXES
-from drsformer_arch.errors import UserError
+from drsformer_arch.errors import UserError, printable
+from drsformer_arch.files import refuse_no_file
 
 Parts = tuple[str, ...]  # names of folders, the outermost first
 
@@ -83,7 +84,7 @@ def walk(root: Path) -> Source:
     waiting: list[tuple[str, Parts, frozenset[tuple[int, int]]]] = [
         (str(root), (nfc(root.resolve().name),), frozenset())
     ]
-    with tqdm(desc=f"searching {root}", unit=" pictures", delay=2, leave=False) as bar:
+    with tqdm(desc=f"searching {printable(root)}", unit=" pictures", delay=2, leave=False) as bar:
         while waiting:
             path, parts, above = waiting.pop()
             pictures = []
@@ -101,8 +102,7 @@ def walk(root: Path) -> Source:
                         if entry.is_dir():
                             waiting.append((entry.path, (*parts, nfc(entry.name)), below))
                         elif suffix in PICTURE_SUFFIXES:
-                            if not entry.is_file():
-                                raise UserError(f"{entry.path} is a link to no file; restore what it leads to")
+                            refuse_no_file(Path(entry.path))
                             pictures.append(entry.name)
                         elif suffix in _LIST_SUFFIXES:
                             source.texts.append((Path(entry.path), parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import itertools
 import json
@@ -130,6 +131,9 @@ class SplitBuild:
         Raises:
             UserError: the target exists and is something else, a pair that cannot be used, a full disk.
         """
+        for given_up in self.target.parent.glob(f".{glob.escape(self.target.name)}.*.building"):
+            if given_up != self.work:
+                shutil.rmtree(given_up)
         if self.target.exists():
             before = None if overwrite else self._before(skip_bad)
             if before is not None:
@@ -142,9 +146,6 @@ class SplitBuild:
                 )
             if not (self.target / MANIFEST).is_file():
                 raise UserError(f"{self.target} was not made by this command, so it is not replaced; move it away")
-        for given_up in self.target.parent.glob(f".{self.target.name}.*.building"):
-            if given_up != self.work:
-                shutil.rmtree(given_up)
         self.content.mkdir(parents=True, exist_ok=True)  # also the folder of a test split of several sets
         os.close(lock(self.work))  # workers of a killed run end within moments
         with disk_errors_named(self.work):
@@ -175,7 +176,8 @@ class SplitBuild:
         if self.form == "folder":
             self._remove_files_of_another_source()
         else:
-            for file in {*self.content.iterdir(), *self.work.glob("*.mdb")} - {job.shard for job in self.jobs}:
+            written = {*self.content.iterdir(), *self.work.glob("*.mdb"), *self.work.glob(".*.part")}
+            for file in written - {job.shard for job in self.jobs}:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         jobs = [job._replace(skip_bad=skip_bad) for job in self.jobs]
         missing = [job for job in jobs if finished_rows(job) is None]
