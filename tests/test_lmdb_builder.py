@@ -248,6 +248,8 @@ def test_pictures_in_folder(tmp_path):
     for name in ("b/2.jpg", "b/10.png", "a.png", ".thumbnails/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "b/back").symlink_to(tmp_path)
+    (tmp_path / "b/there").symlink_to(tmp_path / "b")
     found = pictures_in_folder(tmp_path)
     assert list(found.items()) == [
         ("a", tmp_path / "a.png"),

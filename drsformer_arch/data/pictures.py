@@ -44,16 +44,27 @@ def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Pat
         ``folder`` without its extension, with "/" between folders.
 
     Raises:
-        UserError: there is no such folder, no picture lies in it, or two files have the same key (``a.png`` and
-            ``a.jpg``).
+        UserError: there is no such folder, one below it cannot be read, no picture lies in it, or two files have the
+            same key (``a.png`` and ``a.jpg``).
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no such folder of pictures: {folder}")
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot read folder {error.filename}: {error.strerror}; make it readable") from error
+
     found: dict[str, Path] = {}
-    for at, folders, files in os.walk(folder, followlinks=True):
-        # Such as the ._NAME.png that macOS puts beside NAME.png.
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+    for at, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        # Hidden are such as the ._NAME.png that macOS puts beside NAME.png. A link may lead back.
+        above = os.path.join(os.path.realpath(at), "")
+        folders[:] = sorted(
+            name
+            for name in folders
+            if recursive
+            and not name.startswith(".")
+            and not above.startswith(os.path.join(os.path.realpath(os.path.join(at, name)), ""))
+        )
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
             if name.startswith(".") or suffix.lower() not in PICTURE_SUFFIXES:

@@ -19,6 +19,7 @@ from drsformer_arch.data.manifest import read_manifest
 from drsformer_arch.data.overlap import Fingerprints, find_duplicates
 from drsformer_arch.data.pair_keys import Pair
 from drsformer_arch.data.pair_search import find_pairs
+from drsformer_arch.data.picture_headers import max_pixels
 from drsformer_arch.data.split_build import STORES, Output, Prepared, SplitBuild
 from drsformer_arch.data.store import MANIFEST
 from drsformer_arch.errors import UserError, printable
@@ -64,6 +65,7 @@ def prepare(
         KeyboardInterrupt: likewise.
     """
     benchmark = benchmark_named(dataset)
+    max_pixels()  # a wrong limit would be the trouble of every single pair
     sources, destination = [Path(source).absolute() for source in sources], Path(destination).absolute()
     _refuse_inside(sources, destination)
     with _alone_in(destination), _unpacked(sources, destination) as folders:
