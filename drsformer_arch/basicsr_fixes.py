@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +62,7 @@ def apply(loaders: Any) -> None:
     train.copy_opt_file = _skip_copy_onto_itself(train.copy_opt_file)
     train.create_train_val_dataloader = _loaders_for_our_model(train.create_train_val_dataloader, loaders)
     _begin_with_our_model(train, loaders)
+    _archive_once_a_second(train)
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
     _keep_dots_in_names()
@@ -176,6 +178,21 @@ def _begin_with_our_model(train: Any, loaders: Any) -> None:
         return importlib.import_module("drsformer_arch.models.training_log").TrainingLog(opt, start_iter, tb_logger)
 
     train.create_train_val_dataloader, train.build_model, train.MessageLogger = remember_loaders, remember_model, begin
+
+
+def _archive_once_a_second(train: Any) -> None:
+    """Old folders are renamed by the second: a second run within one could not move the first one's away."""
+    misc: Any = importlib.import_module("basicsr.utils.misc")
+    original = misc.mkdir_and_rename
+
+    def mkdir_and_rename(path: str) -> None:
+        for _ in range(20):  # of a tenth of a second; a clock may stand still
+            if not os.path.exists(f"{path}_archived_{misc.get_time_str()}"):
+                break
+            time.sleep(0.1)
+        original(path)
+
+    misc.mkdir_and_rename = train.mkdir_and_rename = mkdir_and_rename
 
 
 def _pass_on_errors_of_the_prefetch_thread() -> None:
@@ -332,4 +349,10 @@ def apply_for_command(options: dict[str, Any], loaders: Any) -> None:
     option_parser.init_dist = lambda launcher, **_same: init_dist(launcher, **given)
     loaders.use_for_every_model()
     test: Any = importlib.import_module("basicsr.test")
-    test.build_dataset = loaders.build_checked_dataset
+
+    def build_dataset(section: dict[str, Any]) -> Any:
+        dataset = loaders.build_checked_dataset(section)
+        loaders.refuse_equal_names(dataset, options)
+        return dataset
+
+    test.build_dataset = build_dataset

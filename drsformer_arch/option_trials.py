@@ -21,6 +21,7 @@ from drsformer_arch import basicsr_fixes, processor  # noqa: F401 - makes BasicS
 from drsformer_arch.errors import UserError, did_you_mean, line_of
 from drsformer_arch.models.batch_plan import BatchPlan
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
+from drsformer_arch.models.validation import needs_target
 
 # isort: split
 from basicsr.metrics import calculate_metric
@@ -149,12 +150,6 @@ def try_metrics(metrics: dict[str, Any]) -> None:
         with trying(where):
             if math.isnan(float(calculate_metric(pictures, section))):
                 raise UserError(f"{where}: with these arguments nothing of a picture of {SIDE}x{SIDE} is left to score")
-
-
-def needs_target(metric: dict[str, Any]) -> bool:
-    """Whether a metric compares with a target, as BasicSR's NIQE does not."""
-    parameters = inspect.signature(find(METRIC_REGISTRY, metric["type"], "val.metrics")).parameters
-    return "img2" in parameters and parameters["img2"].default is inspect.Parameter.empty
 
 
 def check_best(options: dict[str, Any]) -> str | None:

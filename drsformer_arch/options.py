@@ -126,7 +126,7 @@ BATCH = whole(1, 2**16)
 PAIR = Kind(
     lambda value: list_of(number(0, below=1)).accepts(value) and len(value) == 2, "two numbers from 0 to below 1"
 )
-SHARE = number(0, 1)
+SHARE = number(0, 1)._replace(name="a number between 0 and 1")
 FACTORS = Kind(
     lambda value: list_of(number(0.1, 10), 2).accepts(value) and len(value) == 2 and value[0] <= value[1],
     "two factors between 0.1 and 10, the smaller one first",

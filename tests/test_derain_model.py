@@ -2,20 +2,24 @@
 
 import copy
 import math
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataset
+from skimage.data import astronaut
 from torch import nn
 
 from drsformer_arch import DRSformer
-from drsformer_arch.data.loaders import CheckedDataset
+from drsformer_arch.data.loaders import CheckedDataset, refuse_equal_names
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import restore
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import DerainModel
 from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
+from drsformer_arch.report.run_pages import write_test_page
 from tests.golden_weights import load_golden_weights, load_json
 
 
@@ -272,6 +276,7 @@ def test_a_state_that_these_options_cannot_go_on_from_is_refused(model_options, 
 
 
 def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs):
+    torch.manual_seed(0)  # of random weights
     model = DerainModel(model_options)
     data = {
         **model_options["datasets"]["val"],
@@ -294,6 +299,77 @@ def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs
     model.validation(loader, 3, None, save_img=True)
     assert "alone" not in model.best_metric_results and not hasattr(model, "gt")
     assert len(list((pairs / "input").glob("*.png"))) == 10
+
+
+def built(section: dict, name: str) -> CheckedDataset:
+    return CheckedDataset(build_dataset({**section, "phase": "val", "name": name, "io_backend": {"type": "disk"}}))
+
+
+def test_every_result_has_a_place(model_options, pairs, tmp_path):
+    """Sets have equal names of pictures, folders of one set too; the page of a test finds them all."""
+    root = tmp_path / "sets"
+    for part in ("input", "target"):
+        for place in ("light/1", "heavy/1", "heavy/2"):
+            (root / part / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(pairs / part / "00.png", root / part / f"{place}.png")
+    folders = {"type": "PairedRainDataset", "dataroot": str(root)}
+    flat = {
+        "type": "PairedRainDataset",
+        "dataroot_lq": str(root / "input/heavy"),
+        "dataroot_gt": str(root / "target/heavy"),
+    }
+    sets = {"folders": built(folders, "folders"), "flat": built(flat, "flat")}
+
+    def saved(kind: str, names: list[str], iteration: object = 3) -> list[str]:
+        model_options["path"]["visualization"] = str(tmp_path / kind)
+        phases = {f"val_{number}": sets[name].opt for number, name in enumerate(names)}
+        model_options["datasets"] = {"train": model_options["datasets"].get("train")} if kind != "test" else {}
+        model_options["datasets"] |= phases
+        model = DerainModel(copy.deepcopy(model_options))
+        for name in names:
+            model.validation(torch.utils.data.DataLoader(sets[name]), iteration, None, save_img=True)
+        return sorted(str(path.relative_to(tmp_path / kind)) for path in (tmp_path / kind).rglob("*.png"))
+
+    assert saved("one", ["flat"]) == ["1/1_3.png", "2/2_3.png"]
+    assert saved("one with folders", ["folders"]) == ["heavy/1/1_3.png", "heavy/2/2_3.png", "light/1/1_3.png"]
+    of_folders = [f"folders/{name}" for name in ("heavy/1/1_3.png", "heavy/2/2_3.png", "light/1/1_3.png")]
+    assert saved("several", ["folders", "flat"]) == ["flat/1/1_3.png", "flat/2/2_3.png", *of_folders]
+    model_options |= {"is_train": False}
+    model_options["val"]["allow_random_weights"] = True
+    results = saved("test", ["folders", "flat"], "small")
+    of_folders = [f"folders/{name}_small.png" for name in ("heavy/1", "heavy/2", "light/1")]
+    assert results == ["flat/1_small.png", "flat/2_small.png", *of_folders]
+    page, problems = tmp_path / "page.html", []
+    model_options["path"]["pretrain_network_g"] = None
+    write_test_page(model_options, page, problems.append)
+    assert not problems and page.read_text().count("<tr data-name=") == 5
+
+    shutil.copy(root / "input/heavy/1.png", root / "input/heavy/1.tif")
+    alone = built({"type": "SingleImageDataset", "dataroot_lq": str(root / "input/heavy")}, "alone")
+    with pytest.raises(UserError, match="data set alone: several pictures are named 1; their results would overwrite"):
+        refuse_equal_names(alone, {"model_type": "DerainModel", "val": {"save_img": True}})
+    with pytest.raises(UserError, match="data set folders: several pictures are named 1"):  # BasicSR keeps no folders
+        refuse_equal_names(sets["folders"], {"model_type": "SRModel", "val": {"save_img": True}})
+    refuse_equal_names(sets["folders"], {"model_type": "DerainModel", "val": {"save_img": True}})
+
+
+def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_options, tmp_path, caplog):
+    for part in ("input", "target"):
+        (tmp_path / part).mkdir()
+        cv2.imwrite(str(tmp_path / part / "1.png"), astronaut()[:192, :200])
+    roots = {f"dataroot_{part}": str(tmp_path / folder) for part, folder in (("lq", "input"), ("gt", "target"))}
+    paired = built({"type": "PairedRainDataset", **roots}, "paired")
+    alone = built({"type": "SingleImageDataset", "dataroot_lq": roots["dataroot_lq"]}, "alone")
+    model_options["val"]["metrics"]["niqe"] = {"type": "calculate_niqe", "crop_border": 0}
+    model = DerainModel(model_options)
+    for dataset in (paired, alone, paired):
+        with caplog.at_level("WARNING", "basicsr"):
+            model.validation(torch.utils.data.DataLoader(dataset), 1, None)
+    best = model.best_metric_results
+    assert list(best["paired"]) == ["psnr", "ssim", "niqe"] and list(best["alone"]) == ["niqe"]
+    assert best["paired"]["niqe"]["val"] == best["alone"]["niqe"]["val"] > 0
+    assert best["alone"]["niqe"]["better"] == "lower"
+    assert "alone has no targets: the pictures are restored but scored by niqe only" in caplog.text
 
 
 def test_validation_runs_on_the_weights_of_its_moment(model_options):
@@ -387,6 +463,20 @@ def test_weights_that_do_not_fit_are_explained(model_options, tmp_path, saved, n
     with pytest.raises(UserError, match=message) as error:
         DerainModel(model_options)
     assert "\n" not in str(error.value)
+
+
+def test_weights_of_which_nothing_fits_are_never_taken_for_some(model_options, tmp_path):
+    path = str(tmp_path / "weights.pth")
+    torch.save({"params": {"somewhere.else": torch.zeros(3)}}, path)
+    model_options["path"] |= {"pretrain_network_g": path, "strict_load_g": False}
+    with pytest.raises(UserError, match=r"weights.pth: nothing in it fits DRSformer"):
+        DerainModel(model_options)
+    state = load_golden_weights(DRSformer(dim=8, num_blocks=(1, 1, 1, 1), with_mefc=False)).state_dict()
+    torch.save({"params": dict(list(state.items())[:5])}, path)
+    DerainModel(model_options)
+    model_options["path"]["param_key_g"] = "paramz"
+    with pytest.raises(UserError, match=r"has no entry 'paramz', which path\.param_key_g names"):
+        DerainModel(model_options)
 
 
 def test_failing_to_save_raises_and_keeps_the_old_file(model_options, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.data.result_names import refuse_equal_results
 from drsformer_arch.errors import UserError
 from drsformer_arch.models.batch_plan import batch_plan
 
@@ -185,6 +186,16 @@ def build_checked_dataset(dataset_opt: dict[str, Any]) -> CheckedDataset:
     return CheckedDataset(dataset)
 
 
+def refuse_equal_names(dataset: CheckedDataset, opt: dict[str, Any]) -> None:
+    """Refuse pictures of a validation or test set whose results would overwrite each other.
+
+    Raises:
+        UserError: there are some, and results are saved.
+    """
+    if (opt.get("val") or {}).get("save_img"):
+        refuse_equal_results(dataset, dataset.opt["name"], keeps_folders=plans_batches(opt))
+
+
 def _obey_the_main_process_only(_worker: int) -> None:
     """Ctrl-C and the end of a job reach all processes; the workers must last until the main one has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -245,6 +256,7 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
             loader.collate_fn = collate
             train_loader = loader
         else:
+            refuse_equal_names(dataset, opt)
             val_loaders.append(loader)
             logger.info(f"Number of validation pictures in {dataset_opt['name']}: {len(dataset)}")
     if train_loader is None or sampler is None:

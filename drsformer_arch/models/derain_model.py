@@ -5,7 +5,9 @@ import math
 import random
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,18 @@ from drsformer_arch import (
 from drsformer_arch.archs.feature_maps import at_least_float32
 from drsformer_arch.archs.restoration_network import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
+from drsformer_arch.data.pictures import encode_png
+from drsformer_arch.data.result_names import ResultNames, refuse_equal_results, result_path
+from drsformer_arch.data.samples import to_picture
 from drsformer_arch.errors import TrainingStopped, UserError
+from drsformer_arch.files import write_atomically
 from drsformer_arch.inference import inference_form, restore, restored
 from drsformer_arch.models import checkpoints
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpointed_model import CheckpointedModel
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.models.training_log import GRADIENT_NORM
-from drsformer_arch.models.validation import Scores, Share, protocol_of, refuse_equal_names, replaced
+from drsformer_arch.models.validation import Scores, Share, needs_target, protocol_of, replaced
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
 # isort: split
@@ -65,6 +71,7 @@ class DerainModel(CheckpointedModel):
         self.sample_names: list[str] = []
         self.own_pictures: int | None = None  # of this process, while several share a validation
         self._metric_results: dict[str, Any] | None = None
+        self.result_place: Callable[[str], Path] | None = None  # of a rainy picture, while a validation saves results
         self.inference_net: nn.Module | None = None  # while a validation runs
         self.autocasts_inference = False
         super().__init__(opt)
@@ -304,26 +311,51 @@ class DerainModel(CheckpointedModel):
         self._metric_results = {name: Scores(self.own_pictures) for name in zeros}
 
     def nondist_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool) -> None:
-        """SRModel's loop; sets without targets are restored but not scored, equal names in one set are refused."""
+        """SRModel's loop; sets without targets are scored by metrics that need none; results have a place each."""
         dataset: Any = dataloader.dataset
         name = dataset.opt["name"]
         if len(dataset) == 0:
             raise UserError(f"data set {name} is empty")
         if save_img:
-            refuse_equal_names(dataset, name)
-        metrics = self.opt["val"].get("metrics")
-        if metrics and dataset.opt.get("dataroot_gt") is None and "gt" not in dataset[0]:
-            get_root_logger().warning(f"{name} has no targets: the pictures are restored but not scored")
-            metrics = None
+            refuse_equal_results(dataset, name, keeps_folders=True)
+            names = ResultNames(dataset)
+            self.result_place = lambda path: result_path(self.opt, name, names[path], current_iter)
+        metrics = self._computable_metrics(dataset)
+        self._metric_results = None  # of the metrics of another data set
         net = self.network_to_test()
         # Made anew for each validation, during which no weights change.
         bf16 = self.opt["val"].get("precision") == "bf16"
         self.inference_net, self.autocasts_inference = inference_form(net, bf16=bf16)
         try:
             with replaced(self.opt["val"], "metrics", metrics):
-                super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+                # BasicSR names results by their stems alone: `get_current_visuals` saves them
+                super().nondist_validation(dataloader, current_iter, tb_logger, save_img=False)
         finally:
             self.inference_net = None
+            self.result_place = None
+
+    def _computable_metrics(self, dataset: Any) -> dict[str, Any] | None:
+        """The metrics of the options, without those that compare with targets where a data set has none."""
+        metrics = self.opt["val"].get("metrics") or {}
+        if not metrics or dataset.opt.get("dataroot_gt") is not None or "gt" in dataset[0]:
+            return metrics or None
+        left = {name: metric for name, metric in metrics.items() if not needs_target(metric)}
+        name, scored = dataset.opt["name"], f"scored by {', '.join(left)} only" if left else "not scored"
+        get_root_logger().warning(f"{name} has no targets: the pictures are restored but {scored}")
+        return left or None
+
+    def get_current_visuals(self) -> dict[str, Tensor]:
+        """What a validation scores: `lq`, `result` and perhaps `gt`, (1, C, H, W); the result is saved if asked for.
+
+        Raises:
+            OSError: the folder is not writable, the disk is full.
+        """
+        visuals = super().get_current_visuals()
+        if self.result_place is not None:
+            path = self.result_place(self.sample_names[0])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, encode_png(to_picture(visuals["result"][0])))
+        return visuals
 
     def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> None:
         """Plain floats, as numpy's must not be in a state file; `logger.save_best` keeps the best weights."""

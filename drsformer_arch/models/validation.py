@@ -1,16 +1,14 @@
-"""What validation needs beside BasicSR's loop: names of protocols, checks of names, a share of it per process."""
+"""What validation needs beside BasicSR's loop: names of protocols, metrics without target, a share per process."""
 
 import contextlib
-from collections import Counter
+import inspect
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.data.loaders import CheckedDataset
-from drsformer_arch.errors import UserError
 
 # isort: split
 from basicsr.metrics import METRIC_REGISTRY
@@ -25,19 +23,10 @@ def protocol_of(metric: dict[str, Any]) -> str:
     return f"{metric['type']}, {'float Y' if metric.get('test_y_channel') else 'RGB'}"
 
 
-def refuse_equal_names(dataset: Any, name: str) -> None:
-    """BasicSR names results by the stem: a.png and a.jpg would overwrite each other.
-
-    Raises:
-        UserError: two pictures of the set have one stem.
-    """
-    paths = getattr(dataset, "paths", None) or []
-    stems = Counter(Path(p["lq_path"] if isinstance(p, dict) else p).stem for p in paths)
-    twice = [stem for stem, count in stems.items() if count > 1]
-    if twice:
-        raise UserError(
-            f"data set {name}: several pictures are named {twice[0]}; their results would overwrite each other"
-        )
+def needs_target(metric: dict[str, Any]) -> bool:
+    """Whether a metric compares with a target, as BasicSR's NIQE does not."""
+    parameters = inspect.signature(METRIC_REGISTRY.get(metric["type"])).parameters
+    return "img2" in parameters and parameters["img2"].default is inspect.Parameter.empty
 
 
 class Share(CheckedDataset):

@@ -8,6 +8,7 @@ from drsformer_arch import __version__, basicsr_fixes  # noqa: F401 - makes Basi
 from drsformer_arch.data import loaders
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import Picture, decode, read_file
+from drsformer_arch.data.result_names import ResultNames, result_path
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.errors import line_of
 from drsformer_arch.metrics import PROTOCOLS
@@ -104,17 +105,16 @@ def _scores_and_version(which: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _of_test(options: dict[str, Any], which: Sequence[str], complain: Complain) -> Iterator[Exhibit]:
-    suffix = options["val"].get("suffix") or options["name"]
     several = len(options["datasets"]) > 1
     for section in options["datasets"].values():
         name = section["name"]
-        folder = Path(options["path"]["visualization"], name)
         dataset = loaders.build_checked_dataset(section)
+        names = ResultNames(dataset, keeps_folders=loaders.plans_batches(options))
         for index in range(len(dataset)):
             try:
                 sample = dataset[index]
-                stem = Path(sample["lq_path"]).stem
-                exhibit = _exhibit(stem, _picture(folder / f"{stem}_{suffix}.png"), sample, which)
+                stem = names[sample["lq_path"]]
+                exhibit = _exhibit(stem, _picture(result_path(options, name, stem, None)), sample, which)
             except Exception as error:  # of the libraries that read pictures; the others go on
                 complain(line_of(error, f"picture {index} of {name}"))
                 continue
