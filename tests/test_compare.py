@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
-from drsformer_arch.report.comparison import Measured, Scores, count_macs
+from drsformer_arch.report.comparison import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
 from drsformer_arch.report.escapes import csv_line
 from drsformer_arch.report.figures import quality_against_cost
 from drsformer_arch.report.tables import comma_separated, latex, markdown, per_picture
@@ -91,6 +91,7 @@ def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path,
     [
         (["{weights}"], "name them with --data"),
         (["{weights}", "--data", "{pairs}"], "write NAME=FOLDER"),
+        (["{weights}", "--data", "../a={pairs}", "--protocol", "ddn"], "names a file or folder, which '../a' cannot"),
         (["{weights}", "--data", "a={pairs}"], "--data needs --protocol rain200 or ddn"),
         (["{weights}", "--data", "a=/nowhere", "--protocol", "ddn"], "no folder /nowhere"),
         (["missing.pth", "--data", "a={pairs}", "--protocol", "ddn"], "no file missing.pth"),
@@ -121,6 +122,18 @@ def test_tables_mark_the_best_and_what_was_published():
     assert scores(30, 1)._replace(psnr=[30, math.inf]).mean("psnr") == 30  # the other picture equals its target
     table = latex(results)
     assert r"\textbf{32.17}" in table and r"\textbf{0.9344}" in table and r"\textbf{13" not in table
+
+
+def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
+    net = load_golden_weights(archs.DualGCN(channels=8, num_levels=1))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1e20)
+    torch.save(net.state_dict(), tmp_path / "large.pth")
+    pictures = Pictures("a", {"name": "a", "type": "PairedRainDataset", "dataroot": str(pairs)}, "ddn")
+    method = Method("large", str(tmp_path / "large.pth"), None, None, {}, (pictures,))
+    line = attempt(method, Settings(tmp_path, 1, "cpu"), {"a": set()})
+    assert line.startswith(f"large ({tmp_path / 'large.pth'}): the network returns NaN or infinite values")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from drsformer_arch.errors import UserError, did_you_mean, line_of
 from drsformer_arch.files import write_atomically
 from drsformer_arch.inference import find_weights
 from drsformer_arch.metrics import PROTOCOLS
+from drsformer_arch.names import check_name
 from drsformer_arch.report import figures, tables
 from drsformer_arch.report.comparison import INPUT, Measured, Method, Pictures, Settings, measure
 from drsformer_arch.report.run_pages import write_comparison_page
@@ -109,8 +110,9 @@ def _methods(sources: Sequence[str], pictures: tuple[Pictures, ...], complain: C
 
 def _given_pictures(text: str, protocol: str | None) -> Pictures:
     name, equals, folder = text.partition("=")
-    if not equals or name in ("", ".", "..") or "/" in name:
+    if not equals:
         raise UserError(f"--data {text}: write NAME=FOLDER")
+    check_name(name, f"NAME of --data {text}")
     if protocol not in PROTOCOLS:
         raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: with which the scores are compared")
     if not Path(folder).expanduser().is_dir():

@@ -125,7 +125,7 @@ def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set
         try:
             return executor.submit(attempt, method, settings, left_out).result()
         except BrokenProcessPool:
-            return f"{printable(method.weights)}: its process ended early (out of memory?)"
+            return f"{printable(method.label)} ({printable(method.weights)}): its process ended early (out of memory?)"
 
 
 def measure_input(method: Method, settings: Settings) -> tuple[Measured, dict[str, set[int]], list[str]]:
@@ -158,7 +158,7 @@ def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]
         try:
             return measure_one(method, settings, left_out)
         except Exception as error:  # whatever a stranger's network raises; the others go on
-            return line_of(error, method.weights)
+            return line_of(error, f"{method.label} ({method.weights})")
 
 
 def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured:
@@ -249,10 +249,17 @@ def picture_names(dataset: PairedRainDataset) -> list[str]:
 def derain(
     net: nn.Module, rainy: torch.Tensor, *, val: dict[str, Any], device: torch.device, autocast: bool
 ) -> torch.Tensor:
-    """(1, 3, H, W) RGB in [0, 1] on the CPU → the same; ends when the device is done."""
+    """(1, 3, H, W) RGB in [0, 1] on the CPU → the same; ends when the device is done.
+
+    Raises:
+        UserError: the result is not finite.
+    """
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         tile, overlap = int(val.get("tile", 0)), int(val.get("tile_overlap", 32))
-        return restore(net, rainy.to(device), tile=tile, overlap=overlap).float().cpu()
+        derained = restore(net, rainy.to(device), tile=tile, overlap=overlap).float().cpu()
+    if not bool(derained.isfinite().all()):
+        raise UserError("the network returns NaN or infinite values; its weights are damaged, or diverged in training")
+    return derained
 
 
 def count_macs(net: nn.Module) -> int:
