@@ -23,6 +23,7 @@ import torch
 
 from drsformer_arch.data.environments import open_shared
 from drsformer_arch.data.meta_info import lmdb_keys, name_of_key
+from drsformer_arch.data.picture_headers import BadPicture, read_header
 from drsformer_arch.errors import UserError, first_few
 from drsformer_arch.inference.weights import load_file, read_weights
 from drsformer_arch.models import checkpoints
@@ -356,3 +357,20 @@ def apply_for_command(options: dict[str, Any], loaders: Any) -> None:
         return dataset
 
     test.build_dataset = build_dataset
+    refuse_damaged_pictures()
+
+
+def refuse_damaged_pictures() -> None:
+    """OpenCV fills what a picture's file lacks with black, and allocates what its header claims."""
+    original = importlib.import_module("basicsr.utils").imfrombytes
+
+    def imfrombytes(content: bytes, flag: str = "color", float32: bool = False) -> Any:
+        try:
+            read_header(content, "of this sample")
+        except BadPicture as error:
+            raise ValueError(str(error)) from error  # to which CheckedDataset adds the name of the file
+        return original(content, flag, float32)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("basicsr.data.") and hasattr(module, "imfrombytes"):
+            vars(module)["imfrombytes"] = imfrombytes

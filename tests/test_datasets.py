@@ -3,16 +3,19 @@
 import copy
 import random
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import cv2
 import lmdb
 import numpy as np
 import pytest
+import tifffile
 import torch
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
+from drsformer_arch.basicsr_fixes import refuse_damaged_pictures
 from drsformer_arch.data.loaders import CheckedDataset, ResumableSampler
 from drsformer_arch.data.prepare import prepare
 from drsformer_arch.data.rain_presets import PRESETS
@@ -208,3 +211,25 @@ def test_an_incomplete_lmdb_is_refused_when_opened(by_basicsr):
         left.delete(b"rain_1.5")
     with pytest.raises(UserError, match=r"input.lmdb holds 5 pictures, but its meta_info.txt names 6"):
         dataset(type="PairedRainDataset", dataroot=str(by_basicsr))
+
+
+def test_basicsr_refuses_damaged_pictures_too(tmp_path, monkeypatch):
+    """A TIFF whose last strips are missing, of which OpenCV makes black rows."""
+    module = import_module("basicsr.data.paired_image_dataset")
+    monkeypatch.setattr(module, "imfrombytes", module.imfrombytes)  # put back after the test
+    refuse_damaged_pictures()
+    samples = np.full((40, 40, 3), 200, np.uint8)
+    for part in ("input", "target"):
+        (tmp_path / part).mkdir()
+        tifffile.imwrite(tmp_path / part / "a.tif", samples, photometric="rgb", rowsperstrip=8, compression="lzw")
+    with tifffile.TiffFile(tmp_path / "input/a.tif") as file:
+        place = file.pages.first.tags["StripByteCounts"].valueoffset
+    roots = {"dataroot_lq": str(tmp_path / "input"), "dataroot_gt": str(tmp_path / "target")}
+    paired = dataset("val", type="PairedImageDataset", io_backend={"type": "disk"}, **roots)
+    assert CheckedDataset(paired)[0]["lq"].shape == (3, 40, 40)
+    content = (tmp_path / "input/a.tif").read_bytes()
+    (tmp_path / "input/a.tif").write_bytes(content[:place] + bytes(2) + content[place + 2 :])
+    with pytest.raises(
+        UserError, match=r"data set n: cannot read .*input/a.tif.* 1 of its 5 strips or tiles are missing"
+    ):
+        CheckedDataset(paired)[0]

@@ -23,7 +23,6 @@ LONGEST_SIDE_OF_WEBP = 16383
 
 # Most bytes (of PNG), or pixels, that a byte of a file can become.
 _DEFLATE = 1032
-_JPEG = 2048  # Huffman codes have a bit or more per block of 64, coarser channels a part of that
 _GIF = 4096  # 12 bits name the longest string
 _RUNS = 255  # two bytes of a BMP
 
@@ -32,8 +31,9 @@ _CHUNK = struct.Struct(">I4s")  # length, kind
 _SAMPLES_OF_PNG = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _JPEG_MARKER = re.compile(b"\xff+([\x01-\xcf\xd8-\xfe])")  # not 0, which stands for 0xFF, and not a restart
-_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2, 0xC3})  # frames: baseline, extended, progressive, lossless
-_ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB})
+# By frame. Huffman codes (baseline, extended, progressive, lossless) have a bit or more per block of 64, coarser
+# channels a part of that; arithmetic ones have no bound, this is far beyond what pictures need.
+_MOST_OF_JPEG = {**dict.fromkeys((0xC0, 0xC1, 0xC2, 0xC3), 2048), **dict.fromkeys((0xC9, 0xCA, 0xCB), 2**16)}
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _LOSSLESS = frozenset({0xC3, 0xCB})
 
@@ -161,10 +161,9 @@ def _jpeg(content: bytes) -> Header:
                 raise ValueError("damaged, it has two frames")
             frame, (height, width) = kind, struct.unpack_from(">HH", segment, 1)
             components = segment[6 : 6 + 3 * segment[5] : 3]
-            if frame in _HUFFMAN:
-                _refuse_claim(width, height, width * height, len(content) * _JPEG)
-            elif frame not in _ARITHMETIC:
+            if frame not in _MOST_OF_JPEG:
                 raise ValueError("of an unknown kind of JPEG")
+            _refuse_claim(width, height, width * height, len(content) * _MOST_OF_JPEG[frame])
         elif kind == 0xDA:
             scans.add(segment, frame)
     else:
@@ -211,6 +210,9 @@ def _gif(content: bytes) -> Header:
             pictures += 1
         elif content[position] == 0x21:
             position += 2
+        elif content[position] == 0:  # an empty block too many
+            position += 1
+            continue
         else:
             raise ValueError("damaged, what follows a part is none")
         while content[position]:  # blocks of data, the last one is empty

@@ -20,8 +20,16 @@ _NONE, _LZW, _PACKBITS = 1, 5, 32773
 _CCITT = (2, 3, 4)
 _DEFLATE = (8, 32946)
 _JPEG = 7
-# Most bytes that one byte can become: 12 bits name the longest string of LZW.
-_MOST = {_NONE: 1, _LZW: 4096, _PACKBITS: 128, **dict.fromkeys(_DEFLATE, 1032), _JPEG: 3 * 2048}
+# Most bytes that one byte can become: 12 bits name the longest string of LZW. A row of a fax may be a single bit: far
+# beyond what pictures need.
+_MOST = {
+    **dict.fromkeys(_CCITT, 2**14),
+    _NONE: 1,
+    _LZW: 4096,
+    _PACKBITS: 128,
+    **dict.fromkeys(_DEFLATE, 1032),
+    _JPEG: 3 * 2048,
+}
 _ONLY_ONCE = ("ImageWidth", "ImageLength", "StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts")
 
 
@@ -48,16 +56,14 @@ def check(content: bytes) -> tuple[int, int]:
         raise ValueError("damaged, its directory makes no sense") from error
     if twice:
         raise ValueError(f"damaged: {first_few(twice)} occurs twice")
-    if compression not in _MOST and compression not in _CCITT:
+    if compression not in _MOST:
         raise ValueError(f"compressed in a way that is not read (number {compression})")
     missing = expected.total - sum(start > 0 and size > 0 for start, size in segments)
     if missing:
         raise ValueError(f"damaged: {missing:,} of its {expected.total:,} strips or tiles are missing")
     if any(start + size > len(content) for start, size in segments) or sum(size for _, size in segments) > len(content):
         raise ValueError("damaged: its strips or tiles claim more bytes than the file holds")
-    if compression in _MOST and any(
-        expected.bytes_of(number) > size * _MOST[compression] for number, (_, size) in enumerate(segments)
-    ):
+    if any(expected.bytes_of(number) > size * _MOST[compression] for number, (_, size) in enumerate(segments)):
         raise ValueError(f"damaged: it claims {width}x{height} pixels, which its strips or tiles cannot hold")
     for number, (start, size) in enumerate(segments):
         if not _is_whole(content[start : start + size], compression, expected.bytes_of(number), expected.bytes_of(0)):
