@@ -1,8 +1,12 @@
 """The `drsformer` command: parses arguments and calls; every mistake of a user ends in one line."""
 
 import argparse
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from drsformer_arch import terminal
 from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
@@ -50,8 +54,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with terminal.guarded():
         args = _parse(arguments)
-        with debugging(args.debug):
+        with debugging(args.debug), _ending_tidily(args.command):
             return _run(args)
+
+
+@contextlib.contextmanager
+def _ending_tidily(command: str) -> Iterator[None]:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does, so that nothing half-written stays."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if command in pipelines.SUMMARIES or threading.current_thread() is not threading.main_thread():
+        numbers = []  # trainings have their own handlers, and only the main thread can have any
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+
+    def interrupt(number: int, _frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not end the tidying
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,7 +1,12 @@
 """`drsformer derain` on real videos, with ffmpeg where it is installed, and without."""
 
+import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -119,7 +124,207 @@ def test_the_command_takes_pictures_and_videos(weights, tmp_path, capsys):
     assert len(read_video(tmp_path / "one.mp4")) == FRAMES
 
 
-@pytest.mark.parametrize("ffmpeg", [pytest.param(True, marks=needs_ffmpeg), False])
+BOTH_WAYS = pytest.mark.parametrize("ffmpeg", [pytest.param(True, marks=needs_ffmpeg), False])
+PLAIN = "-f lavfi -i testsrc=size=64x48:rate=25:duration=0.4 -pix_fmt yuv420p"
+
+
+def unchanged(group: list[np.ndarray]) -> list[np.ndarray]:
+    return group
+
+
+def write_photograph(path: Path, width: int, height: int) -> np.ndarray:
+    """A photograph without edges, which colours of half the resolution would change; RGB."""
+    smooth = cv2.GaussianBlur(data.astronaut(), (0, 0), 8)
+    photograph = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(path), photograph[..., ::-1])
+    return photograph
+
+
+def times_of(path: Path) -> list[float]:
+    """When frames are shown, in s from the first."""
+    video, times = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), []
+    while video.grab():
+        times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return [time - times[0] for time in times]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("suffix", "ffmpeg"),
+    [*((suffix, True) for suffix in (".mp4", ".webm", ".ts", ".avi")), (".mp4", False), (".webm", False)],
+)
+def test_frames_of_a_browsers_recording_keep_their_number_and_times(ffmpeg, suffix, tmp_path, monkeypatch):
+    """They come when they come, and the file claims 1000 per second."""
+    irregular = "setpts='(N*30+mod(N*N,7)*3+if(gt(N,5),400,0))/1000/TB',settb=1/1000"
+    arguments = f"-f lavfi -i testsrc=size=64x48:rate=1000:duration=0.011 -vf {irregular} -fps_mode passthrough"
+    source, target = tmp_path / "a.webm", tmp_path / f"b{suffix}"
+    run_ffmpeg(tmp_path, f"{arguments} -enc_time_base 1:1000 -c:v libvpx -b:v 1M a.webm")
+    if not ffmpeg:
+        without_ffmpeg(monkeypatch)
+    assert derain_video(source, target, unchanged, batch=4) == 11
+    given, result = times_of(source), times_of(target)
+    assert len(given) == len(result) == 11 and given[6] - given[5] > 0.4
+    if ffmpeg and suffix != ".avi":
+        assert result == pytest.approx(given, abs=0.0015)
+    else:  # a constant rate, the mean
+        assert result == pytest.approx(np.linspace(0, given[-1], 11), abs=0.02)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("size", "made", "tags"),
+    [
+        ("1280x720", "bt709:out_range=tv", ""),
+        ("1280x720", "bt709:out_range=tv", "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"),
+        ("160x120", "bt601:out_range=tv", ""),
+        ("160x120", "bt709:out_range=tv", "-colorspace bt709"),
+        ("160x120", "bt601:out_range=pc", "-color_range pc"),
+        ("160x120", "bt2020:out_range=tv", "-colorspace bt2020nc -color_primaries bt2020 -color_trc smpte2084"),
+    ],
+)
+def test_colours_mean_after_it_what_they_meant_before(size, made, tags, tmp_path):
+    """Samples and what the file says of them stay: players show the same, and the network sees true colours."""
+    photograph = write_photograph(tmp_path / "a.png", *map(int, size.split("x")))
+    arguments = f"-loop 1 -t 0.08 -i a.png -vf scale=out_color_matrix={made},format=yuv420p {tags} -crf 6 a.mp4"
+    run_ffmpeg(tmp_path, arguments)
+    seen: list[np.ndarray] = []
+
+    def keep(group: list[np.ndarray]) -> list[np.ndarray]:
+        seen.extend(group)
+        return group
+
+    derain_video(tmp_path / "a.mp4", tmp_path / "b.mp4", keep)
+    assert np.abs(seen[0].astype(int) - photograph).mean() < 1.5, "the network sees other colours"
+    samples, described = [], []
+    for name in ("a.mp4", "b.mp4"):
+        raw = ["-v", "error", "-i", tmp_path / name, "-f", "rawvideo", "-"]
+        done = subprocess.run([FFMPEG, *raw], check=True, capture_output=True)
+        samples.append(np.frombuffer(done.stdout, np.uint8).astype(int))
+        keys = "color_range,color_space,color_transfer,color_primaries,pix_fmt"
+        words = ["-v", "error", "-show_entries", f"stream={keys}", "-of", "csv", tmp_path / name]
+        described.append(subprocess.run([shutil.which("ffprobe"), *words], check=True, capture_output=True).stdout)
+    assert described[0] == described[1]
+    assert np.abs(samples[0] - samples[1]).mean() < 1.4 and abs((samples[0] - samples[1]).mean()) < 0.1
+
+
+@needs_ffmpeg
+@BOTH_WAYS
+def test_10_bits_are_derained_and_pixels_keep_their_shape(ffmpeg, tmp_path, monkeypatch):
+    write_photograph(tmp_path / "a.png", 64, 48)
+    run_ffmpeg(tmp_path, "-loop 1 -t 0.4 -i a.png -vf format=yuv420p10le,setsar=16/11 -c:v libx264 a.mkv")
+    if not ffmpeg:
+        without_ffmpeg(monkeypatch)
+    assert derain_video(tmp_path / "a.mkv", tmp_path / "b.mp4", unchanged) == 10
+    given, result = read_video(tmp_path / "a.mkv"), read_video(tmp_path / "b.mp4")
+    assert np.abs(given[0].astype(int) - result[0]).mean() < 4
+    if ffmpeg:
+        done = subprocess.run([FFMPEG, "-i", tmp_path / "b.mp4"], check=False, capture_output=True, text=True)
+        assert "SAR 16:11" in done.stderr
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("suffix", "ffmpeg"),
+    [*((suffix, True) for suffix in (".ts", ".mpg", ".wmv", ".flv")), (".ts", False), (".mpg", False), (".wmv", False)],
+)
+def test_other_containers_are_videos(suffix, ffmpeg, weights, tmp_path, monkeypatch):
+    run_ffmpeg(tmp_path, f"{PLAIN} -q:v 2 a{suffix}" if suffix != ".3gp" else f"{PLAIN} -c:v mpeg4 a.3gp")
+    if not ffmpeg:
+        without_ffmpeg(monkeypatch)
+    assert main(["derain", str(tmp_path / f"a{suffix}"), "-o", str(tmp_path / "out"), "-w", str(weights)]) == 0
+    assert len(read_video(tmp_path / "out" / f"a{suffix}")) == 10
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("name", "ffmpeg"),
+    [
+        ("a.webm", True),
+        ("fast.mp4", True),
+        *((name, False) for name in ("a.webm", "live.webm", "fast.mp4", "slow.mp4", "a.avi", "a.wmv")),
+    ],
+)
+def test_half_a_video_is_no_video(name, ffmpeg, weights, tmp_path, monkeypatch, capsys):  # noqa: PLR0917
+    options = {"live.webm": "-live 1", "fast.mp4": "-movflags +faststart"}.get(name, "")
+    run_ffmpeg(tmp_path, f"{PLAIN} -t 0.4 {options} {name}")
+    path, whole = tmp_path / name, (tmp_path / name).read_bytes()
+    if not ffmpeg:
+        without_ffmpeg(monkeypatch)
+    run = ["derain", str(path), "-o", str(tmp_path / "out"), "-w", str(weights)]
+    assert main(run) == 0
+    shutil.rmtree(tmp_path / "out")
+    for share in (0.5, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        capsys.readouterr()
+        assert main(run) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"video {path} " in error, error
+        assert not list((tmp_path / "out").glob("*"))
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_full_disk_leaves_the_old_video(suffix, ffmpeg, weights, tmp_path, monkeypatch, capsys):  # noqa: PLR0917
+    source, disk = tmp_path / f"long{suffix}", tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "small", str(disk)]
+    if shutil.which("mount") is None or os.getuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no permission to mount a disk")
+    try:
+        if not ffmpeg:
+            without_ffmpeg(monkeypatch)
+        write_video(tmp_path / "short.avi")
+        noise = np.random.default_rng(0)
+        derain_video(tmp_path / "short.avi", disk / source.name, unchanged)
+        codec = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}[suffix]
+        writer = cv2.VideoWriter(str(source), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 25, (128, 96))
+        for _ in range(30):
+            writer.write(noise.integers(0, 256, (96, 128, 3), np.uint8))
+        writer.release()
+        old = (disk / source.name).read_bytes()
+        capsys.readouterr()
+        assert main(["derain", str(source), "-o", str(disk / source.name), "--overwrite", "-w", str(weights)]) == 1
+        said = capsys.readouterr()
+        assert "0 of 1 files derained" in said.out and said.err.count("error: ") == 1, said
+        assert re.search("disk full|No space left", said.err), said.err
+        assert (disk / source.name).read_bytes() == old and len(list(disk.iterdir())) == 1
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+@needs_ffmpeg
+def test_ffmpegs_telling_line_is_shown(weights, tmp_path, capsys):
+    run_ffmpeg(tmp_path, f"-f lavfi -i sine=duration=0.4 {PLAIN} -c:a aac a.mp4")
+    assert main(["derain", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.webm"), "-w", str(weights)]) == 1
+    assert "Only VP8 or VP9 or AV1 video and Vorbis or Opus audio" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("number", "ffmpeg"), [pytest.param(signal.SIGTERM, True, marks=needs_ffmpeg), (signal.SIGINT, False)]
+)
+def test_a_signal_leaves_no_temporary_file(number, ffmpeg, weights, tmp_path):
+    """In a process of its own; the program's folder is left out of its path where it shall not find ffmpeg."""
+    source, out = tmp_path / "a.avi", tmp_path / "out"
+    write_video(source)
+    script = "import sys, shutil; from drsformer_arch.cli import main; "
+    script += "" if ffmpeg else "shutil.which = lambda _: None; "
+    # Frames come one by one, and never all.
+    script += (
+        "import time; from drsformer_arch.inference.restorer import Restorer; "
+        "Restorer.batch = lambda _, frames: time.sleep(0.2) or frames; "
+    )
+    script += "sys.exit(main(sys.argv[1:]))"
+    arguments = ["derain", source, "-o", out / "a.avi", "-w", weights]
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    while not list(out.glob(".*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert "Interrupted" in process.communicate()[1] and process.returncode == 130
+    assert not list(out.iterdir())
+
+
+@BOTH_WAYS
 def test_an_error_in_the_middle_leaves_the_old_video(ffmpeg, tmp_path, monkeypatch):
     if not ffmpeg:
         without_ffmpeg(monkeypatch)

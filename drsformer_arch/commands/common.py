@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch import files
-from drsformer_arch.errors import UserError, printable
+from drsformer_arch.errors import UserError
 
 EXIT_SOME_FAILED = 1  # of many pictures; each was named
 
@@ -51,8 +51,7 @@ def whole_number(option: str, text: str) -> int:
 
 
 def announce(text: str, out: Path | None) -> None:
-    """Print what was done, names of strangers' files escaped; to stderr where the result itself went to stdout."""
-    text = "\n".join(map(printable, text.split("\n")))
+    """Print what was done; to stderr where the result itself went to stdout."""
     print(text, file=sys.stderr if out is not None and files.is_stdout(out) else sys.stdout, flush=True)
 
 

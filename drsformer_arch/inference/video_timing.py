@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
+
 LARGEST_DENOMINATOR = 1001  # of frame rates such as 30000/1001
 ROUNDED = 0.0011  # s; containers such as .mkv round times to 1 ms, first and current one
 FASTEST = 240  # frames per second; more is what files claim that know nothing of a rate
@@ -44,8 +46,12 @@ def timing(times: Sequence[float | None], nominal: Iterable[Fraction]) -> Timing
 
 
 def _increasing(times: Sequence[float | None], step: float) -> tuple[float, ...]:
-    known: list[float] = []
-    for time in times:
-        is_later = time is not None and (not known or time > known[-1])
-        known.append(time if time is not None and is_later else known[-1] + step if known else 0.0)
-    return tuple(known)
+    """Frames without a later time than all before are spread evenly up to the next that has one, the last by `step`."""
+    indices, anchors = [0], [times[0] or 0.0]
+    for index, time in enumerate(times):
+        if time is not None and time > anchors[-1]:
+            indices.append(index)
+            anchors.append(time)
+    spread = np.interp(range(len(times)), indices, anchors)
+    spread[indices[-1] :] += step * np.arange(len(times) - indices[-1])
+    return tuple(spread.tolist())
