@@ -168,6 +168,21 @@ def test_a_progressive_jpeg_whose_last_scans_are_missing_is_refused():
         assert "a part of its data is missing" in refused(content[:scan] + b"\xff\xd9")
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg, gray", "jpeg, restarts", "jpeg, coarse colours"])
+def test_a_jpeg_whose_data_end_early_is_refused(kind):
+    """Decoders fill the rest with gray: a picture has such blocks, too."""
+    picture = Image.fromarray(data.astronaut()[:128, :128])
+    options = {"jpeg, restarts": {"restart_marker_blocks": 2}, "jpeg, coarse colours": {"subsampling": 2}}.get(kind, {})
+    whole = saved("jpeg", picture.convert("L") if kind == "jpeg, gray" else picture, **options)
+    start = whole.index(b"\xff\xda") + 20
+    for part in (0.2, 0.5, 0.8):
+        length = start + int(part * (len(whole) - start))
+        assert "a part of its data is missing" in refused(whole[:length].rstrip(b"\xff") + b"\xff\xd9")
+    picture.paste((128, 128, 128), (64, 64, 128, 128))
+    whole = saved("jpeg", picture, quality=95, **options)
+    assert (decode(whole, kind)[80:120, 80:120] == 128).all()
+
+
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits"])
 @pytest.mark.parametrize("samples", [RGBA, PIXELS, PIXELS[..., 0], DEEP], ids=["rgba", "rgb", "gray", "16 bit"])
 def test_tiffs_with_missing_strips_are_refused(samples, compression):

@@ -34,6 +34,7 @@ _JPEG_MARKER = re.compile(b"\xff+([\x01-\xcf\xd8-\xfe])")  # not 0, which stands
 # By frame. Huffman codes (baseline, extended, progressive, lossless) have a bit or more per block of 64, coarser
 # channels a part of that; arithmetic ones have no bound, this is far beyond what pictures need.
 _MOST_OF_JPEG = {**dict.fromkeys((0xC0, 0xC1, 0xC2, 0xC3), 2048), **dict.fromkeys((0xC9, 0xCA, 0xCB), 2**16)}
+_USUAL_JPEG = frozenset({0xC0, 0xC1, 0xC2})
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _LOSSLESS = frozenset({0xC3, 0xCB})
 
@@ -43,7 +44,10 @@ class BadPicture(UserError):
 
 
 class Header(NamedTuple):
-    """What a whole file says about its (first) picture; `chunks` are those of a PNG."""
+    """What a whole file says about its (first) picture; `chunks` are those of a PNG.
+
+    A JPEG in CMYK, of arithmetic codes or without loss is an "unusual JPEG".
+    """
 
     kind: str
     width: int
@@ -170,7 +174,8 @@ def _jpeg(content: bytes) -> Header:
         raise ValueError("damaged, its end is missing")
     if not components or not (frame in _LOSSLESS or scans.complete(components)):
         raise ValueError("damaged, a part of its data is missing")
-    return Header("JPEG", width, height)
+    is_usual = frame in _USUAL_JPEG and len(components) < 4
+    return Header("JPEG" if is_usual else "unusual JPEG", width, height)
 
 
 def _webp(content: bytes) -> Header:
