@@ -1,6 +1,7 @@
 """`drsformer derain`: real files of all kinds, from the disk to the disk."""
 
 import io
+import os
 from pathlib import Path
 
 import cv2
@@ -164,7 +165,7 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(weights, tmp_path, capsys):
         (["a.png", "deep/a.png", "-o", "out"], "would have the same result"),
         (["a.png", "-o", "done"], "results exist already: done/a.png"),
         (["a.png", "-o", "out", "--tile", "many"], "--tile must be a whole number"),
-        (["a.png", "-o", "out", "-w", "a.png"], "is damaged or no weight file"),
+        (["a.png", "-o", "out", "-w", "a.png"], "a.png is a picture, no weights"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, weights, tmp_path, monkeypatch, capsys):  # noqa: PLR0917
@@ -243,3 +244,146 @@ def test_tiles_are_chosen_by_memory_and_shrink_when_it_is_not_enough(weights):
 def test_the_restorer_refuses_what_is_no_picture(shape, weights):
     with pytest.raises(ValueError, match="must be"):
         Restorer(weights)(np.zeros(shape, np.uint8))
+
+
+def save_pictures(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.fromarray(picture(24, 32)).save(folder / name)
+
+
+def test_whatever_is_wrong_with_one_input_is_its_line(weights, tmp_path, monkeypatch, capsys):
+    save_pictures(tmp_path / "in", *(f"{letter}.png" for letter in "abcdef"))
+    batch, bad = Restorer.batch, picture(24, 32)
+    bad[0, 0] = 7
+    for name in ("b", "e"):
+        Image.fromarray(bad).save(tmp_path / "in" / f"{name}.png")
+    errors = iter((KeyError("x"), KeyError("x"), MemoryError(), MemoryError()))
+
+    def fails(self: Restorer, pictures: list[np.ndarray]) -> list[np.ndarray]:
+        if any((pixels[0, 0] == 7).all() for pixels in pictures):
+            raise next(errors)
+        return batch(self, pictures)
+
+    monkeypatch.setattr(Restorer, "batch", fails)
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "-w", weights, "--batch", 3) == 1
+    said = capsys.readouterr()
+    assert "4 of 6 files derained" in said.out and "Traceback" not in said.err
+    lines = [
+        f"error: {tmp_path / 'in' / 'b.png'}: KeyError: 'x'",
+        f"error: {tmp_path / 'in' / 'e.png'}: not enough memory",
+    ]
+    assert said.err.splitlines() == lines
+    errors = iter((KeyError("x"),))
+    assert run(tmp_path / "in" / "b.png", "-o", tmp_path / "c.png", "-w", weights, "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_exif_notes_that_cannot_be_kept_are_dropped_with_a_note(weights, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x011A] = 72.0  # XResolution
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=exif)
+    content = (tmp_path / "a.jpg").read_bytes()
+    entry = content.index(b"\x01\x1a\x00\x05")
+    (tmp_path / "a.jpg").write_bytes(content[: entry + 3] + b"\x02" + content[entry + 4 :])  # text, says its type
+    exif[0x9286] = b"long" * 20_000  # UserComment; more than JPEG holds
+    Image.fromarray(picture()).save(tmp_path / "b.png", exif=exif)
+    assert run(tmp_path / "a.jpg", tmp_path / "b.png", "-o", tmp_path / "out", "-w", weights, "--format", "jpg") == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 2 and all(note.startswith("note: ") and "EXIF" in note for note in notes), notes
+    assert read_photograph(tmp_path / "out" / "b.jpg").exif is None
+
+
+@pytest.fixture
+def gray_and_six(tmp_path) -> tuple[Path, Path]:
+    """Weights of networks for gray pictures, and for two in colour side by side."""
+    for channels, name in ((1, "gray"), (6, "six")):
+        network = {"dim": 8, "num_blocks": (1, 1, 1, 1), "with_mefc": False}
+        net = archs.DRSformer(inp_channels=channels, out_channels=channels, **network)
+        torch.save({"params": net.state_dict()}, tmp_path / f"{name}.pth")
+    return tmp_path / "gray.pth", tmp_path / "six.pth"
+
+
+def test_networks_of_other_channels(gray_and_six, tmp_path, capsys):
+    gray, six = gray_and_six
+    source = tmp_path / "in"
+    save_pictures(source, "colour.png")
+    cv2.imwrite(str(source / "gray.png"), picture(24, 32, channels=1))
+    assert run(source, "-o", tmp_path / "out", "-w", gray) == 1
+    error = capsys.readouterr().err
+    assert (
+        error.count("\n") == 1
+        and "colour.png: this is a picture in colour, the weights are of a network for gray" in error
+    )
+    result = read_photograph(tmp_path / "out" / "gray.png").pixels
+    net = archs.DRSformer(inp_channels=1, out_channels=1, dim=8, num_blocks=(1, 1, 1, 1), with_mefc=False)
+    net.load_state_dict(torch.load(gray)["params"])
+    rainy = torch.from_numpy(picture(24, 32, channels=1) / np.float32(255)).permute(2, 0, 1)
+    with torch.no_grad():
+        wanted = restore(net, rainy[None])[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
+    assert result.shape == (24, 32, 1) and np.abs(result - wanted).max() < 0.6
+    assert run(source, "-o", tmp_path / "out6", "-w", six) == 2
+    assert "six.pth: a network for pictures of 6 channels" in capsys.readouterr().err
+
+
+def test_nan_results_are_no_black_pictures(weights, tmp_path, capsys):
+    content = torch.load(weights)
+    content["params"]["output.weight"].fill_(3e38)  # finite, their sums are not
+    torch.save(content, tmp_path / "bad.pth")
+    save_pictures(tmp_path / "in", "a.png", "b.png")
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "-w", tmp_path / "bad.pth", "--batch", 2) == 1
+    error = capsys.readouterr().err
+    assert error.count("the network returns NaN or infinite values") == error.count("\n") == 2
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_linked_folders_are_followed_and_what_is_no_file_is_named(weights, tmp_path, capsys):
+    source, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    save_pictures(source, "a.png")
+    save_pictures(elsewhere / "deep", "b.png")
+    (source / "linked").symlink_to(elsewhere)
+    (elsewhere / "deep" / "back").symlink_to(source)
+    (elsewhere / "round").symlink_to("round")
+    (source / "c.png").symlink_to("nowhere.png")
+    (source / "gone").symlink_to(tmp_path / "unplugged")
+    os.mkfifo(source / "pipe.png")
+    assert run(source, "-o", source / "out", "-w", weights) == 1
+    said = capsys.readouterr()
+    lines = sorted(line.partition(str(source))[2].partition(" is ")[::2] for line in said.err.splitlines())
+    assert [name.removeprefix(os.sep) for name, _ in lines] == ["c.png", "gone", "linked/round", "pipe.png"]
+    assert all("link to no file" in reason or "a pipe" in reason for _, reason in lines), lines
+    written = {str(path.relative_to(source / "out")) for path in (source / "out").rglob("*.png")}
+    assert written == {"a.png", "linked/deep/b.png"}
+    assert run(source, "-o", source / "out", "-w", weights, "--overwrite") == 1  # earlier results are no input
+    assert {str(path.relative_to(source / "out")) for path in (source / "out").rglob("*.png")} == written
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/dev/zero", "/dev/zero is a device, not a file"),
+        ("pipe.mp4", "pipe.mp4 is a pipe, not a file"),
+        ("link.png", "link.png is a link to no file"),
+        ("a.rar", "a.rar is an archive, no picture or video; unpack it yourself and give the folder"),
+        ("a.tar.gz", "a.tar.gz is an archive"),
+    ],
+)
+def test_what_is_no_file_is_refused_at_once(name, message, weights, tmp_path, monkeypatch, capsys):  # noqa: PLR0917
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.mp4")
+    Path("link.png").symlink_to("nothing.png")
+    for archive in ("a.rar", "a.tar.gz"):
+        Path(archive).write_bytes(b"Rar!")
+    assert run(name, "-o", "out", "-w", weights) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not Path("out").exists()
+    assert run("-o", "out", "-w", "pipe.mp4", "a.rar") == 2  # weights that would be waited for
+
+
+def test_left_overs_go_also_where_nothing_is_written(weights, tmp_path, capsys):
+    save_pictures(tmp_path, "a.png")
+    save_pictures(tmp_path / "out", "a.png")
+    (tmp_path / "out" / ".a.drsformer-0123abcd.tmp").touch()
+    assert run(tmp_path / "a.png", "-o", tmp_path / "out", "-w", weights) == 2
+    assert "results exist already" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]

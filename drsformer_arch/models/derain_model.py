@@ -348,9 +348,16 @@ class DerainModel(CheckpointedModel):
         """What a validation scores: `lq`, `result` and perhaps `gt`, (1, C, H, W); the result is saved if asked for.
 
         Raises:
+            UserError: a test in which the result is NaN or infinite; a training goes on with a warning.
             OSError: the folder is not writable, the disk is full.
         """
         visuals = super().get_current_visuals()
+        if not bool(visuals["result"].isfinite().all()):  # BasicSR would take it for a black picture
+            problem = f"{self.sample_names[0]}: the network returns NaN or infinite values"
+            if not self.is_train:
+                raise UserError(f"{problem}; its weights are damaged, or diverged in training")
+            get_root_logger().warning(f"{problem}: nothing is saved, and its scores are those of a black picture")
+            return visuals
         if self.result_place is not None:
             path = self.result_place(self.sample_names[0])
             path.parent.mkdir(parents=True, exist_ok=True)
