@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from drsformer_arch import basicsr_fixes, processor  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.errors import UserError, did_you_mean, line_of
+from drsformer_arch.inference.outline import LARGEST_NUMBER
 from drsformer_arch.models.batch_plan import BatchPlan
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.models.validation import needs_target
+from drsformer_arch.option_kinds import shown
 
 # isort: split
 from basicsr.metrics import calculate_metric
@@ -94,6 +96,22 @@ def trying(where: str) -> Iterator[None]:
             yield
     except Exception as error:  # somebody else's code on any values: each may fail in its own way
         raise UserError(line_of(error, where)) from error
+
+
+def try_network(network_class: type[nn.Module], arguments: dict[str, Any]) -> None:
+    """Build a network of BasicSR, which says itself whether its arguments fit together; ours are tried without memory.
+
+    Raises:
+        UserError: they do not, or are larger than any network's.
+    """
+    if not network_class.__module__.startswith(QUICK):
+        return
+    for key, value in arguments.items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, int | float) and not abs(part) <= LARGEST_NUMBER:
+                raise UserError(f"option network_g.{key} must be at most {LARGEST_NUMBER:,}, not {shown(value)}")
+    with trying("network_g"):
+        network_class(**arguments)
 
 
 def try_optimizer(train: dict[str, Any], network: Any, *, gpu: bool) -> None:

@@ -140,9 +140,10 @@ def _check_network(network: dict[str, Any]) -> Any:
     """Check the network's arguments; ours are also tried out. Returns what `check_names` does."""
     check_arguments(ARCH_REGISTRY, network, "network_g")
     network_class = find(ARCH_REGISTRY, network["type"], "network_g")
-    if not any(network_class in things for _, things in plugin.OURS):
-        return network_class
     arguments = {key: value for key, value in network.items() if key != "type"}
+    if not any(network_class in things for _, things in plugin.OURS):
+        option_trials.try_network(network_class, arguments)
+        return network_class
     return outline(network_class, arguments, "option network_g")
 
 
@@ -213,6 +214,14 @@ def _check_training(options: dict[str, Any], network: Any, distributed: bool) ->
     started = {**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size}
     option_trials.check_batch(started, batch_plan(started))
     option_trials.try_optimizer(train, network, gpu=gpus > 0)
+    for network_name in options["path"].get("ignore_resume_networks") or ():
+        if options.get(network_name) is None:
+            raise UserError(f"option path.ignore_resume_networks: there is no network {network_name!r}")
+        if not options["path"].get(f"pretrain_{network_name}"):
+            raise UserError(
+                f"option path.ignore_resume_networks: without its own weights {network_name} would go on from random "
+                f"ones; give path.pretrain_{network_name}"
+            )
     note = option_trials.check_best(options)
     return [] if note is None else [note]
 

@@ -1,6 +1,8 @@
 """Option files: safe reading, checks that name the key, translation, and every shipped file in use."""
 
 import copy
+import importlib.machinery
+import importlib.util
 import math
 import subprocess
 import sys
@@ -302,6 +304,14 @@ TRAIN_ONLY = [
     ("logger:wandb", {"projekt": "p"}, "unknown option logger.wandb.projekt; did you mean 'project'"),
     ("dist_params", {"timeout_minutes": 1e18}, "option dist_params.timeout_minutes must be"),
     ("network_g:heads", [0, 2, 4, 8], "network_g"),
+    ("network_g", {"type": "SwinIR", "window_size": 7}, "network_g: RuntimeError: shape "),
+    (
+        "network_g",
+        {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 10**9},
+        "num_feat must be at most",
+    ),
+    ("path", {"ignore_resume_networks": ["network_g"]}, "without its own weights network_g would go on from random"),
+    ("path", {"ignore_resume_networks": ["network_q"]}, "there is no network 'network_q'"),
     ("train:optim_g:weight_decay", math.nan, "option train.optim_g.weight_decay is not a number"),
 ]
 
@@ -325,6 +335,18 @@ def refused(path: str, options: dict, *, is_train: bool = True) -> str:
     said = str(error.value)
     assert path in said and len(said) < 400 and said.isprintable(), said
     return said
+
+
+@pytest.mark.parametrize("package", ["tensorboard", "wandb"])
+def test_a_logger_whose_package_is_missing_is_named(options, tmp_path, monkeypatch, package):
+    monkeypatch.chdir(tmp_path)
+    find = importlib.util.find_spec
+    spec = importlib.machinery.ModuleSpec("there", None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == package else find(name, *a) or spec
+    )
+    options["logger"] |= {"use_tb_logger": True, "wandb": {"project": "rain"}}
+    assert f"needs the package {package}: pip install {package}" in refused("bad.yml", options)
 
 
 def test_places_and_names_of_a_test_are_obeyed_or_refused(options, tmp_path, monkeypatch):
