@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -289,6 +290,22 @@ class Watched(Sequence):
             raise IndexError
         self.read = max(self.read, index + 1)
         return self.pair
+
+
+class Deadly(type(Path())):
+    """Kills the process that reads it, as a decoder's crash or the system does when memory runs out."""
+
+    def read_bytes(self) -> bytes:
+        os._exit(1)
+
+
+def test_a_picture_that_kills_its_process_is_its_line(folders):
+    pairs, _ = find_pairs(folders / "result", folders / "target", None)
+    pairs = [pairs[0], pairs[1]._replace(result=Deadly(pairs[1].result)), pairs[2]]
+    rows = list(evaluate(pairs, ["ddn"], workers=2))
+    assert [row.pair for row in rows] == pairs
+    assert rows[0].scores and rows[2].scores
+    assert rows[1].problem == f"{pairs[1].result}: the process that reads it dies (out of memory?)"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

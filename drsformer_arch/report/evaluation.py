@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from drsformer_arch import processor, worker
 from drsformer_arch.data.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
-from drsformer_arch.errors import UserError, did_you_mean, line_of
+from drsformer_arch.errors import UserError, did_you_mean, line_of, printable
 from drsformer_arch.files import atomic_file
 from drsformer_arch.metrics import SCORES, Planes
 from drsformer_arch.report.escapes import csv_line
@@ -82,7 +82,7 @@ def evaluate(
             anew (spawn), so that a script needs ``if __name__ == "__main__":``.
 
     Raises:
-        UserError: an unknown group, or a worker process died.
+        UserError: an unknown group, or worker processes do not start.
     """
     for group in which:
         if group not in GROUPS:
@@ -95,24 +95,66 @@ def evaluate(
 
 
 def _in_processes(pairs: Sequence[Pair], which: tuple[str, ...], workers: int) -> Generator[PictureScores, None, None]:
-    context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which,))
-    running: deque[Future[PictureScores]] = deque()
-    try:
-        for pair in pairs:
+    """In the order of the pairs. A process that dies takes the others of its pool along; their pairs are done again."""
+    pool = _pool(workers, which)
+    running: deque[tuple[Pair, Future[PictureScores]]] = deque()
+
+    def submit(pair: Pair) -> None:
+        try:
             with _interrupts_held_back():  # from the beginning, in the process that this may start
-                running.append(pool.submit(_score, pair, which))
+                running.append((pair, pool.submit(_score, pair, which)))
+        except BrokenProcessPool as error:
+            running.append((pair, Future()))
+            running[-1][1].set_exception(error)
+
+    def first_row() -> PictureScores:
+        nonlocal pool
+        pair, future = running.popleft()
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            pool.shutdown()
+            row = _alone(pair, which)
+            again = [pair for pair, _ in running]
+            running.clear()
+            pool = _pool(workers, which)
+            for pair in again:
+                submit(pair)
+            return row
+
+    try:
+        try:
+            with _interrupts_held_back():
+                beginning = pool.submit(int)
+            beginning.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process ended early (out of memory? fewer --workers take less; a script needs "
+                "if __name__ == '__main__':)"
+            ) from error
+        for pair in pairs:
+            submit(pair)
             if len(running) == AHEAD * workers:
-                yield running.popleft().result()
+                yield first_row()
         while running:
-            yield running.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process ended early (out of memory? fewer --workers take less; a script needs "
-            "if __name__ == '__main__':)"
-        ) from error
+            yield first_row()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int, which: tuple[str, ...]) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which,))
+
+
+def _alone(pair: Pair, which: tuple[str, ...]) -> PictureScores:
+    """What killed a process among others may fit the memory alone, or it kills only its own."""
+    with _pool(1, which) as pool, _interrupts_held_back():
+        future = pool.submit(_score, pair, which)
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return PictureScores(pair, {}, f"{printable(pair.result)}: the process that reads it dies (out of memory?)")
 
 
 @contextmanager
@@ -226,7 +268,7 @@ def score_files(
         workers: as `evaluate` takes them.
 
     Raises:
-        UserError: an unknown group, `out` is a folder or named as a picture, or a worker process died.
+        UserError: an unknown group, `out` is a folder or named as a picture, or worker processes do not start.
         OSError: `out` cannot be written.
     """
     if out is not None and (out.is_dir() or out.suffix.lower() in PICTURE_SUFFIXES):
