@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,13 +12,12 @@ import torch
 import yaml
 
 from drsformer_arch.cli import main
-from tests.runs import COMMAND, ENVIRONMENT, assert_same, drsformer, losses, write
+from tests.runs import Run, assert_same, drsformer, losses, write
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_training_equals_an_uninterrupted_one(options, tmp_path, workers):
+def test_a_resumed_training_equals_an_uninterrupted_one(options, tmp_path):
     """10 pictures in batches of 4 (2 x 2) are 3 iterations an epoch; state 4 lies inside the second."""
-    options["datasets"]["train"] |= {"num_worker_per_gpu": workers}
+    options["datasets"]["train"] |= {"num_worker_per_gpu": 2}
     for dataset in options["datasets"].values():
         dataset |= {key: os.path.relpath(dataset[key], tmp_path) for key in ("dataroot_lq", "dataroot_gt")}
     options["train"] |= {"effective_batch_size": 4, "ema_decay": 0.9, "mixing_augs": {"mixup": True}}
@@ -51,22 +49,14 @@ def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tm
     options["logger"]["save_checkpoint_freq"] = 2
     options["datasets"]["train"]["num_worker_per_gpu"] = 2
     write(tmp_path, options)
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(
-            [*COMMAND, "train", "-opt", "small.yml"],
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        states = tmp_path / "experiments/small/training_states"
-        deadline = time.monotonic() + 120
-        while not (states / "2.state").exists():
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the loader's workers get it too
-        assert process.wait(60) == 75
+    process = Run(tmp_path, "train", "-opt", "small.yml", output=tmp_path / "log")
+    states = tmp_path / "experiments/small/training_states"
+    deadline = time.monotonic() + 120
+    while not (states / "2.state").exists():
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the loader's workers get it too
+    assert process.wait(120) == 75
     said = (tmp_path / "log").read_text()
     stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
     assert (states / f"{stopped}.state").exists() and "Traceback" not in said

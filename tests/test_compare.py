@@ -15,11 +15,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
+from drsformer_arch.report import comparison
 from drsformer_arch.report.comparison import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
 from drsformer_arch.report.escapes import csv_line
 from drsformer_arch.report.figures import quality_against_cost
 from drsformer_arch.report.tables import comma_separated, latex, markdown, per_picture
 from tests.golden_weights import load_golden_weights
+from tests.runs import PROCESSES
 
 
 @pytest.fixture
@@ -33,8 +35,9 @@ def weights(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / f"{name}.pth" for name in nets}
 
 
-def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path, capsys):
+def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path, monkeypatch, capsys):
     """An option file, a checkpoint, files that are none, and a damaged picture."""
+    monkeypatch.setattr(comparison, "PROCESSES", PROCESSES)  # these have imported torch already
     shutil.copytree(pairs, tmp_path / "pairs", ignore=shutil.ignore_patterns("*.lmdb"))
     pairs = tmp_path / "pairs"
     (pairs / "input" / "00.png").write_bytes(b"damaged")

@@ -30,6 +30,7 @@ from drsformer_arch.metrics import PROTOCOLS
 
 INPUT = "rainy input"
 MACS_AT = 256  # side in pixels of the picture for which multiplications are counted
+PROCESSES = multiprocessing.get_context("spawn")  # safe whatever threads this one has
 Run = Callable[[torch.Tensor], torch.Tensor]
 UNCOUNTED = {  # operations that torch's counter does not know
     torch.ops.aten.baddbmm_: lambda _, a, b, **__: bmm_flop(a, b),
@@ -121,7 +122,7 @@ def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[s
 
 def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured | str:
     """`attempt` in a new process: what one network left in memory must not count for the next."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+    with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
         try:
             return executor.submit(attempt, method, settings, left_out).result()
         except BrokenProcessPool:
