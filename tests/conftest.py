@@ -56,6 +56,18 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def count_faults(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
+    """Adds to the sums of a fault what was tried and survived elsewhere."""
+
+    def add(name: str, tried: int, survived: int) -> None:
+        counts = request.config.stash[FAULTS].setdefault(name, [0, 0])
+        counts[0] += tried
+        counts[1] += survived
+
+    return add
+
+
+@pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Callable[[str], contextlib.AbstractContextManager]:
     """Counts what happens in a `with fault(NAME):` as survived where it ends well; the sums are printed at the end."""
 
