@@ -51,8 +51,11 @@ SHORT = {
         (1, 1),
         [4],
     ),
-    "synthesis, bfloat16": ([SYNTHESIS, BFLOAT16], (1, 1), [5]),
-    "2 processes, accumulation, averaged weights, mixture": ([ACCUMULATION, EMA, MIXTURE], (2, 2), [4]),
+    "2 processes, accumulation, averaged weights, bfloat16, mixture with synthesis": (
+        [ACCUMULATION, EMA, BFLOAT16, MIXTURE],
+        (2, 2),
+        [5],
+    ),
     "2 processes, then 1": ([ACCUMULATION, EMA], (2, 1), [4]),
 }
 # Another number of processes adds the same gradients in another order; Adam makes more of it where they are tiny.

@@ -16,16 +16,24 @@ TOTAL = 12
 MB = 1_000_000
 
 
+@pytest.fixture(scope="module")
+def left() -> dict:
+    """What the one unbroken training of this module leaves, once it ran."""
+    return {}
+
+
 @pytest.fixture
-def whole(options, tmp_path) -> dict:
+def whole(options, left, tmp_path) -> dict:
     """What an unbroken training leaves; the fixture `options` become its options."""
     options["train"] |= {"total_iter": TOTAL, "ema_decay": 0.9}
     options["logger"] |= {"save_checkpoint_freq": 1, "save_best": "psnr", "keep_checkpoints": 4}
     options["val"]["val_freq"] = 5
-    folder = tmp_path / "whole"
-    folder.mkdir()
-    drsformer(folder, "train", "-opt", write(folder, options))
-    return everything(folder / "experiments/small", TOTAL)
+    if not left:
+        folder = tmp_path / "whole"
+        folder.mkdir()
+        drsformer(folder, "train", "-opt", write(folder, options))
+        left |= everything(folder / "experiments/small", TOTAL)
+    return left
 
 
 @pytest.fixture
