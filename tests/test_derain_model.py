@@ -1,8 +1,10 @@
 """The model class: the official training step, accumulation, precision, failures, weights."""
 
 import copy
+import logging
 import math
 import shutil
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -21,6 +23,15 @@ from drsformer_arch.models.derain_model import DerainModel
 from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
 from drsformer_arch.report.run_pages import write_test_page
 from tests.golden_weights import load_golden_weights, load_json
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What BasicSR's logger says, which hands nothing on to Python's root logger once it is set up."""
+    logger = logging.getLogger("basicsr")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 def batch(size: int, seed: int, side: int = 32, dtype: torch.dtype = torch.float64) -> dict:
@@ -237,19 +248,20 @@ def test_a_resumed_rate_is_what_the_options_say(model_options, before, after, ra
     assert model.get_current_learning_rate() == pytest.approx([rate], rel=1e-12)
 
 
-def test_a_resumed_optimizer_has_the_options_and_the_saved_memory(model_options, caplog):
+def test_a_resumed_optimizer_has_the_options_and_the_saved_memory(model_options, log):
     now = copy.deepcopy(model_options)
     now["train"]["optim_g"] |= {"weight_decay": 0.5, "betas": [0.5, 0.9], "eps": 1e-6}
     now["val"]["metrics"] = {"psnr": {"type": "calculate_psnr_ddn"}, "ssim": now["val"]["metrics"]["ssim"]}
-    with caplog.at_level("WARNING", "basicsr"):
-        model = resumed(model_options, now)
+    model_options["val"]["metrics"]["other"] = now["val"]["metrics"]["other"] = {"type": "calculate_ssim_ddn"}
+    model_options["logger"]["save_best"], now["logger"]["save_best"] = "ssim", "other"
+    model = resumed(model_options, now)
     group = model.optimizer_g.param_groups[0]
     assert (group["weight_decay"], group["betas"], group["eps"]) == (0.5, (0.5, 0.9), 1e-6)
     assert all(state["step"] == 4 and state["exp_avg"].any() for state in model.optimizer_g.state.values())
     assert {name: list(records) for name, records in model.best_metric_results.items()} == {"v": ["ssim"]}
-    assert "train.optim_g.weight_decay: was 0.0001, is 0.5" in caplog.text
-    assert "Kept as saved: what the optimizer remembers of each parameter (step, exp_avg, exp_avg_sq)" in caplog.text
-    assert "Best scores start anew, as option val.metrics changed: psnr" in caplog.text
+    assert "train.optim_g.weight_decay: was 0.0001, is 0.5" in log.text
+    assert "Kept as saved: what the optimizer remembers of each parameter (step, exp_avg, exp_avg_sq)" in log.text
+    assert "Best scores start anew, as val.metrics or logger.save_best changed: other, psnr" in log.text
     model.update_learning_rate(5)
     model.feed_data(batch(2, 4))
     model.optimize_parameters(5)
@@ -353,7 +365,7 @@ def test_every_result_has_a_place(model_options, pairs, tmp_path):
     refuse_equal_names(sets["folders"], {"model_type": "DerainModel", "val": {"save_img": True}})
 
 
-def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_options, tmp_path, caplog):
+def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_options, tmp_path, log):
     for part in ("input", "target"):
         (tmp_path / part).mkdir()
         cv2.imwrite(str(tmp_path / part / "1.png"), astronaut()[:192, :200])
@@ -363,13 +375,12 @@ def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_opti
     model_options["val"]["metrics"]["niqe"] = {"type": "calculate_niqe", "crop_border": 0}
     model = DerainModel(model_options)
     for dataset in (paired, alone, paired):
-        with caplog.at_level("WARNING", "basicsr"):
-            model.validation(torch.utils.data.DataLoader(dataset), 1, None)
+        model.validation(torch.utils.data.DataLoader(dataset), 1, None)
     best = model.best_metric_results
     assert list(best["paired"]) == ["psnr", "ssim", "niqe"] and list(best["alone"]) == ["niqe"]
     assert best["paired"]["niqe"]["val"] == best["alone"]["niqe"]["val"] > 0
     assert best["alone"]["niqe"]["better"] == "lower"
-    assert "alone has no targets: the pictures are restored but scored by niqe only" in caplog.text
+    assert "alone has no targets: the pictures are restored but scored by niqe only" in log.text
 
 
 def test_validation_runs_on_the_weights_of_its_moment(model_options):

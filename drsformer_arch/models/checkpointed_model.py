@@ -96,7 +96,8 @@ class CheckpointedModel(SRModel):
             checkpoints.forget_all_but(keep, state.parent, models)
 
     def _notes_on_validation(self) -> dict[str, Any]:
-        return {"best": self.best_metric_results, "validated": self.validated}
+        notes = {"best": self.best_metric_results, "validated": self.validated}
+        return {**notes, "save_best": self.opt["logger"].get("save_best")}
 
     def _state_path(self, current_iter: int) -> Path:
         return Path(self.opt["path"]["training_states"], f"{current_iter}.state")
@@ -148,7 +149,7 @@ class CheckpointedModel(SRModel):
             get_root_logger().warning(f"Kept as saved: what the optimizer remembers of each parameter ({memory})")
         notes = {**resume_state, **manifest}  # the manifest is missing where the run was killed before it was written
         self.validated, self.resumed = notes.get("validated", {}), "validated" in notes
-        self.best_metric_results = self._comparable_scores(notes.get("best", {}), before)
+        self.best_metric_results = self._comparable_scores(notes, before)
         if "iters_per_epoch" in self.opt:
             # The epoch of this run's batch size, which need not be that of the interrupted one.
             resume_state["epoch"] = iteration // self.opt["iters_per_epoch"]
@@ -181,15 +182,22 @@ class CheckpointedModel(SRModel):
     def warm_up(self, iteration: int) -> None:
         """Set the rates of an iteration where this model warms up."""
 
-    def _comparable_scores(self, best: dict[str, dict], before: dict[str, Any]) -> dict[str, dict]:
-        """The best scores so far by those metrics that are what they were; numbers of others must not be compared."""
+    def _comparable_scores(self, notes: dict[str, Any], before: dict[str, Any]) -> dict[str, dict]:
+        """The best scores so far by those metrics that are what they were; numbers of others must not be compared.
+
+        Nor is there a best score by the metric of `logger.save_best` where the weights kept are the best by another.
+        """
+        best, wanted = notes.get("best", {}), self.opt["logger"].get("save_best")
         metrics = checkpoints.comparable(self.opt["val"].get("metrics") or {})
-        were = before.get("val", {}).get("metrics") or metrics
+        val = before.get("val")
+        were = (val.get("metrics") if isinstance(val, dict) else None) or metrics
+        were = were if isinstance(were, dict) else {}
         same = {name for name, section in metrics.items() if were.get(name) == section}
+        if notes.get("save_best", wanted) != wanted:
+            same.discard(wanted)
         if others := {name for records in best.values() for name in records} - same:
-            get_root_logger().warning(
-                f"Best scores start anew, as option val.metrics changed: {', '.join(sorted(others))}"
-            )
+            names = ", ".join(sorted(others))
+            get_root_logger().warning(f"Best scores start anew, as val.metrics or logger.save_best changed: {names}")
         return {
             data_set: {name: record for name, record in records.items() if name in same}
             for data_set, records in best.items()
