@@ -84,7 +84,7 @@ def read_header(content: bytes, name: object) -> Header:
     read = next((read for marks, read in _KINDS.items() if content.startswith(marks)), None)
     try:
         if read is None:
-            raise ValueError("of an unknown kind")
+            raise ValueError("damaged or of an unknown kind")
         header = read(content)
         if header.width < 1 or header.height < 1:
             raise ValueError(f"empty, {header.width}x{header.height}")
@@ -180,7 +180,7 @@ def _jpeg(content: bytes) -> Header:
 
 def _webp(content: bytes) -> Header:
     if content[8:12] != b"WEBP":
-        raise ValueError("of an unknown kind")
+        raise ValueError("damaged or of an unknown kind")
     (length,) = struct.unpack_from("<I", content, 4)
     if length + 8 > len(content):
         raise ValueError(f"damaged: it claims {length + 8:,} bytes")
