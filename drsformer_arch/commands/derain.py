@@ -7,9 +7,11 @@ from typing import Any
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, whole_number
 from drsformer_arch.errors import UserError
 
-EXAMPLES = """INPUT is pictures, videos, folders (searched recursively) or patterns. Results keep their names below
-OUT, their format, depth, transparency, colour profile and EXIF notes; videos keep their sound where there is ffmpeg.
-Nothing is overwritten without --overwrite. A file that cannot be read is named, the rest goes on, the exit code is 1.
+EXAMPLES = """INPUT is pictures, videos, folders (searched recursively, also through links) or patterns. Results keep
+their names below OUT, their format, depth, transparency, colour profile and EXIF notes; videos keep their sound and the
+times of their frames where there is ffmpeg. For one INPUT, OUT may be a pipe or a device such as /dev/stdout.
+Nothing is overwritten without --overwrite. A file that cannot be derained is named, the rest goes on, the exit code is
+1.
 
 examples:
   drsformer derain rainy.jpg -o clean.jpg

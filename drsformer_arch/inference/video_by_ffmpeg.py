@@ -21,6 +21,7 @@ from drsformer_arch.inference.video_timing import Timing, timing
 
 SCAN_UNIT = 1_000_000  # of the times that are read, per s
 TIME_UNIT = 90_000  # of the times that are written where the rate varies, per s; the usual rates divide it
+_COMPLAINT = re.compile(r"\[(error|fatal|panic)\]|corrupt")  # warnings of most other kinds mean nothing
 CUT = ("ended prematurely", "partial file")  # in complaints about files that are not whole
 # From colours at half the resolution to pixels and back: copied and averaged, what was not changed comes back as it was
 # (measured on a photograph: 0.01 of 255 off, where the filter's defaults are 1 off and darker).
@@ -94,13 +95,13 @@ class FFmpegVideos:
         Raises:
             UserError: the file has no frames, is cut off, or cannot be decoded at all.
         """
-        command = [self.ffmpeg, "-v", "error", "-nostdin", "-i", _file(path), "-map", "0:V:0", *self.as_they_come]
-        command += ["-enc_time_base", f"1:{SCAN_UNIT}", "-f", "framecrc", "-"]
+        command = [self.ffmpeg, "-v", "level+warning", "-nostdin", "-i", _file(path), "-map", "0:V:0"]
+        command += [*self.as_they_come, "-enc_time_base", f"1:{SCAN_UNIT}", "-f", "framecrc", "-"]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
             code = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, check=False
             ).returncode
-            complaint = first_line(errors, path)
+            complaint = first_line(errors, path, _COMPLAINT)
             output.seek(0)
             rows = [line.split(b",") for line in output if line[:1].isdigit()]
         unit = 1 / SCAN_UNIT
@@ -268,10 +269,18 @@ def _file(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-def first_line(errors: IO[bytes], path: Path) -> str | None:
-    """What ffmpeg complained of first, which tells the most; None where it did not."""
+def first_line(errors: IO[bytes], path: Path, kind: re.Pattern[str] | None = None) -> str | None:
+    """What ffmpeg complained of first, which tells the most; None where it did not.
+
+    Args:
+        errors: what it wrote.
+        path: of the file, which is left out.
+        kind: of complaints that count; default: all.
+    """
     errors.seek(0)
     lines = errors.read(2**16).decode(errors="replace").strip().splitlines()
-    if not lines:
+    line = next((line for line in lines if kind is None or kind.search(line)), None)
+    if line is None:
         return None
-    return re.sub(r"^\[[^]]*? @ 0x[0-9a-f]+\] ", "", lines[0]).replace(f"{_file(path)}: ", "").strip()
+    plain = re.sub(r"^(\[[^]]*? @ 0x[0-9a-f]+\] )?(\[\w+\] )?", "", line)
+    return plain.replace(f"{_file(path)}: ", "").strip()

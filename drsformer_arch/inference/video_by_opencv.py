@@ -25,6 +25,7 @@ CODECS = {
     ".ogv": "THEO",
 }
 OTHERS = "mp4v"
+COUNTED = (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi")  # that name the number of their frames; others guess
 
 
 class OpenCVVideos:
@@ -34,7 +35,7 @@ class OpenCVVideos:
         """The times of all frames that can be decoded.
 
         Returns:
-            times; None, as OpenCV says nothing of damage.
+            times; a complaint where the file names more frames, otherwise None, as OpenCV says nothing of damage.
 
         Raises:
             UserError: there is no such frame.
@@ -44,13 +45,15 @@ class OpenCVVideos:
         try:
             while video.grab():
                 times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            rate = video.get(cv2.CAP_PROP_FPS)
+            rate, named = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         finally:
             video.release()
         if not times:
             raise UserError(f"video {path} cannot be read: it is damaged or of an unknown kind")
         claimed = [Fraction(rate).limit_denominator(LARGEST_DENOMINATOR)] if 0 < rate < float("inf") else []
-        return timing(times, claimed), None
+        missing = path.suffix.lower() in COUNTED and len(times) < named
+        complaint = f"{len(times)} of {named} frames can be decoded" if missing else None
+        return timing(times, claimed), complaint
 
     def frames(self, path: Path) -> Generator[Picture]:
         """All frames, (H, W, 3) RGB uint8, in the size of the first."""

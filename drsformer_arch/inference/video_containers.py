@@ -1,11 +1,13 @@
 """What video files say of their own length, so that half a video is not taken for a whole one.
 
-Decoders end without a word where a file was cut, as after a broken download. Most containers name the sizes of their
-parts, which are compared with the file; those that are made for broadcasting (.ts, .mpg) name none.
+Decoders end without a word where a file was cut, as after a broken download. Containers name the sizes of their parts,
+which are compared with the file. A cut between two parts is seen where the container names its whole size, too: not in
+.flv, .ogv, .mpg and .ts, which are made for streams and recordings that end anywhere.
 """
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,6 +16,10 @@ from drsformer_arch.errors import UserError
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"free", b"skip", b"wide", b"styp", b"uuid"))
+
+
+_PACK = b"\x00\x00\x01\xba"
+_SYNC = b"G"
 
 
 class _Part(NamedTuple):
@@ -33,26 +39,30 @@ def refuse_cut(path: Path) -> None:
             file.seek(0)
             start = file.read(16)
             file.seek(0)
-            ends = [part.end for part in _parts_of(start)(file)]
+            missing = next((part.end for part in _parts_of(start)(file) if part.end > size), 0)
     except OSError as error:
         raise UserError(f"video {path} cannot be read: {error.strerror or error}") from error
-    if ends and max(ends) > size:
+    if missing:
         raise UserError(
-            f"video {path} is cut off: {size:,} of {max(ends):,} bytes are there; copy or download it again, or make a "
-            f"whole file of what is there with another program"
+            f"video {path} is cut off: {size:,} of at least {missing:,} bytes are there; copy or download it again, or "
+            f"make a whole file of what is there with another program"
         )
 
 
 def _parts_of(start: bytes) -> Callable[[BinaryIO], Iterator[_Part]]:
-    if start.startswith(_EBML.to_bytes(4, "big")):
-        return _matroska
-    if start[4:8] in _BOXES:
-        return _boxes
-    if start.startswith(b"RIFF"):
-        return _riff
-    if start == _ASF_HEADER:
-        return _asf
-    return lambda _: iter(())
+    """Who knows the parts of a file with this beginning."""
+    kinds: list[tuple[bool, Callable[[BinaryIO], Iterator[_Part]]]] = [
+        (start.startswith(_EBML.to_bytes(4, "big")), _matroska),
+        (start[4:8] in _BOXES, _boxes),
+        (start.startswith(b"RIFF"), _riff),
+        (start == _ASF_HEADER, _asf),
+        (start.startswith(b"OggS"), _ogg),
+        (start.startswith(b"FLV\x01"), _flv),
+        (start.startswith(_PACK), _program_stream),
+        (start[:1] == _SYNC, partial(_transport_stream, length=188, offset=0)),
+        (start[4:5] == _SYNC, partial(_transport_stream, length=192, offset=4)),  # .m2ts
+    ]
+    return next((parts for is_it, parts in kinds if is_it), lambda _: iter(()))
 
 
 def _matroska(file: BinaryIO) -> Iterator[_Part]:
@@ -130,3 +140,52 @@ def _asf(file: BinaryIO) -> Iterator[_Part]:
             return
         yield _Part(start, start + size)
         file.seek(start + size)
+
+
+def _ogg(file: BinaryIO) -> Iterator[_Part]:
+    """Pages of .ogv."""
+    while (header := file.read(27)).startswith(b"OggS"):
+        start = file.tell() - len(header)
+        lengths = file.read(header[26]) if len(header) == 27 else b""
+        end = start + 27 + (header[26] if len(header) == 27 else 0) + sum(lengths)
+        yield _Part(start, end)
+        file.seek(end)
+
+
+def _flv(file: BinaryIO) -> Iterator[_Part]:
+    """Tags of .flv, each followed by its size."""
+    file.seek(9 + 4)
+    while header := file.read(11):
+        start = file.tell() - len(header)
+        if header[0] & 0x1F not in (8, 9, 18):  # sound, video, notes
+            return
+        yield _Part(start, start + 11 + int.from_bytes(header[1:4], "big") + 4)
+        file.seek(start + 11 + int.from_bytes(header[1:4], "big") + 4)
+
+
+def _program_stream(file: BinaryIO) -> Iterator[_Part]:
+    """Packs and packets of .mpg."""
+    while (header := file.read(14)) and header.startswith(b"\0\0\1"[: len(header)]):
+        start = file.tell() - len(header)
+        if header.startswith(b"\0\0\1\xb9"):  # the end
+            return
+        if len(header) < 7:
+            length = 7
+        elif header.startswith(_PACK):
+            length = 12 if header[4] >> 4 == 2 else 14 + (header[-1] & 7)  # MPEG-1, MPEG-2
+        else:
+            length = 6 + int.from_bytes(header[4:6], "big")
+        yield _Part(start, start + length)
+        file.seek(start + length)
+
+
+def _transport_stream(file: BinaryIO, *, length: int, offset: int) -> Iterator[_Part]:
+    """The last packet of .ts, where the first ones are what they seem to be."""
+    head = file.read(4 * length)
+    if len(head) == 4 * length and all(head[offset + n * length : offset + n * length + 1] == _SYNC for n in range(4)):
+        size = file.seek(0, 2)
+        start = size // length * length
+        file.seek(start)
+        rest = file.read(length)
+        if rest and (len(rest) <= offset or rest[offset : offset + 1] == _SYNC):
+            yield _Part(start, start + length)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drsformer_arch import __version__
 from drsformer_arch.errors import UserError, did_you_mean, first_few, is_out_of_memory
-from drsformer_arch.files import write_atomically
+from drsformer_arch.files import refuse_no_file, write_atomically
 from drsformer_arch.inference.file_kinds import SAFETENSORS, kind_of_weights
 from drsformer_arch.json_files import parse_json
 
@@ -45,6 +45,7 @@ def find_weights(name: Path | str) -> Path:
         UserError: neither.
     """
     path = Path(name).expanduser()
+    refuse_no_file(path, "weights")
     if path.is_file():
         return path
     shipped = {file.stem: file for file in SHIPPED.glob(f"*{SAFETENSORS}")}
