@@ -127,6 +127,24 @@ def test_tables_mark_the_best_and_what_was_published():
     assert r"\textbf{32.17}" in table and r"\textbf{0.9344}" in table and r"\textbf{13" not in table
 
 
+def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pairs, tmp_path):
+    for part in ("input", "target"):
+        for folder, name in (("a", "01"), ("b", "02")):
+            (tmp_path / "pairs" / part / folder).mkdir(parents=True)
+            shutil.copy(pairs / part / f"{name}.png", tmp_path / "pairs" / part / folder / "1.png")
+    sets = [
+        Pictures(name, {"name": name, "type": "PairedRainDataset", "dataroot": str(root)}, "ddn")
+        for name, root in (("none", tmp_path), ("two", tmp_path / "pairs"))
+    ]
+    method = Method(comparison.INPUT, None, None, None, {}, tuple(sets))
+    measured, left_out, problems = comparison.measure_input(method, Settings(tmp_path / "out", None, "cpu"))
+    assert measured.scores.keys() == {"two"} and measured.scores["two"].names == ["a/1", "b/1"]
+    assert left_out == {"two": set()} and len(problems) == 1 and "data set none" in problems[0]
+    for name, source in (("a/1", "01"), ("b/1", "02")):
+        result = cv2.imread(str(tmp_path / "out/pictures" / comparison.INPUT / "two" / f"{name}.png"))
+        assert (result == cv2.imread(str(pairs / "input" / f"{source}.png"))).all()
+
+
 def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
     net = load_golden_weights(archs.DualGCN(channels=8, num_levels=1))
     with torch.no_grad():

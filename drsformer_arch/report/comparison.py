@@ -3,7 +3,6 @@
 import copy
 import math
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from drsformer_arch import processor, terminal
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import encode_png
+from drsformer_arch.data.result_names import ResultNames, refuse_equal_results
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.errors import UserError, line_of, printable
 from drsformer_arch.files import write_atomically
@@ -203,14 +203,15 @@ def score(
         bad: takes a line for each picture that fails; default: the first failure is raised.
     """
     dataset = PairedRainDataset({**pictures.options, "phase": "val"})
-    names = picture_names(dataset)
+    refuse_equal_results(dataset, pictures.name, keeps_folders=True)
+    names = ResultNames(dataset)
     folder = settings.out / "pictures" / method.label / pictures.name
     result = Scores([], [], [], [], [])
     indices = [at for at in range(min(len(dataset), settings.limit or len(dataset))) if at not in left_out]
     for index in tqdm(indices, desc=f"{method.label} on {pictures.name}", delay=2, leave=False):
         try:
             sample = dataset[index]
-            rainy = sample["lq"][None]
+            name, rainy = names[sample["lq_path"]], sample["lq"][None]
             if not result.names and run is not None:
                 run(rainy)  # the first call is slower than all others
             start = time.perf_counter()
@@ -227,24 +228,14 @@ def score(
                 raise
             bad[index] = line_of(error, dataset.paths[index]["lq_path"])
             continue
-        path = folder / f"{names[index]}.png"
+        path = folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
         for what, value in {**scored, "seconds": seconds}.items():
             getattr(result, what).append(value)
-        result.names.append(names[index])
+        result.names.append(name)
         result.at.append(index)
     return result
-
-
-def picture_names(dataset: PairedRainDataset) -> list[str]:
-    """Names of the pictures without extension, with their folders below the data set's where they need them."""
-    paths = [Path(one["lq_path"]) for one in dataset.paths]
-    stems = [path.stem for path in paths]
-    if len(set(stems)) == len(stems):
-        return stems
-    root = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(root).with_suffix("").as_posix() for path in paths]
 
 
 def derain(
