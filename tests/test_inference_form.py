@@ -34,7 +34,8 @@ def test_fused_network_equals_the_literal_one(options):
     pictures = torch.rand(2, 3, 48, 24, dtype=torch.float64)
     with torch.no_grad():
         expected = literal(pictures)
-        for tile in (0, 3, 8, 20, 64):  # none, narrower than the halo, as wide as the smallest level, with a rest, one
+        # None, with a rest; narrower than the halo, as wide as the smallest level, one: whatever the channels are.
+        for tile in (0, 20, *((3, 8, 64) if options is VARIANTS[0] else ())):
             output = net.fused(tile=tile)(pictures)
             torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9, msg=f"tiles of {tile} pixels")
 
