@@ -506,3 +506,14 @@ def test_failing_to_save_raises_and_keeps_the_old_file(model_options, tmp_path, 
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["net_g_1.pth"]
     (tmp_path / "readable").touch()
     assert (tmp_path / "models/net_g_1.pth").stat().st_mode == (tmp_path / "readable").stat().st_mode
+
+
+def test_nan_results_are_no_black_pictures(model_options, log):
+    model = DerainModel(copy.deepcopy(model_options))
+    model.feed_data(batch(1, 1, dtype=torch.float32))
+    model.output = torch.full_like(model.lq, math.nan)
+    model.get_current_visuals()  # a training, which must get past its validation, also when it resumes
+    assert "picture0.png: the network returns NaN or infinite values" in log.text
+    model.is_train = False
+    with pytest.raises(UserError, match=r"picture0\.png: the network returns NaN or infinite values"):
+        model.get_current_visuals()

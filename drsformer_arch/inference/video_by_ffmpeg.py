@@ -153,8 +153,8 @@ class FFmpegVideos:
             UserError: ffmpeg fails; its reason is in the message.
         """
         encoder, stream = ENCODERS[path.suffix], self._stream(source)
-        # Times as whole numbers of a unit: frames at a constant rate, otherwise TIME_UNIT.
-        steady = times.steady or not encoder.varies
+        # Times are whole numbers of a unit: of frames at a constant rate from the beginning, otherwise TIME_UNIT.
+        steady = (times.steady and abs(times.start) < 0.001) or not encoder.varies
         unit = times.rate if steady else Fraction(TIME_UNIT)
         base = f"{unit.denominator}:{unit.numerator}"
         command = [self.ffmpeg, "-v", "error", "-y", "-itsoffset", f"{max(times.start, 0):.6f}"]
@@ -165,7 +165,6 @@ class FFmpegVideos:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors)
             assert process.stdin is not None
             stdin, count = process.stdin, 0
-            stdin.write(_ivf_header(size, unit))
 
             def write(frame: Picture) -> None:
                 nonlocal count
@@ -176,6 +175,7 @@ class FFmpegVideos:
                 count += 1
 
             try:
+                stdin.write(_ivf_header(size, unit))
                 yield write
                 stdin.close()
                 failed = process.wait() != 0
