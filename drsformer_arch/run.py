@@ -160,6 +160,8 @@ def check_files(options: dict[str, Any]) -> None:
                     hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
                     raise UserError(f"{where}.{key}: there is no folder {shortened(str(value))}{hint}")
     for key, value in options["path"].items():
+        if key.startswith("pretrain_network") and value == "":
+            raise UserError(f"option path.{key} is empty: name a file, or ~ for none")
         if key.startswith("pretrain_network") and value is not None:
             try:
                 find_weights(value)

@@ -248,7 +248,7 @@ TRAIN_ONLY = [
     ("val:metrics:a/b", {"type": "calculate_psnr_ddn"}, "val.metrics.a/b names a file or folder"),
     ("datasets:train:dataroot_lq", "a\0b", "option datasets.train.dataroot_lq holds a control character"),
     ("datasets:train:dataroot_lq", "x" * 3000, "there is no folder xxx"),
-    ("path", {"pretrain_network_g": ""}, "path.pretrain_network_g: there is no file"),
+    ("path", {"pretrain_network_g": ""}, "option path.pretrain_network_g is empty: name a file"),
     ("path", {"pretrain_network_g": "~nobody_is_there/net.pth"}, "path.pretrain_network_g: "),
     ("datasets:train:batch_size_per_gpu", 10**9, "datasets.train.batch_size_per_gpu must be a whole number"),
     ("datasets:train", ("gt_size", 4096, "batch_size_per_gpu", 65536), "pairs of 4096 px of an iteration take"),
