@@ -7,6 +7,7 @@ another project computes.
 
 import contextlib
 import datetime
+import errno
 import gc
 import importlib
 import importlib.util
@@ -67,6 +68,7 @@ def apply(loaders: Any) -> None:
     _pass_on_errors_of_the_prefetch_thread()
     _share_lmdb_environments()
     _keep_dots_in_names()
+    _keep_every_old_experiment(train)
     _start_processes_without_cuda()
 
 
@@ -192,6 +194,23 @@ def _archive_once_a_second(train: Any) -> None:
                 break
             time.sleep(0.1)
         original(path)
+
+    misc.mkdir_and_rename = train.mkdir_and_rename = mkdir_and_rename
+
+
+def _keep_every_old_experiment(train: Any) -> None:
+    """An old folder's new name ends in the second: where a launcher starts runs faster, the next one finds it taken."""
+    misc: Any = importlib.import_module("basicsr.utils.misc")
+    original = misc.mkdir_and_rename
+
+    def mkdir_and_rename(path: str) -> None:
+        try:
+            original(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            time.sleep(1)
+            original(path)
 
     misc.mkdir_and_rename = train.mkdir_and_rename = mkdir_and_rename
 

@@ -2,18 +2,22 @@
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from drsformer_arch import terminal
 from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
-from drsformer_arch.errors import UserError, debugging, printable, show_traceback
+from drsformer_arch.errors import UserError, debugging, is_debugging, printable, show_traceback
+from drsformer_arch.trouble import EXIT_TROUBLE, trouble_of
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+GIVEN_UP = "DRSFORMER_GIVEN_UP"  # environment variable: a file by which the processes of a launcher tell each other
 COMMANDS = (pipelines, prepare, derain, compare, evaluate, report, plot, export, doctor)
 EXAMPLES = """examples:
   drsformer train -opt options/quickstart.yml
@@ -48,14 +52,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0: done; 1: some files could not be used; 2: a mistake in the input, explained on stderr; 75: stopped on
-        request, go on with --auto_resume;
-        130: interrupted without saving.
+        0: done; 1: some files could not be used, or trouble of the machine, after which running again may help; 2: a
+        mistake in the input (1 and 2 are explained on stderr); 75: stopped on request, go on with --auto_resume; 130:
+        interrupted without saving.
     """
-    with terminal.guarded():
+    with terminal.guarded(), _no_second_try() as tried:
         args = _parse(arguments)
         with debugging(args.debug), _ending_tidily(args.command):
-            return _run(args)
+            tried.code = _run(args)
+        return tried.code
+
+
+class _Tried:
+    code: int | str | None = None
+
+
+@contextlib.contextmanager
+def _no_second_try() -> Iterator[_Tried]:
+    """Launchers start processes again whatever their code was: what running again cannot cure then ends at once."""
+    note = os.environ.get(GIVEN_UP)
+    if note and Path(note).exists():
+        sys.exit(EXIT_USER_ERROR)
+    tried = _Tried()
+    try:
+        yield tried
+    except SystemExit as end:  # argparse's
+        tried.code = end.code
+        raise
+    finally:
+        if note and tried.code == EXIT_USER_ERROR:
+            Path(note).touch()
 
 
 @contextlib.contextmanager
@@ -92,17 +118,26 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> int:
     try:
         return args.run(args)
-    except UserError as error:
-        show_traceback(error)
-        print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         again = " What is finished stays; the same command goes on." if args.command == "prepare" else ""
         print(f"Interrupted.{again}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except OSError as error:
+    except Exception as error:
+        trouble = trouble_of(error)
+        if trouble is None and not isinstance(error, UserError | OSError):
+            raise
         show_traceback(error)
-        line = f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": ")
-        print(printable(line), file=sys.stderr)
+        if trouble is not None:
+            if not is_debugging():
+                sys.unraisablehook = lambda _: None  # what was half made complains when it is taken down
+            again = "; --auto_resume goes on from the last checkpoint" if args.command == "train" else ""
+            print(f"error: {trouble}{again}", file=sys.stderr)
+            return EXIT_TROUBLE
+        if isinstance(error, OSError):
+            line = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+            print(f"error: {printable(line)}", file=sys.stderr)
+        else:
+            print(f"error: {error}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 

@@ -20,6 +20,7 @@ from drsformer_arch.models.derain_model import refuse_random_weights
 from drsformer_arch.option_kinds import shortened
 from drsformer_arch.option_trials import check_arguments, find
 from drsformer_arch.options import DATASET_TYPES, MODEL_TYPES, read_options
+from drsformer_arch.trouble import MachineTrouble, trouble_of
 
 # isort: split
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
@@ -272,7 +273,12 @@ def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
     pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
     try:
         pipeline(root)
-    except ValueError as error:
+    except Exception as error:
+        trouble = trouble_of(error, options["datasets"])
+        if trouble is not None:
+            raise MachineTrouble(trouble) from error
+        if not isinstance(error, ValueError):
+            raise
         # Our networks, metrics and tiles raise plain ValueErrors of one clear line; others keep their traceback.
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, UserError) or Path(__file__).parent not in Path(frames[-1].filename).parents:
