@@ -1,0 +1,92 @@
+"""Sound weight files with random damage, seeded: each loads, or is refused in one short line; nothing else happens."""
+
+import io
+import random
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from drsformer_arch.archs import DRSformer
+from drsformer_arch.errors import UserError
+from drsformer_arch.inference import load_network, save_safetensors
+from drsformer_arch.inference.onnx_program import OnnxProgram
+from tests.faults.test_hostile_programs import program
+from tests.faults.test_hostile_weights import ARGUMENTS, LONGEST_MESSAGE
+
+TIMES, MANY_TIMES = 10, 2000  # in the short and the long form
+CLAIMS = (0, 2**30, 2**31 - 1, 2**32 - 1)
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Bits flipped, bytes replaced, removed, added, or cut off, most of them where files keep their structure."""
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        size = len(changed)
+        near = rng.randrange(min(4000, size))
+        place = rng.choice((rng.randrange(size), near, size - 1 - near))
+        kind = rng.choice(["flip", "flip", "replace", "claim", "remove", "cut", "add"])
+        if kind == "flip":
+            changed[place] ^= 1 << rng.randrange(8)
+        elif kind == "replace":
+            changed[place] = rng.randrange(256)
+        elif kind == "claim":
+            changed[place : place + 4] = struct.pack("<I", rng.choice(CLAIMS))
+        elif kind == "remove":
+            del changed[place : place + rng.randrange(1, 50)]
+        elif kind == "cut":
+            del changed[place:]
+        else:
+            changed[place:place] = rng.randbytes(rng.randrange(1, 30))
+        changed = changed or bytearray(1)
+    return bytes(changed)
+
+
+def with_damaged_pickle(content: bytes, rng: random.Random) -> bytes:
+    """A sound archive around it."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        for name, value in entries.items():
+            archive.writestr(name, damaged(value, rng) if name.endswith("data.pkl") else value)
+    return buffer.getvalue()
+
+
+def write_sound(path: Path, kind: str) -> None:
+    net, section = DRSformer(**ARGUMENTS), {"type": "DRSformer", **ARGUMENTS}
+    if path.suffix == ".onnx":
+        path.write_bytes(program().SerializeToString())
+    elif path.suffix == ".safetensors":
+        save_safetensors(path, net.state_dict(), section)
+    else:
+        content = {"params": net.state_dict(), "network": section}
+        torch.save(content, path, _use_new_zipfile_serialization=kind != "old format")
+
+
+KINDS: dict[str, tuple[str, Callable[[bytes, random.Random], bytes], Callable[[Path], object]]] = {
+    "archive": ("net.pth", damaged, load_network),
+    "pickle in an archive": ("net.pth", with_damaged_pickle, load_network),
+    "old format": ("net.pth", damaged, load_network),
+    "safetensors": ("net.safetensors", damaged, load_network),
+    "ONNX": ("net.onnx", damaged, OnnxProgram),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, about tensors of kinds that are about to change
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_ends_in_one_line(kind, tmp_path, fault, long):
+    name, damage, load = KINDS[kind]
+    path, rng = tmp_path / name, random.Random(kind)
+    write_sound(path, kind)
+    load(path)
+    sound = path.read_bytes()
+    for _ in range(MANY_TIMES if long else TIMES):
+        path.write_bytes(damage(sound, rng))
+        with fault(f"random damage to weights: {kind}"):
+            try:
+                load(path)
+            except UserError as error:
+                assert str(path) in str(error) and len(str(error)) < LONGEST_MESSAGE
