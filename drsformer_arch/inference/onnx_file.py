@@ -56,9 +56,16 @@ def read_onnx(path: Path) -> OnnxFile:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's kinds of errors are not public
         raise UserError(f"{path} is damaged or no ONNX file") from error
-    notes = {note.key: note.value for note in model.metadata_props}
     if not model.HasField("graph"):
         raise UserError(f"{path} is damaged or no ONNX file")
+    try:
+        return _checked(model, content, path)
+    except (TypeError, AttributeError) as error:  # names that are no UTF-8 come as bytes
+        raise UserError(f"{path} is damaged: there are bytes where names should be") from error
+
+
+def _checked(model: Any, content: bytes, path: Path) -> OnnxFile:
+    notes = {note.key: note.value for note in model.metadata_props}
     if "network" not in notes:
         raise UserError(f"{path} was not written by drsformer export: it names no network")
     network = parse_network(notes["network"], path)

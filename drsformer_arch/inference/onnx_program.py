@@ -66,7 +66,7 @@ class OnnxProgram:
         gpu = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
         providers = [one for one in (*gpu, "CPUExecutionProvider") if one in onnxruntime.get_available_providers()]
         try:
-            self.session = onnxruntime.InferenceSession(content, options, providers=providers)
+            self.session = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
         except Exception as error:  # of many kinds without a common base
             raise UserError(f"ONNX Runtime cannot use {path}: {_first_line(error)}") from error
         self(torch.zeros(1, channels, side or TRIAL, side or TRIAL))

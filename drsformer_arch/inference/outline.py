@@ -21,7 +21,7 @@ from drsformer_arch.option_kinds import kind_of_annotation
 LARGEST_NUMBER = 2**16  # among the arguments of a network: channels, blocks, heads, sides in pixels
 LONGEST_LIST = 100
 LONGEST_SHOWN = 80  # characters of a message
-MOST_TENSORS = 10_000  # ten times those of the largest network here
+MOST_TENSORS = 5_000  # five times those of the largest network here
 BYTES_OF_A_WEIGHT = 4
 # What Python and torch raise for arguments that do not fit together.
 UNUSABLE = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, MemoryError)

@@ -142,6 +142,14 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
+def test_names_that_are_no_text(tmp_path, fault):
+    path, sound = tmp_path / "net.onnx", program().SerializeToString()
+    for name in (b"rainy", b"derained", b"network", b"Mul"):
+        path.write_bytes(sound.replace(name, b"\xff" * len(name)))
+        with fault("hostile ONNX"), pytest.raises(UserError, match=r"damaged|names no network|it has|cannot use"):
+            OnnxProgram(path)
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_graphs_that_no_export_holds(kind, tmp_path, fault):
     make, message = HOSTILE[kind]

@@ -70,7 +70,8 @@ def test_a_disk_that_is_full_read_only_or_gone(disk, whole, options, tmp_path, f
         before = newest(states)
         process = start(folder, "--auto_resume")
         until(lambda: newest(states) > before, process, folder / "log")
-        subprocess.run([str(word) for word in command], check=True)
+        # A disk on which a file is just being written cannot become read-only.
+        until(lambda: not subprocess.run([*map(str, command)], check=False).returncode, process, folder / "log")
         last = ended(process, folder / "log")
         assert str(disk) in last, (name, last)
         return last
