@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch.errors import UserError  # noqa: PLC0415 - --help needs none of this
     from drsformer_arch.files import is_stream, write_atomically  # noqa: PLC0415
     from drsformer_arch.report.curves import read_all  # noqa: PLC0415
-    from drsformer_arch.report.training_figure import draw  # noqa: PLC0415
+    from drsformer_arch.report.training_figure import MOST_PANELS, draw  # noqa: PLC0415
 
     if args.out.suffix != ".png" and not is_stream(args.out):
         raise UserError(f"-o {args.out}: the figure is a .png file")
@@ -39,5 +39,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out, draw(curves))
     runs, panels = len({curve.run for curve in curves}), len({curve.name for curve in curves})
-    announce(f"{args.out}: {runs} training{'s' * (runs > 1)}, {panels} panels", args.out)
+    more = f"; {panels - MOST_PANELS} more quantities are left out" if panels > MOST_PANELS else ""
+    shown = f"{runs} training{'s' * (runs > 1)}, {min(panels, MOST_PANELS)} panels"
+    announce(f"{args.out}: {shown}{more}", args.out)
     return EXIT_SOME_FAILED if problems else 0

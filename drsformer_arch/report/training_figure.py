@@ -12,6 +12,7 @@ from drsformer_arch.report.figures import png
 from drsformer_arch.report.page import Curve
 
 COLUMNS = 2
+MOST_PANELS = 40  # logs may name as many quantities as they like; a figure has an end
 POINTS = 200  # of a curve with more, a bold line shows means over its neighbourhood
 LARGEST = 1e100  # value that is drawn; axes cannot hold those near the largest float
 WIDE = 4  # largest over smallest value from which a loss has a logarithmic axis
@@ -21,9 +22,9 @@ def draw(curves: Sequence[Curve]) -> bytes:
     """One panel per quantity, one colour per run (PNG).
 
     Args:
-        curves: of all runs; those of one name share a panel.
+        curves: of all runs; those of one name share a panel, of which there are `MOST_PANELS` at most.
     """
-    names = list(dict.fromkeys(curve.name for curve in curves))
+    names = list(dict.fromkeys(curve.name for curve in curves))[:MOST_PANELS]
     runs = list(dict.fromkeys(curve.run for curve in curves))
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(6 * COLUMNS, 3.6 * rows), layout="constrained")

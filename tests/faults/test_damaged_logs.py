@@ -182,3 +182,10 @@ def test_resume_passes_over_odd_checkpoints_and_logs(options, tmp_path, fault):
         resume = f"path:resume_state={again}"
         said = drsformer(tmp_path, "train", "-opt", "small.yml", "--force_yml", resume)
         assert "iter: 1." in said and read_manifest(checkpoints.manifest_of(states / "4.state").with_suffix(".state"))
+
+
+def test_a_figure_has_an_end_however_many_quantities_logs_name(tmp_path, capsys):
+    lines = [{"iter": i, "epoch": 0, "lr": 1e-3, **{f"l_{name}": 1.0 for name in range(60)}} for i in (1, 2)]
+    (tmp_path / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["plot", str(tmp_path), "-o", str(tmp_path / "training.png")]) == 0
+    assert "40 panels; 21 more quantities are left out" in capsys.readouterr().out
