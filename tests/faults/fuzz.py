@@ -9,7 +9,6 @@ pictures that a file of its size can hold. A crash of the process is seen by who
 
 import argparse
 import contextlib
-import functools
 import io
 import json
 import os
@@ -19,7 +18,6 @@ import resource
 import shutil
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,14 +28,12 @@ import numpy as np
 import safetensors.torch
 import tifffile
 import torch
-import yaml
 from PIL import Image
 from skimage import data
 
 from drsformer_arch.archs import DRSformer
 from drsformer_arch.cli import main
 from drsformer_arch.data.store import Store
-from drsformer_arch.errors import UserError
 from tests.faults.mutation import spoiled, spoiled_values
 from tests.golden_weights import load_golden_weights
 
@@ -286,41 +282,6 @@ def spoiled_tensors(state: dict, rng: random.Random) -> dict:
     return tensors
 
 
-def options(folder: Path, number: int, rng: random.Random, count: Count) -> None:
-    """Read and check spoiled option files, as `drsformer train` does before it starts."""
-    from drsformer_arch import run as pipelines  # noqa: PLC0415 - BasicSR loads slowly
-
-    for part in ("input", "target"):
-        (folder / part).mkdir()
-        cv2.imwrite(str(folder / part / "1.png"), photograph())
-    dataset = {"type": "PairedRainDataset", "dataroot_lq": "input", "dataroot_gt": "target"}
-    tree = yaml.safe_load(Path(__file__).with_name("options.yml").read_text())
-    tree["datasets"]["train"] |= dataset
-    tree["datasets"]["val"] |= dataset
-    content = yaml.safe_dump(tree).encode()
-    os.chdir(folder)
-    for index in range(number):
-        path = Path(f"n{index}.yml")
-        if rng.random() < 0.2:
-            path.write_bytes(spoiled(content, [content], rng))
-        else:
-            path.write_text(yaml.safe_dump(spoiled_values(tree, rng)))
-        before = set(folder.iterdir())
-        problems = []
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                pipelines.prepare(str(path), [], is_train=True, distributed=False, resumes=False)
-        except UserError as error:
-            text = str(error)
-            if len(text) > LONGEST_LINE or not text.strip() or "\n" in text:
-                problems.append(f"{path}: no short line: {text[:200]!r}")
-        except BaseException as error:
-            problems.append(f"{path}: {type(error).__name__}: {error}"[:LONGEST_LINE])
-        if made := set(folder.iterdir()) - before:
-            problems.append(f"{path}: it made {made}")
-        count.add(1, problems)
-
-
 def logs(folder: Path, number: int, rng: random.Random, count: Count) -> None:
     """Draw trainings with spoiled logs beside a sound one."""
     steps = [
@@ -421,37 +382,8 @@ def archives(folder: Path, number: int, rng: random.Random, count: Count) -> Non
         one_by_one(said, path.name, count)
 
 
-def onnx(folder: Path, number: int, rng: random.Random, count: Count) -> None:
-    """Derain with spoiled ONNX files: their bytes, and what they say of the network."""
-    import onnx as library  # noqa: PLC0415 - loads slowly
-
-    content = exported()
-    cv2.imwrite(str(folder / "rainy.png"), photograph())
-    network = {"type": "DRSformer", **NETWORK}
-    for index in range(number):
-        path = folder / f"n{index}.onnx"
-        if rng.random() < 0.7:
-            path.write_bytes(spoiled(content, [content], rng))
-        else:
-            model = library.load_from_string(content)
-            for note in model.metadata_props:
-                if note.key == "network":
-                    note.value = json.dumps(spoiled_values(network, rng))
-            library.save(model, path)
-        said = run("derain", folder / "rainy.png", "-o", folder / "out.png", "-w", path, "--overwrite")
-        one_by_one(said, path.name, count)
-
-
-@functools.cache
-def exported() -> bytes:
-    """A small network as ONNX."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        main(["export", str(small_weights(Path(folder))), "-o", f"{folder}/small.onnx"])
-        return Path(folder, "small.onnx").read_bytes()
-
-
 FAMILIES: dict[str, Callable[[Path, int, random.Random, Count], None]] = {
-    family.__name__: family for family in (pictures, videos, weights, options, logs, stores, archives, onnx)
+    family.__name__: family for family in (pictures, videos, weights, logs, stores, archives)
 }
 
 

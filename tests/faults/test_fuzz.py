@@ -11,17 +11,8 @@ from tests.runs import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 # Family of tests/faults/fuzz.py: how many cases, and with --long.
-SHORT = {
-    "pictures": 50,
-    "weights": 60,
-    "options": 150,
-    "logs": 40,
-    "stores": 40,
-    "onnx": 12,
-    "videos": 8,
-    "archives": 4,
-}
-LONG = {**dict.fromkeys(SHORT, 1000), "onnx": 100, "videos": 100, "archives": 100}
+SHORT = {"pictures": 50, "weights": 40, "logs": 40, "stores": 40, "videos": 8, "archives": 4}
+LONG = {**dict.fromkeys(SHORT, 1000), "videos": 100, "archives": 100}
 
 
 @pytest.mark.parametrize("family", SHORT)
