@@ -17,6 +17,7 @@ from skimage import data
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
+from drsformer_arch.errors import UserError
 from drsformer_arch.inference.video import derain_video
 from drsformer_arch.inference.video_containers import refuse_cut
 from tests.golden_weights import load_golden_weights
@@ -299,6 +300,22 @@ def test_ffmpegs_telling_line_is_shown(weights, tmp_path, capsys):
     assert main(["derain", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.webm"), "-w", str(weights)]) == 1
     assert "Only VP8 or VP9 or AV1 video and Vorbis or Opus audio" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@BOTH_WAYS
+def test_a_list_of_other_files_is_no_video(ffmpeg, tmp_path, monkeypatch):
+    """FFmpeg would open what it names."""
+    if not ffmpeg:
+        without_ffmpeg(monkeypatch)
+    other = tmp_path / "secret.mp4"
+    write_video(tmp_path / "a.avi")
+    derain_video(tmp_path / "a.avi", other, unchanged)
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.5,\n{}\n#EXT-X-ENDLIST\n"
+    for text in (playlist.format(f"file://{other}"), playlist.format("secret.mp4"), "ffconcat version 1.0\nfile {}\n"):
+        (tmp_path / "list.mp4").write_text(text.format("secret.mp4"))
+        with pytest.raises(UserError, match=r"list\.mp4 cannot be read: it is damaged or of an unknown kind$"):
+            derain_video(tmp_path / "list.mp4", tmp_path / "b.mp4", unchanged)
+    assert not (tmp_path / "b.mp4").exists()
 
 
 @pytest.mark.parametrize(

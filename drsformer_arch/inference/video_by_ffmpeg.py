@@ -17,6 +17,7 @@ import numpy as np
 
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.errors import UserError
+from drsformer_arch.inference.video_containers import INPUT_OPTIONS
 from drsformer_arch.inference.video_timing import Timing, timing
 
 SCAN_UNIT = 1_000_000  # of the times that are read, per s
@@ -95,7 +96,7 @@ class FFmpegVideos:
         Raises:
             UserError: the file has no frames, is cut off, or cannot be decoded at all.
         """
-        command = [self.ffmpeg, "-v", "level+warning", "-nostdin", "-i", _file(path), "-map", "0:V:0"]
+        command = [self.ffmpeg, "-v", "level+warning", "-nostdin", *_input(path), "-map", "0:V:0"]
         command += [*self.as_they_come, "-enc_time_base", f"1:{SCAN_UNIT}", "-f", "framecrc", "-"]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
             code = subprocess.run(
@@ -107,14 +108,14 @@ class FFmpegVideos:
         unit = 1 / SCAN_UNIT
         times = [float(row[2]) * unit if row[2].strip().lstrip(b"-").isdigit() else None for row in rows]
         if code or not times or (complaint and any(words in complaint for words in CUT)):
-            reason = f" ({complaint})" if complaint else ""
+            reason = f" ({complaint})" if complaint and "whitelist" not in complaint else ""
             raise UserError(f"video {path} cannot be read: it is damaged or of an unknown kind{reason}")
         stream = self._stream(path)
         claims = (_fraction(stream.get(key)) for key in ("r_frame_rate", "avg_frame_rate"))
         return timing(times, [claim for claim in claims if claim]), complaint
 
     def _stream(self, path: Path) -> dict[str, Any]:
-        command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json", _file(path)]
+        command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json", *_input(path)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         with suppress(ValueError, LookupError, TypeError):
             return dict(json.loads(done.stdout)["streams"][0])
@@ -127,7 +128,7 @@ class FFmpegVideos:
             UserError: ffmpeg fails.
         """
         colours = colours_of(self._stream(path))
-        command = [self.ffmpeg, "-v", "error", "-nostdin", "-i", _file(path), "-map", "0:V:0", *self.as_they_come]
+        command = [self.ffmpeg, "-v", "error", "-nostdin", *_input(path), "-map", "0:V:0", *self.as_they_come]
         command += ["-vf", f"scale=in_color_matrix={colours.matrix}:{READ_FLAGS},format=rgb24"]
         command += ["-f", "image2pipe", "-c:v", "ppm", "-"]
         with tempfile.TemporaryFile() as errors:
@@ -158,7 +159,7 @@ class FFmpegVideos:
         unit = times.rate if steady else Fraction(TIME_UNIT)
         base = f"{unit.denominator}:{unit.numerator}"
         command = [self.ffmpeg, "-v", "error", "-y", "-itsoffset", f"{max(times.start, 0):.6f}"]
-        command += ["-f", "ivf", "-c:v", "ppm", "-i", "-", "-i", _file(source)]
+        command += ["-f", "ivf", "-c:v", "ppm", "-i", "-", *_input(source)]
         command += ["-map", "0:v", "-map", "1:a?", "-map_metadata", "1", "-c:a", "copy", *encoder.options]
         command += [*self.as_they_come, "-enc_time_base", base, *_written(stream, size, encoder), _file(path)]
         with tempfile.TemporaryFile() as errors:
@@ -267,6 +268,11 @@ def _fraction(text: object, between: str = "/") -> Fraction | None:
 def _file(path: Path) -> str:
     """A path as ffmpeg takes it: never an option and never a protocol."""
     return f"file:{path.absolute()}"
+
+
+def _input(path: Path) -> list[str]:
+    """A video file as ffmpeg and ffprobe read it: no other file, whatever it names."""
+    return [*(word for key, value in INPUT_OPTIONS.items() for word in (f"-{key}", value)), "-i", _file(path)]
 
 
 def first_line(errors: IO[bytes], path: Path, kind: re.Pattern[str] | None = None) -> str | None:

@@ -10,6 +10,7 @@ import cv2
 
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.errors import UserError
+from drsformer_arch.inference.video_containers import INPUT_OPTIONS
 from drsformer_arch.inference.video_timing import LARGEST_DENOMINATOR, Timing, timing
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its decoders' own complaints name no file; read at first use
@@ -25,6 +26,7 @@ CODECS = {
     ".ogv": "THEO",
 }
 OTHERS = "mp4v"
+OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # environment variable, read at every opening
 COUNTED = (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi")  # that name the number of their frames; others guess
 
 
@@ -41,7 +43,7 @@ class OpenCVVideos:
             UserError: there is no such frame.
         """
         times: list[float | None] = []
-        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        video = _open(path)
         try:
             while video.grab():
                 times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
@@ -57,7 +59,7 @@ class OpenCVVideos:
 
     def frames(self, path: Path) -> Generator[Picture]:
         """All frames, (H, W, 3) RGB uint8, in the size of the first."""
-        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        video = _open(path)
         size = None
         try:
             while True:
@@ -95,3 +97,17 @@ class OpenCVVideos:
             yield lambda frame: video.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         finally:
             video.release()
+
+
+def _open(path: Path) -> cv2.VideoCapture:
+    """A video file to be read, and no other file, whatever it names."""
+    given = os.environ.get(OPTIONS)
+    ours = "|".join(f"{key};{value}" for key, value in INPUT_OPTIONS.items())
+    os.environ[OPTIONS] = f"{given}|{ours}" if given else ours  # of two values the last one counts
+    try:
+        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+    finally:
+        if given is None:
+            del os.environ[OPTIONS]
+        else:
+            os.environ[OPTIONS] = given

@@ -16,10 +16,15 @@ from drsformer_arch.errors import UserError
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"free", b"skip", b"wide", b"styp", b"uuid"))
-
-
 _PACK = b"\x00\x00\x01\xba"
 _SYNC = b"G"
+
+# Names of FFmpeg's demuxers for the containers above and for bare streams of their codecs: never a playlist, a list of
+# pictures or another text that names files, which FFmpeg would open whatever the suffix. Tracks of .mov in other files
+# it leaves alone by default.
+_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,live_flv,mpegts,mpeg,ogg,mpegvideo,m4v,h264,hevc,dv"
+INPUT_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+"""Options of FFmpeg for every video file that is read, so that it reads this file and no other."""
 
 
 class _Part(NamedTuple):
