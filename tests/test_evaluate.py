@@ -245,6 +245,19 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(folders, capsys):
     assert some["c_DRSformer"]["psnr_ddn"] == some["a_DRSformer"]["psnr_ddn"] == ""
 
 
+def test_what_is_no_file_is_its_line_and_the_rest_goes_on(tmp_path, capsys):
+    folder = save(tmp_path / "all/good.png", noisy(data.astronaut()[:64, :64])).parent
+    os.mkfifo(folder / "pipe.png")
+    (folder / "broken.png").symlink_to("/nowhere/x.png")
+    (folder / "round.png").symlink_to("round.png")
+    for command, out in (("evaluate", "scores.csv"), ("report", "page.html")):
+        assert main([command, str(folder), str(folder), "-o", str(tmp_path / out)]) == 1
+        said = capsys.readouterr().err
+        assert said.count("error: ") == 3
+        assert all(f"{name}.png is a" in said for name in ("pipe", "broken", "round"))
+    assert set(rows_of(tmp_path / "scores.csv")) == {"good", "pipe", "broken", "round"}
+
+
 def test_whatever_a_picture_raises_is_its_line(folders, monkeypatch, capsys):
     def reading(content: bytes, path: Path) -> np.ndarray:
         if path.parent.name == "target" and path.name in raised:

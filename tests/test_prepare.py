@@ -298,9 +298,22 @@ def test_pictures_that_are_none_are_skipped(tmp_path, capsys):
     assert "2 pairs, 4 skipped" in capsys.readouterr().out
     _, rows = read_manifest(out / "train.lmdb/manifest.jsonl")
     assert [row["name"] for row in rows if "skipped" in row] == ["001", "002", "003", "004"]
-    os.mkfifo(rainy / "006.png")
-    assert "006.png is a pipe, not a file" in fails(capsys, "prepare", "pairs", rainy, clean, "-o", tmp_path / "no")
-    assert not (tmp_path / "no").exists()
+
+
+def test_what_is_no_file_is_skipped_with_its_reason(tmp_path, capsys):
+    rainy, clean = write_pairs(tmp_path / "source", 5)
+    for number in (1, 2, 3):
+        (rainy / f"00{number}.png").unlink()
+    os.mkfifo(rainy / "001.png")
+    (rainy / "002.png").symlink_to("/nowhere/x.png")
+    (rainy / "003.png").symlink_to("003.png")
+    arguments = ["prepare", "pairs", str(rainy), str(clean), "-o", str(tmp_path / "out"), "--lmdb"]
+    assert "rainy/001.png is a pipe, not a file" in fails(capsys, *arguments)
+    assert main([*arguments, "--skip-bad"]) == 0
+    assert "2 pairs, 3 skipped" in capsys.readouterr().out
+    _, rows = read_manifest(tmp_path / "out/train.lmdb/manifest.jsonl")
+    reasons = [row["skipped"] for row in rows if "skipped" in row]
+    assert all(words in reason for words, reason in zip(("a pipe", "No such file", "Too many"), reasons, strict=True))
 
 
 def test_names_of_all_kinds_reach_the_manifest_and_no_terminal(tmp_path, capsys):

@@ -73,8 +73,10 @@ class Source:
 def walk(root: Path) -> Source:
     """Look through a folder; links in it are followed, names that start with a dot and ``__MACOSX`` passed over.
 
+    A pipe or a link to no file that is named as a picture counts as one: whoever reads it says what is wrong with it.
+
     Raises:
-        UserError: there is no such folder, something in it cannot be read, or a link leads to no file.
+        UserError: there is no such folder, or one in it cannot be read.
     """
     if not root.is_dir():
         kind = "is no folder" if root.exists() else "does not exist"
@@ -99,10 +101,9 @@ def walk(root: Path) -> Source:
                         if entry.name.startswith(".") or entry.name == "__MACOSX":
                             continue
                         suffix = os.path.splitext(entry.name)[1].lower()
-                        if entry.is_dir():
+                        if _is_folder(entry):
                             waiting.append((entry.path, (*parts, nfc(entry.name)), below))
                         elif suffix in PICTURE_SUFFIXES:
-                            refuse_no_file(Path(entry.path))
                             pictures.append(entry.name)
                         elif suffix in _LIST_SUFFIXES:
                             source.texts.append((Path(entry.path), parts))
@@ -118,6 +119,13 @@ def walk(root: Path) -> Source:
     source.texts.sort()
     source.archives.sort()
     return source
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads round in a circle, or into a folder that is not ours to look into
+        return False
 
 
 def listed_pairs(path: Path, parts: Parts, folders: Mapping[Parts, Folder]) -> Iterator[tuple[File, File]]:
@@ -161,6 +169,7 @@ def listed_pairs(path: Path, parts: Parts, folders: Mapping[Parts, Folder]) -> I
 
 
 def _lines(path: Path) -> Iterator[str]:
+    refuse_no_file(path, "list")
     try:
         # A byte that is no UTF-8 comes out as in the names of files.
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:

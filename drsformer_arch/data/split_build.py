@@ -98,8 +98,11 @@ class SplitBuild:
         self.source = hashlib.sha256("".join(job.fingerprint for job in self.jobs).encode()).hexdigest()
 
     def _state(self, path: Path) -> tuple[int, int]:
-        """Size in bytes and time of the last change in ns."""
-        state = path.stat()
+        """Size in bytes and time of the last change in ns; zeros where there is no file, which its reader names."""
+        try:
+            state = path.stat()
+        except OSError:
+            return 0, 0
         is_unpacked = any(path.is_relative_to(folder) for folder in self.unpacked)
         return state.st_size, 0 if is_unpacked else state.st_mtime_ns
 
