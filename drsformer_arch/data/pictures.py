@@ -1,12 +1,11 @@
 """Picture files as arrays: one set of rules for folders, stores and the checks before them.
 
 Pictures are (H, W, C) in RGB order, C = 3, or 1 for gray ones; uint8 with values 0 to 255, or uint16 with 0 to 65535.
-They are turned as EXIF says; alpha is dropped (colours stay as they are, whatever shines through); palettes are
-resolved. Anything else, such as floating point TIFF, is refused.
+They are turned as EXIF says; alpha is dropped (colours stay as they are, whatever shines through; where a TIFF has
+multiplied them by it, they are divided); palettes are resolved. Anything else, such as floating point TIFF, is refused.
 """
 
 import contextlib
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from drsformer_arch.data.picture_headers import BadPicture, Header, read_header
+from drsformer_arch.data.tiff_samples import read_samples
 from drsformer_arch.errors import UserError, is_out_of_memory, line_of
 from drsformer_arch.files import refuse_no_file
 
@@ -147,28 +146,12 @@ def _decode(content: bytes, header: Header) -> Picture | None:
         with contextlib.suppress(ValueError, RuntimeError):  # OpenCV knows the reason
             pixels = imagecodecs.png_decode(content)
             return pixels.reshape(*pixels.shape[:2], -1)
-    with_alpha = decode_rgba_tiff(content) if header.kind == "TIFF" else None
-    if with_alpha is not None:
-        return np.ascontiguousarray(with_alpha[..., :3])
+    if header.kind == "TIFF" and (tiff := read_samples(content)):
+        return upright(tiff.colours, tiff.orientation)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         return pixels
     return pixels[..., None] if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def decode_rgba_tiff(content: bytes) -> Picture | None:
-    """A TIFF of 8 bits as (H, W, 4), whose colours OpenCV would multiply by their alpha; None for all others.
-
-    `picture_headers.read_header` has found it whole.
-    """
-    if not content.startswith((b"II", b"MM")):
-        return None
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page: Any = file.pages.first
-        kind = (page.dtype, page.samplesperpixel, page.photometric, page.planarconfig)
-        if kind != (np.uint8, 4, tifffile.PHOTOMETRIC.RGB, tifffile.PLANARCONFIG.CONTIG):
-            return None
-        return upright(page.asarray(), int(page.tags.valueof(ORIENTATION, 1)))
 
 
 def upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

@@ -24,11 +24,11 @@ from drsformer_arch.data.pictures import (
     BadPicture,
     Picture,
     decode,
-    decode_rgba_tiff,
     encode_png,
     read_file,
     upright,
 )
+from drsformer_arch.data.tiff_samples import MARKS, read_samples
 from drsformer_arch.errors import UserError, is_out_of_memory, show_traceback
 from drsformer_arch.files import write_atomically
 
@@ -78,8 +78,8 @@ def read_photograph(path: Path) -> Photograph:
             icc_profile, has_alpha = header.info.get("icc_profile"), header.has_transparency_data
     except Exception as error:  # Pillow trips in many ways over what beside the pixels is damaged, or unknown to it
         show_traceback(error)
-        several, is_jpeg, exif, orientation = False, False, None, 1
-        icc_profile, has_alpha = _profile_of_tiff(content, notes)
+        several, is_jpeg, exif, orientation, has_alpha = False, False, None, 1, False
+        icc_profile = _profile_of_tiff(content, notes)
     if several and not is_jpeg:
         raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
     if several:
@@ -87,7 +87,10 @@ def read_photograph(path: Path) -> Photograph:
     if icc_profile is not None and not _is_profile_of(icc_profile, pixels):
         notes.append("its colour profile is damaged or one of another colour space and is left out")
         icc_profile = None
-    alpha = _alpha(content, orientation) if has_alpha else None
+    if content.startswith(MARKS):
+        alpha, has_alpha = _alpha_of_tiff(content, notes), False
+    else:
+        alpha = _alpha(content, orientation) if has_alpha else None
     if has_alpha and (alpha is None or (alpha.shape, alpha.dtype) != (pixels.shape[:2], pixels.dtype)):
         notes.append("its transparency cannot be read and is left out")
         alpha = None
@@ -121,18 +124,18 @@ def _exif(header: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
         return None, orientation
 
 
-def _profile_of_tiff(content: bytes, notes: list[str]) -> tuple[bytes | None, bool]:
-    """The colour profile, and whether there is an alpha, of a TIFF that Pillow does not know: most of 16 bits."""
+def _profile_of_tiff(content: bytes, notes: list[str]) -> bytes | None:
+    """The colour profile of a TIFF that Pillow does not know: most of 16 bits."""
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages.first
             if page.tags.valueof(EXIF_OF_TIFF) is not None:
                 notes.append("its EXIF block cannot be read and is left out")
-            return page.iccprofile, page.samplesperpixel == 4
+            return page.iccprofile
     except Exception as error:  # another format, or damaged in one of many ways
         show_traceback(error)
         notes.append("its colour profile, EXIF block and transparency cannot be read and are left out")
-        return None, False
+        return None
 
 
 def _is_profile_of(icc_profile: bytes, pixels: Picture) -> bool:
@@ -148,14 +151,18 @@ def _reason(error: Exception) -> str:
 
 def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
     """The transparency, upright."""
-    pixels = decode_rgba_tiff(content)
-    if pixels is not None:
-        return pixels[..., 3]
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
         return None
-    is_tiff = content.startswith((b"II", b"MM"))  # OpenCV turns only these by itself
-    return pixels[..., 3] if is_tiff else upright(pixels[..., 3], orientation)
+    return upright(pixels[..., 3], orientation)
+
+
+def _alpha_of_tiff(content: bytes, notes: list[str]) -> npt.NDArray[Any] | None:
+    """The transparency, upright."""
+    samples = read_samples(content)
+    if samples is not None and samples.left_out:
+        notes.append(f"{samples.left_out} of its channels are neither colour nor transparency and are left out")
+    return None if samples is None or samples.alpha is None else upright(samples.alpha, samples.orientation)
 
 
 def write_photograph(path: Path, photograph: Photograph, suffix: str | None = None) -> tuple[str, ...]:

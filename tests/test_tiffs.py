@@ -1,0 +1,108 @@
+"""TIFFs of all layouts hold the pixels, and the transparency, that were put into them, or are refused."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import tifffile
+from skimage import data
+
+from drsformer_arch.data.pictures import BadPicture, decode
+from drsformer_arch.inference.photographs import read_photograph, write_photograph
+
+PIXELS = np.ascontiguousarray(data.astronaut()[100:140, 200:256])  # (40, 56, 3)
+ALPHA = 255 - PIXELS[::-1, :, 1]
+KINDS = {  # name: colours, what the fourth or second channel is
+    "gray": (1, None),
+    "white is 0": (1, None),
+    "gray, alpha": (1, "unassalpha"),
+    "gray, associated": (1, "assocalpha"),
+    "gray, other": (1, "unspecified"),
+    "RGB": (3, None),
+    "RGB, alpha": (3, "unassalpha"),
+    "RGB, associated": (3, "assocalpha"),
+    "RGB, other": (3, "unspecified"),
+}
+
+
+def encoded(samples: np.ndarray, separate: bool = False, **options) -> bytes:
+    """Samples (H, W, C) as TIFF."""
+    planes = np.ascontiguousarray(np.moveaxis(samples, -1, 0))
+    if samples.shape[2] > 1:
+        options["planarconfig"] = "separate" if separate else "contig"
+    content = io.BytesIO()
+    layout = {} if "tile" in options else {"rowsperstrip": 16}
+    stored = planes if separate else samples if samples.shape[2] > 1 else samples[..., 0]
+    tifffile.imwrite(content, stored, metadata=None, **layout, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_all_layouts_hold_the_same_picture(kind, dtype, tmp_path):
+    channels, extra = KINDS[kind]
+    most = int(np.iinfo(dtype).max)
+    scale = most // 255
+    colours, alpha = PIXELS[..., :channels].astype(dtype) * scale, ALPHA.astype(dtype) * scale
+    stored = ~colours if kind == "white is 0" else colours
+    if extra == "assocalpha":
+        stored = np.round(colours * (alpha[..., None] / most)).astype(dtype)
+    photometric = "miniswhite" if kind == "white is 0" else "rgb" if channels == 3 else "minisblack"
+    options: dict = {"photometric": photometric}
+    if extra:
+        stored, options["extrasamples"] = np.dstack([stored, alpha]), [extra]
+    for separate, tile, compression in itertools.product(
+        (False, True), (None, (16, 32)), (None, "zlib", "lzw", "packbits")
+    ):
+        if separate and stored.shape[2] == 1:
+            continue
+        layout = {"tile": tile} if tile else {}
+        path = tmp_path / "a.tif"
+        path.write_bytes(encoded(stored, separate, compression=compression, **layout, **options))
+        photograph = read_photograph(path)
+        assert photograph.pixels.dtype == dtype
+        off = np.abs(photograph.pixels.astype(int) - colours)
+        # What is rounded after it was multiplied by an alpha can be off by as much as that made it smaller.
+        bound = most / np.maximum(alpha[..., None], 1) if extra == "assocalpha" else 0
+        assert (off <= bound).all()
+        np.testing.assert_array_equal(decode(path.read_bytes(), "a"), photograph.pixels)
+        assert any("neither colour nor" in note for note in photograph.notes) == (extra == "unspecified")
+        if extra in ("unassalpha", "assocalpha"):
+            np.testing.assert_array_equal(photograph.alpha, alpha)
+        else:
+            assert photograph.alpha is None
+    write_photograph(tmp_path / "result.tif", photograph)
+    result = read_photograph(tmp_path / "result.tif")
+    np.testing.assert_array_equal(result.pixels, photograph.pixels)
+    np.testing.assert_array_equal(result.alpha, photograph.alpha)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_planes_are_turned(orientation):
+    turned = [(0x0112, "H", 1, orientation, True)]
+    stored = PIXELS.astype(np.uint16) * 257
+    upright = decode(encoded(stored, photometric="rgb", extratags=turned), "contiguous")
+    np.testing.assert_array_equal(decode(encoded(stored, True, photometric="rgb", extratags=turned), "a"), upright)
+    assert upright.shape == ((40, 56, 3) if orientation < 5 else (56, 40, 3))
+
+
+def test_transparent_and_divided_by_nothing():
+    stored = np.full((8, 8, 4), 9, np.uint8)
+    stored[..., 3] = 0
+    np.testing.assert_array_equal(
+        decode(encoded(stored, photometric="rgb", extrasamples=["assocalpha"]), "a"), stored[..., :3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "options"),
+    [
+        (np.dstack([PIXELS, ALPHA, ALPHA]), {"photometric": "separated", "extrasamples": ["unassalpha"]}),
+        (PIXELS, {"photometric": "ycbcr", "separate": True}),
+        (np.dstack([PIXELS, ALPHA]).astype(np.uint16), {"photometric": "separated"}),
+    ],
+)
+def test_other_layouts_are_refused(samples, options):
+    with pytest.raises(BadPicture, match=r"its layout is not known: . channels of .*; convert it to RGB"):
+        decode(encoded(samples, **options), "a")
