@@ -318,6 +318,20 @@ def test_a_list_of_other_files_is_no_video(ffmpeg, tmp_path, monkeypatch):
     assert not (tmp_path / "b.mp4").exists()
 
 
+@BOTH_WAYS
+def test_frames_beyond_the_limit_of_pixels_are_refused(ffmpeg, tmp_path, monkeypatch):
+    if not ffmpeg:
+        without_ffmpeg(monkeypatch)
+    source, target = tmp_path / "a.avi", tmp_path / "b.mp4"
+    write_video(source)
+    monkeypatch.setenv("DRSFORMER_MAX_PIXELS", str(64 * 48 - 1))
+    with pytest.raises(UserError, match=r"a\.avi is too large: 64x48 pixels; .*DRSFORMER_MAX_PIXELS"):
+        derain_video(source, target, unchanged)
+    assert not target.exists()
+    monkeypatch.setenv("DRSFORMER_MAX_PIXELS", str(64 * 48))
+    assert derain_video(source, target, unchanged) == FRAMES
+
+
 @pytest.mark.parametrize(
     ("number", "ffmpeg"), [pytest.param(signal.SIGTERM, True, marks=needs_ffmpeg), (signal.SIGINT, False)]
 )

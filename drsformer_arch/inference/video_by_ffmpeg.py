@@ -17,7 +17,7 @@ import numpy as np
 
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.errors import UserError
-from drsformer_arch.inference.video_containers import INPUT_OPTIONS
+from drsformer_arch.inference.video_containers import INPUT_OPTIONS, refuse_large
 from drsformer_arch.inference.video_timing import Timing, timing
 
 SCAN_UNIT = 1_000_000  # of the times that are read, per s
@@ -94,8 +94,10 @@ class FFmpegVideos:
             times; what ffmpeg complains of first, None where it does not.
 
         Raises:
-            UserError: the file has no frames, is cut off, or cannot be decoded at all.
+            UserError: the file has no frames, is cut off, cannot be decoded at all, or its frames are too large.
         """
+        claimed = self._probe(path)
+        refuse_large(path, int(claimed.get("width", 0)), int(claimed.get("height", 0)))
         command = [self.ffmpeg, "-v", "level+warning", "-nostdin", *_input(path), "-map", "0:V:0"]
         command += [*self.as_they_come, "-enc_time_base", f"1:{SCAN_UNIT}", "-f", "framecrc", "-"]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
@@ -110,15 +112,21 @@ class FFmpegVideos:
         if code or not times or (complaint and any(words in complaint for words in CUT)):
             reason = f" ({complaint})" if complaint and "whitelist" not in complaint else ""
             raise UserError(f"video {path} cannot be read: it is damaged or of an unknown kind{reason}")
-        stream = self._stream(path)
+        stream = claimed or self._stream(path)
         claims = (_fraction(stream.get(key)) for key in ("r_frame_rate", "avg_frame_rate"))
         return timing(times, [claim for claim in claims if claim]), complaint
 
-    def _stream(self, path: Path) -> dict[str, Any]:
+    def _probe(self, path: Path) -> dict[str, Any]:
+        """What ffprobe says of the video stream, without decoding it all; nothing where there is none."""
         command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json", *_input(path)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         with suppress(ValueError, LookupError, TypeError):
             return dict(json.loads(done.stdout)["streams"][0])
+        return {}
+
+    def _stream(self, path: Path) -> dict[str, Any]:
+        if stream := self._probe(path):
+            return stream
         raise UserError(f"video {path} cannot be read: ffprobe knows no stream in it")
 
     def frames(self, path: Path) -> Generator[Picture]:

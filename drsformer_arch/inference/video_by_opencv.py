@@ -10,7 +10,7 @@ import cv2
 
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.errors import UserError
-from drsformer_arch.inference.video_containers import INPUT_OPTIONS
+from drsformer_arch.inference.video_containers import INPUT_OPTIONS, refuse_large
 from drsformer_arch.inference.video_timing import LARGEST_DENOMINATOR, Timing, timing
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its decoders' own complaints name no file; read at first use
@@ -40,12 +40,14 @@ class OpenCVVideos:
             times; a complaint where the file names more frames, otherwise None, as OpenCV says nothing of damage.
 
         Raises:
-            UserError: there is no such frame.
+            UserError: there is no such frame, or one is too large.
         """
         times: list[float | None] = []
         video = _open(path)
         try:
+            _refuse_large(path, video)
             while video.grab():
+                _refuse_large(path, video)  # the size may change
                 times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             rate, named = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         finally:
@@ -111,3 +113,7 @@ def _open(path: Path) -> cv2.VideoCapture:
             del os.environ[OPTIONS]
         else:
             os.environ[OPTIONS] = given
+
+
+def _refuse_large(path: Path, video: cv2.VideoCapture) -> None:
+    refuse_large(path, *(int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)))

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from drsformer_arch.data.picture_headers import LIMIT, max_pixels
 from drsformer_arch.errors import UserError
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
@@ -51,6 +52,20 @@ def refuse_cut(path: Path) -> None:
         raise UserError(
             f"video {path} is cut off: {size:,} of at least {missing:,} bytes are there; copy or download it again, or "
             f"make a whole file of what is there with another program"
+        )
+
+
+def refuse_large(path: Path, width: int, height: int) -> None:
+    """Refuse a video whose frames have more pixels than a picture may have.
+
+    Raises:
+        UserError: they have, or the environment variable of the limit is no number.
+    """
+    limit = max_pixels()
+    if width * height > limit:
+        raise UserError(
+            f"video {path} is too large: {width}x{height} pixels; the environment variable {LIMIT} allows more than "
+            f"{limit:,}"
         )
 
 
