@@ -64,7 +64,7 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
         OSError: the folder is not writable, the disk is full; the old file is intact.
     """
     target = None if is_stream(path) else followed(path)
-    with _errors_named(path), _temporary(scratch_folder(path), path.stem, suffix) as unfinished:
+    with errors_named(path), _temporary(scratch_folder(path), path.stem, suffix) as unfinished:
         yield unfinished
         if target is None:
             with unfinished.open("rb") as content, _stream(path) as file:
@@ -84,7 +84,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         OSError: the folder is not writable, the disk is full; the old file is intact.
     """
     if is_stream(path):
-        with _errors_named(path), _stream(path) as file:
+        with errors_named(path), _stream(path) as file:
             yield file
     else:
         with atomic_path(path) as unfinished, unfinished.open("wb") as file:
@@ -129,8 +129,32 @@ def followed(path: Path) -> Path:
 
 
 def scratch_folder(path: Path) -> Path:
-    """A folder for temporary files on the disk of a file to be written."""
-    return Path(tempfile.gettempdir()) if is_stream(path) else followed(path).parent
+    """A folder for temporary files on the disk of a file to be written.
+
+    Raises:
+        UserError: the path is a link into a folder that is not there.
+    """
+    if is_stream(path):
+        return Path(tempfile.gettempdir())
+    folder = followed(path).parent
+    if path.is_symlink() and not folder.is_dir():
+        raise UserError(f"{path} is a link into a folder that is not there: {folder}; make it, or remove the link")
+    return folder
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise before long work what would keep its result from being written; the folder is made where it is missing.
+
+    Raises:
+        UserError: the path is a folder, or a link into a folder that is not there.
+        OSError: the folder is not writable.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file")
+    if not is_stream(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with errors_named(path), _temporary(scratch_folder(path), path.stem, ""):
+            pass
 
 
 def refuse_no_file(path: Path, kind: str = "") -> None:
@@ -212,7 +236,7 @@ def remove_unlocked(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
+def errors_named(path: Path) -> Iterator[None]:
     """Errors name the file that was to be written: those of a full disk name none, others a temporary one."""
     try:
         yield

@@ -346,6 +346,24 @@ def test_a_run_that_ends_early_leaves_the_old_csv(folders, monkeypatch):
     assert (folders / "scores.csv").read_text() == "before" and sorted(folders.iterdir()) == before
 
 
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_scores_are_printed_where_their_file_cannot_be_written(command, folders, monkeypatch, capsys):
+    arguments = [command, str(folders / "result"), str(folders / "target"), "-o"]
+    assert main([*arguments, "/dev/full"]) == 2
+    out, error = capsys.readouterr()
+    assert "3 of 3 pictures scored" in out and "PSNR in dB, rain200" in out
+    assert error == "error: No space left on device: /dev/full\n"
+    link = folders / "link.html"
+    link.symlink_to("missing/scores.html")
+    monkeypatch.setattr(evaluation, "decode", None)  # nothing is read
+    assert main([*arguments, str(link)]) == 2
+    out, error = capsys.readouterr()
+    assert "scored" not in out
+    assert error == (
+        f"error: {link} is a link into a folder that is not there: {folders / 'missing'}; make it, or remove the link\n"
+    )
+
+
 def test_two_files_are_a_pair_whatever_their_names(tmp_path, capsys):
     result, target = save(tmp_path / "x.png", noisy(PHOTOGRAPH)), save(tmp_path / "y.bmp", PHOTOGRAPH)
     assert run(result, "--protocol", "rgb", target) == 0

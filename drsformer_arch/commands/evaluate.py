@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     processor.keep_freed_memory()
     summary = score_files(pairs, which, args.out, workers=args.workers)
     announce(str(summary), args.out)
+    if summary.unwritten is not None:
+        raise summary.unwritten
     if args.out is not None:
         announce(f"scores of every picture: {args.out}", args.out)
     return EXIT_SOME_FAILED if summary.failed else 0

@@ -15,7 +15,7 @@ from drsformer_arch.files import is_stream
 
 if TYPE_CHECKING:
     from drsformer_arch.report.page import Exhibit
-    from drsformer_arch.report.summary import PictureScores
+    from drsformer_arch.report.summary import PictureScores, Summary
 
 EXAMPLES = """One HTML file without server or network: every picture before and after, its residual and scores, a table
 to sort, and training curves. RESULT, TARGET and RAINY are folders (searched recursively) or single pictures, paired by
@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch import __version__, processor  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
     from drsformer_arch.report.curves import read_all  # noqa: PLC0415
-    from drsformer_arch.report.evaluation import evaluate  # noqa: PLC0415
+    from drsformer_arch.report.evaluation import columns, evaluate  # noqa: PLC0415
     from drsformer_arch.report.page import write_page  # noqa: PLC0415
     from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
-    from drsformer_arch.report.summary import DESCRIPTIONS, NIQE  # noqa: PLC0415
+    from drsformer_arch.report.summary import DESCRIPTIONS, NIQE, Summary  # noqa: PLC0415
 
     _check(args)
     protocols = tuple(SCORES) if args.protocol == "all" else (args.protocol or "rain200",)
@@ -87,9 +87,16 @@ def run(args: argparse.Namespace) -> int:
     ]
     title = args.title or (args.result or args.experiment[0]).resolve().name
     processor.keep_freed_memory()
+    summary = Summary(columns(which, target=args.target is not None, rainy=args.rainy is not None))
     with closing(evaluate(pairs, which, workers=args.workers)) as rows:
-        exhibits = _exhibits(tqdm(rows, total=len(pairs), unit="picture", disable=None, delay=2), complain)
-        count = write_page(args.out, exhibits, title=title, facts=facts, curves=curves, complain=complain)
+        bar = tqdm(rows, total=len(pairs), unit="picture", disable=None, delay=2)
+        exhibits = _exhibits(bar, summary, complain)
+        try:
+            count = write_page(args.out, exhibits, title=title, facts=facts, curves=curves, complain=complain)
+        except OSError:
+            if summary.scored and which:
+                announce(f"before the page of {len(pairs):,} pictures could not be written: {summary}", args.out)
+            raise
     shown = f"{count:,} of {len(pairs):,} pictures, " if pairs else ""
     announce(f"{args.out}: {shown}{size_of(args.out)}; open it in a browser", args.out)
     return EXIT_SOME_FAILED if counts["failed"] else 0
@@ -108,11 +115,14 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"-o {args.out}: the page is one file, named .html")
 
 
-def _exhibits(rows: Iterable["PictureScores"], complain: Callable[[str], None]) -> Iterator["Exhibit"]:
+def _exhibits(
+    rows: Iterable["PictureScores"], summary: "Summary", complain: Callable[[str], None]
+) -> Iterator["Exhibit"]:
     """What can be scored; the problems of the others go to `complain`."""
     from drsformer_arch.report.page import Exhibit  # noqa: PLC0415
 
     for row in rows:
+        summary.add(row)
         if row.problem is not None:
             complain(row.problem)
             continue

@@ -4,15 +4,16 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from drsformer_arch import processor, run
-from drsformer_arch.errors import UserError, did_you_mean, line_of
-from drsformer_arch.files import write_atomically
+from drsformer_arch.errors import UserError, did_you_mean, line_of, printable
+from drsformer_arch.files import refuse_unwritable, write_atomically
 from drsformer_arch.inference import find_weights
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.names import check_name
@@ -60,6 +61,8 @@ def compare(
         print(f"error: {problem}", file=sys.stderr, flush=True)
 
     methods = _methods(sources, pictures, complain)
+    for path in filter(None, (out / "comparison.md", page)):
+        refuse_unwritable(path)
     every = {one.name: one for method in methods for one in method.pictures}
     rainy = Method(INPUT, None, None, None, {}, tuple(every.values()))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,22 +72,39 @@ def compare(
         raise UserError("no network can be compared; the problems are named above")
     conditions = [*_conditions(settings, results), *(f"Failed: {problem}" for problem in problems)]
     table = tables.markdown(results, conditions)
-    write_atomically(out / "comparison.md", table.encode())
-    write_atomically(out / "comparison.csv", tables.comma_separated(results))
-    write_atomically(out / "pictures.csv", tables.per_picture(results))
-    write_atomically(out / "comparison.tex", tables.latex(results).encode())
     cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
-    write_atomically(out / "quality_cost.png", cost)
-    write_atomically(out / "crops.png", crops)
+    contents = {
+        "comparison.md": table.encode(),
+        "comparison.csv": tables.comma_separated(results),
+        "pictures.csv": tables.per_picture(results),
+        "comparison.tex": tables.latex(results).encode(),
+        "quality_cost.png": cost,
+        "crops.png": crops,
+    }
+    for name, content in contents.items():
+        with _named_if_unwritten(out / name, complain):
+            write_atomically(out / name, content)
     if page is not None:
         overview = [
             ("Quality against cost; a disc's area is the number of parameters", cost, "PSNR over seconds per picture"),
             ("The picture on which the networks differ most", crops, "The same region from every network"),
         ]
-        write_comparison_page(
-            [rainy, *methods], results, out, page, conditions=conditions, overview=overview, complain=complain
-        )
+        with _named_if_unwritten(page, complain):
+            write_comparison_page(
+                [rainy, *methods], results, out, page, conditions=conditions, overview=overview, complain=complain
+            )
     return table, problems
+
+
+@contextmanager
+def _named_if_unwritten(path: Path, complain: Callable[[str], None]) -> Iterator[None]:
+    """What was measured took long: a file that cannot be written must not take the table and the others along."""
+    try:
+        yield
+    except UserError as error:
+        complain(str(error))
+    except OSError as error:
+        complain(printable(f"{path} cannot be written: {error.strerror or error}"))
 
 
 def _methods(sources: Sequence[str], pictures: tuple[Pictures, ...], complain: Callable[[str], None]) -> list[Method]:

@@ -19,10 +19,10 @@ import signal
 import sys
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -265,11 +265,12 @@ def score_files(
         pairs: of `find_pairs`, at least one.
         which: column groups of `GROUPS`.
         out: CSV file with one line per picture, in the order of the pairs; it is replaced when the last one is done.
+            Where that fails after scores were computed, `Summary.unwritten` says why, and all pictures are scored.
         workers: as `evaluate` takes them.
 
     Raises:
         UserError: an unknown group, `out` is a folder or named as a picture, or worker processes do not start.
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written, as is seen before anything is scored, or nobody reads the pipe any more.
     """
     if out is not None and (out.is_dir() or out.suffix.lower() in PICTURE_SUFFIXES):
         raise UserError(
@@ -277,20 +278,34 @@ def score_files(
         )
     names = columns(which, target=pairs[0].target is not None, rainy=pairs[0].rainy is not None)
     summary = Summary(names)
-    with ExitStack() as stack:
-        file = None
+    with (
+        tqdm(total=len(pairs), unit="picture", disable=None, delay=2) as bar,
+        closing(evaluate(pairs, which, workers=workers)) as scored,
+    ):
+        rows = _counted(scored, summary, bar)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(atomic_file(out))
-            file.write(csv_line(["picture", "result", "target", "input", *names, "problem"]))
-        bar = stack.enter_context(tqdm(total=len(pairs), unit="picture", disable=None, delay=2))
-        for row in stack.enter_context(closing(evaluate(pairs, which, workers=workers))):
-            summary.add(row)
-            if row.problem is not None:
-                bar.write(f"error: {row.problem}", file=sys.stderr)
-            if file is not None:
-                values = [f"{row.scores[name]:.9f}" if name in row.scores else "" for name in names]
-                paths = [path or "" for path in row.pair[1:]]
-                file.write(csv_line([row.pair.name, *paths, *values, row.problem or ""]))
-            bar.update()
+            try:
+                with atomic_file(out) as file:
+                    file.write(csv_line(["picture", "result", "target", "input", *names, "problem"]))
+                    for row in rows:
+                        values = [f"{row.scores[name]:.9f}" if name in row.scores else "" for name in names]
+                        paths = [path or "" for path in row.pair[1:]]
+                        file.write(csv_line([row.pair.name, *paths, *values, row.problem or ""]))
+            except OSError as error:
+                if isinstance(error, BrokenPipeError) or not summary.scored + summary.failed:
+                    raise
+                summary.unwritten = error
+        for _ in rows:
+            pass  # all of them, or those after a line that could not be written
     return summary
+
+
+def _counted(rows: Iterable[PictureScores], summary: Summary, bar: tqdm) -> Iterator[PictureScores]:
+    """The rows, after they were added to the summary and those that failed were named."""
+    for row in rows:
+        summary.add(row)
+        if row.problem is not None:
+            bar.write(f"error: {row.problem}", file=sys.stderr)
+        bar.update()
+        yield row

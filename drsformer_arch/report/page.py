@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.errors import UserError, line_of
-from drsformer_arch.files import atomic_file, scratch_folder
+from drsformer_arch.files import atomic_file, errors_named, scratch_folder
 from drsformer_arch.report.previews import (
     LARGEST_SIDE,
     QUALITY,
@@ -136,7 +136,7 @@ def write_page(
         OSError: the folder is not writable, the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=scratch_folder(path)) as blocks:
+    with errors_named(path), tempfile.TemporaryFile(dir=scratch_folder(path)) as blocks:
         rows: list[_Row] = []
         for name, prepared in _ahead(_attempt, exhibits):
             if isinstance(prepared, Exception):

@@ -69,6 +69,7 @@ class Summary:
         self.columns = {name: Column(name) for name in names}
         self.gains = {name: Column(name) for name in names if INPUT + name in self.columns}  # over the same picture
         self.scored = self.failed = self.sixteen_bits = 0
+        self.unwritten: OSError | None = None  # why the scores of every picture are in no file
 
     def add(self, row: PictureScores) -> None:
         """Take the scores of one picture; those of one that failed count nowhere."""
