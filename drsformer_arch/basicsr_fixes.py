@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,10 +26,11 @@ import torch
 from drsformer_arch.data.environments import open_shared
 from drsformer_arch.data.meta_info import lmdb_keys, name_of_key
 from drsformer_arch.data.picture_headers import BadPicture, read_header
-from drsformer_arch.errors import UserError, first_few
+from drsformer_arch.errors import UserError, first_few, line_of
 from drsformer_arch.inference.weights import load_file, read_weights
 from drsformer_arch.models import checkpoints
 from drsformer_arch.training_records import is_iteration
+from drsformer_arch.trouble import trouble_of
 
 
 def make_importable() -> None:
@@ -70,6 +72,7 @@ def apply(loaders: Any) -> None:
     _keep_dots_in_names()
     _keep_every_old_experiment(train)
     _start_processes_without_cuda()
+    _say_which_metric_fails()
 
 
 def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
@@ -156,7 +159,7 @@ def _loaders_for_our_model(original: Callable, loaders: Any) -> Callable:
 
 
 def _begin_with_our_model(train: Any, loaders: Any) -> None:
-    """Our model class logs what it measures, as text and as JSON, and first validates what a kill left unvalidated.
+    """Our model class tries its metrics, validates what a kill left unvalidated, and logs as text and as JSON.
 
     BasicSR makes the loaders, the model and the log one after another, then enters its loop.
     """
@@ -176,6 +179,8 @@ def _begin_with_our_model(train: Any, loaders: Any) -> None:
         model, val_loaders = made.pop("model"), made.pop("val_loaders")
         if not loaders.plans_batches(opt):
             return create_log(opt, start_iter, tb_logger)
+        for loader in val_loaders:
+            model.try_metrics(loader)
         for loader in val_loaders:
             model.make_up_for_validation(loader, start_iter, tb_logger)
         return importlib.import_module("drsformer_arch.models.training_log").TrainingLog(opt, start_iter, tb_logger)
@@ -332,6 +337,29 @@ def _start_processes_without_cuda() -> None:
     for name in ("basicsr.utils.dist_util", "basicsr.utils.options"):
         module: Any = importlib.import_module(name)
         module.init_dist = init_dist
+
+
+def _say_which_metric_fails() -> None:
+    """A metric fails in its own way on a picture that is too small for it, or warns about it in NumPy's words."""
+    for name in ("sr_model", "video_base_model", "video_recurrent_model"):
+        module: Any = importlib.import_module(f"basicsr.models.{name}")
+        module.calculate_metric = _naming_itself(module.calculate_metric)
+
+
+def _naming_itself(calculate_metric: Callable) -> Callable:
+    def calculate(data: dict[str, Any], metric: dict[str, Any]) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                return calculate_metric(data, metric)
+        except Exception as error:  # of whatever package the metric is
+            if trouble_of(error) is not None:
+                raise
+            height, width = data["img"].shape[:2]
+            failed = importlib.import_module("drsformer_arch.models.validation").MetricFailed
+            raise failed(line_of(error, f"metric {metric['type']} on a picture of {height}x{width}")) from error
+
+    return calculate
 
 
 def disconnect_processes() -> None:

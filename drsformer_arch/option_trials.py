@@ -6,14 +6,12 @@ people's may load weights or take their time, so that only their arguments are c
 
 import importlib.util
 import inspect
-import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,14 +20,12 @@ from drsformer_arch.errors import UserError, did_you_mean, line_of
 from drsformer_arch.inference.outline import LARGEST_NUMBER
 from drsformer_arch.models.batch_plan import BatchPlan
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
-from drsformer_arch.models.validation import needs_target
+from drsformer_arch.models.validation import QUICK, is_quick, needs_target, try_metric
 from drsformer_arch.option_kinds import shown
 
 # isort: split
-from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, Registry
 
-QUICK = ("basicsr.", "drsformer_arch.")  # packages whose losses and metrics are tried
 LOADS_WEIGHTS = "PerceptualLoss"  # of BasicSR: VGG's
 SIDE = 256  # of the pictures that metrics are tried on, in pixels; NIQE needs 2 x 2 blocks of 96
 LAUNCHERS = {
@@ -75,16 +71,12 @@ def check_arguments(
         if named and parameter.default is parameter.empty and parameter.name not in {*given, *section}:
             raise UserError(f"option {where}.{parameter.name} is missing")
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    if takes_any and not (registry is METRIC_REGISTRY and _is_quick(thing)):  # BasicSR's metrics ignore what they take
+    if takes_any and not (registry is METRIC_REGISTRY and is_quick(thing)):  # BasicSR's metrics ignore what they take
         return
     known = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD} - set(given)
     for key in section:
         if key not in {"type", *known, *extra}:
             raise UserError(f"unknown option {where}.{key}{did_you_mean(key, known)}")
-
-
-def _is_quick(thing: Any) -> bool:
-    return thing.__module__.startswith(QUICK)
 
 
 @contextmanager
@@ -144,7 +136,7 @@ def try_losses(train: dict[str, Any]) -> None:
         where = f"train.{name}"
         check_arguments(LOSS_REGISTRY, section, where)
         loss_class = find(LOSS_REGISTRY, section["type"], where)
-        if not _is_quick(loss_class) or loss_class.__name__ == LOADS_WEIGHTS:
+        if not is_quick(loss_class) or loss_class.__name__ == LOADS_WEIGHTS:
             continue
         if name == "perceptual_opt":
             raise UserError(f"option {where}.type: {section['type']} is no perceptual loss; give it as train.pixel_opt")
@@ -158,16 +150,11 @@ def try_losses(train: dict[str, Any]) -> None:
 
 def try_metrics(metrics: dict[str, Any]) -> None:
     """Compare the metrics' arguments, and compute BasicSR's and ours."""
-    rng = np.random.default_rng(0)
-    pictures = {name: rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for name in ("img", "img2")}
     for name, section in metrics.items():
         where = f"val.metrics.{name}"
         check_arguments(METRIC_REGISTRY, section, where, given=("img", "img2"), extra=("better",))
-        if not _is_quick(find(METRIC_REGISTRY, section["type"], where)):
-            continue
-        with trying(where):
-            if math.isnan(float(calculate_metric(pictures, section))):
-                raise UserError(f"{where}: with these arguments nothing of a picture of {SIDE}x{SIDE} is left to score")
+        if is_quick(find(METRIC_REGISTRY, section["type"], where)):
+            try_metric(section, where, SIDE, SIDE)
 
 
 def check_best(options: dict[str, Any]) -> str | None:

@@ -383,6 +383,36 @@ def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_opti
     assert "alone has no targets: the pictures are restored but scored by niqe only" in log.text
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_metric_that_fails_is_named_and_costs_no_iteration(model_options, tmp_path, log):
+    log.set_level(logging.INFO, logger="basicsr")
+    for part in ("input", "target"):
+        (tmp_path / part).mkdir()
+        cv2.imwrite(str(tmp_path / part / "1.png"), astronaut()[:192, :200])
+        cv2.imwrite(str(tmp_path / part / "2.png"), astronaut()[:40, :44])
+    roots = {f"dataroot_{part}": str(tmp_path / folder) for part, folder in (("lq", "input"), ("gt", "target"))}
+    dataset = built({"type": "PairedRainDataset", **roots}, "odd")
+    loader = torch.utils.data.DataLoader(dataset)
+    model_options["val"]["metrics"] = {"m": {"type": "calculate_niqe", "crop_border": 0}}
+    model = DerainModel(model_options)
+    model.try_metrics(loader)
+    with pytest.raises(
+        UserError, match=r"data set odd, .*2\.png: metric calculate_niqe on a picture of 40x44: Runtime"
+    ):
+        model.validation(loader, 1, None)
+    assert [path.name for path in (tmp_path / "training_states").glob("*.state")] == ["1.state"]
+
+    small = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, [1]))
+    small.dataset.opt = dataset.opt
+    with pytest.raises(UserError, match=r"val\.metrics\.m on .*2\.png of odd: RuntimeError"):
+        model.try_metrics(small)
+    model_options["val"]["metrics"]["m"] = {"type": "calculate_psnr", "crop_border": 30}
+    with pytest.raises(UserError, match=r"nothing of a picture of 40x44 is left to score"):
+        model.try_metrics(small)
+    model.validation(loader, 2, None)
+    assert "odd: m gives no number (NaN), which is never the best score" in log.text and "best: none yet" in log.text
+
+
 def test_validation_runs_on_the_weights_of_its_moment(model_options):
     """On the fused network, in both precisions, also of averaged weights; a test alone works as well."""
     model_options["train"]["ema_decay"] = 0.5

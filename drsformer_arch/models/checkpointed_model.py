@@ -30,6 +30,7 @@ class CheckpointedModel(SRModel):
         best_metric_results: BasicSR's record of the best scores.
         validated: each data set's last validated iteration.
         resumed: from a checkpoint that says what was validated.
+        saved: the last iteration whose checkpoint is whole.
     """
 
     scaler: torch.amp.GradScaler
@@ -39,6 +40,7 @@ class CheckpointedModel(SRModel):
         self.best_metric_results: dict[str, dict] = {}
         self.validated: dict[str, int] = {}
         self.resumed = False
+        self.saved: int | None = None
         super().__init__(opt)
 
     def load_network(
@@ -78,6 +80,7 @@ class CheckpointedModel(SRModel):
         self.save_training_state(epoch, current_iter)
         if current_iter != -1:
             self._complete_checkpoint(current_iter)
+            self.saved = current_iter
 
     def _save_weights(self, label: Any) -> None:
         averaged = hasattr(self, "net_g_ema")
@@ -147,6 +150,7 @@ class CheckpointedModel(SRModel):
         if any(change.startswith("train.optim_g.") for change in changes):
             memory = ", ".join(memory_of(self.optimizers[0])) or "nothing"
             get_root_logger().warning(f"Kept as saved: what the optimizer remembers of each parameter ({memory})")
+        self.saved = iteration
         notes = {**resume_state, **manifest}  # the manifest is missing where the run was killed before it was written
         self.validated, self.resumed = notes.get("validated", {}), "validated" in notes
         self.best_metric_results = self._comparable_scores(notes, before)

@@ -34,10 +34,21 @@ from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.checkpointed_model import CheckpointedModel
 from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.models.training_log import GRADIENT_NORM
-from drsformer_arch.models.validation import Scores, Share, needs_target, protocol_of, replaced
+from drsformer_arch.models.validation import (
+    MetricFailed,
+    Scores,
+    Share,
+    is_quick,
+    needs_target,
+    protocol_of,
+    replaced,
+    tell_others,
+    try_metric,
+)
 from drsformer_arch.options import add_defaults, check_model_options, translate
 
 # isort: split
+from basicsr.metrics import METRIC_REGISTRY
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
@@ -296,6 +307,10 @@ class DerainModel(CheckpointedModel):
         try:
             with replaced(self.opt["val"], "pbar", self.opt["val"].get("pbar", False) and self.opt["rank"] == 0):
                 self.nondist_validation(DataLoader(share), current_iter, tb_logger, save_img)
+        except MetricFailed as failure:
+            if not failure.shared:
+                tell_others(failure)
+            raise
         finally:
             self.own_pictures = None
 
@@ -330,6 +345,11 @@ class DerainModel(CheckpointedModel):
             with replaced(self.opt["val"], "metrics", metrics):
                 # BasicSR names results by their stems alone: `get_current_visuals` saves them
                 super().nondist_validation(dataloader, current_iter, tb_logger, save_img=False)
+        except MetricFailed as failure:
+            if failure.shared:
+                raise
+            picture = self.sample_names[0]
+            raise MetricFailed(f"val.metrics: data set {name}, {picture}: {failure}") from failure
         finally:
             self.inference_net = None
             self.result_place = None
@@ -368,6 +388,8 @@ class DerainModel(CheckpointedModel):
         """Plain floats, as numpy's must not be in a state file; `logger.save_best` keeps the best weights."""
         record = self.best_metric_results[dataset_name][metric]
         before = record["val"]
+        if math.isnan(val):
+            get_root_logger().warning(f"{dataset_name}: {metric} gives no number (NaN), which is never the best score")
         super()._update_best_metric_result(dataset_name, metric, float(val), current_iter)
         if self.is_train and metric == self.opt["logger"].get("save_best") and record["val"] != before:
             first = next(one["name"] for phase, one in self.opt["datasets"].items() if phase.startswith("val"))
@@ -382,10 +404,43 @@ class DerainModel(CheckpointedModel):
             if current_iter > last and self.validated.get(name) == last:
                 return
             current_iter = min(current_iter, last)
-        super().validation(dataloader, current_iter, tb_logger, save_img)
+        try:
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+        except Exception as error:  # whatever it is, no iteration that is done may be lost by it
+            self._save_despite(error, current_iter)
+            raise
         self.validated[name] = current_iter
         if self.is_train and self.opt["rank"] == 0:  # BasicSR saves before it validates
             checkpoints.add_notes(self._state_path(current_iter), self._notes_on_validation())
+
+    def _save_despite(self, error: Exception, current_iter: int) -> None:
+        """Write the checkpoint of an iteration whose validation fails, unless it was due and is there already."""
+        together = isinstance(error, MetricFailed) and error.shared  # other errors end the process they happen to
+        if not self.is_train or self.saved == current_iter or (self.opt["dist"] and not together):
+            return
+        try:
+            self.save(epoch=current_iter // self.opt.get("iters_per_epoch", 1), current_iter=current_iter)
+            get_root_logger().info(f"Saved iteration {current_iter}, whose validation fails.")
+        except (UserError, OSError) as failure:
+            get_root_logger().warning(f"Iteration {current_iter} cannot be saved: {failure}")
+        if self.opt["dist"]:  # as above: none may end before rank 0 saved
+            torch.distributed.barrier()
+
+    def try_metrics(self, dataloader: DataLoader) -> None:
+        """Score random pictures of the size of a data set's first one, before a training that would end by it.
+
+        Raises:
+            UserError: a metric refuses the size, or leaves nothing of such pictures to score.
+        """
+        dataset: Any = dataloader.dataset
+        metrics = self.opt["val"].get("metrics") or {}
+        if not metrics or len(dataset) == 0:
+            return
+        sample = dataset[0]
+        height, width = sample["lq"].shape[-2:]
+        for name, metric in metrics.items():
+            if is_quick(METRIC_REGISTRY.get(metric["type"])) and ("gt" in sample or not needs_target(metric)):
+                try_metric(metric, f"val.metrics.{name} on {sample['lq_path']} of {name_of(dataloader)}", height, width)
 
     def make_up_for_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any) -> None:
         """Validate a resumed iteration if it should have been and was not: the run ended after it was saved."""
@@ -399,7 +454,8 @@ class DerainModel(CheckpointedModel):
         lines = [f"Validation {dataset_name}"]
         for name, value in self.metric_results.items():
             best = self.best_metric_results[dataset_name][name]
-            at = f"  best: {best['val']:.4f} at iteration {best['iter']}" if self.is_train else ""
+            at = f"  best: {best['val']:.4f} at iteration {best['iter']}" if best["iter"] != -1 else "  best: none yet"
+            at = at if self.is_train else ""
             lines.append(f"\t# {name} [{protocol_of(self.opt['val']['metrics'][name])}]: {value:.4f}{at}")
             if tb_logger:
                 tb_logger.add_scalar(f"metrics/{dataset_name}/{name}", value, current_iter)
