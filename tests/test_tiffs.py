@@ -2,14 +2,17 @@
 
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
+from PIL.ExifTags import IFD, Base
 from skimage import data
 
 from drsformer_arch.data.pictures import BadPicture, decode
-from drsformer_arch.inference.photographs import read_photograph, write_photograph
+from drsformer_arch.inference.photographs import Photograph, read_photograph, write_photograph
 
 PIXELS = np.ascontiguousarray(data.astronaut()[100:140, 200:256])  # (40, 56, 3)
 ALPHA = 255 - PIXELS[::-1, :, 1]
@@ -106,3 +109,74 @@ def test_transparent_and_divided_by_nothing():
 def test_other_layouts_are_refused(samples, options):
     with pytest.raises(BadPicture, match=r"its layout is not known: . channels of .*; convert it to RGB"):
         decode(encoded(samples, **options), "a")
+
+
+def noted() -> Image.Exif:
+    exif = Image.Exif()
+    exif[Base.Make], exif[Base.XResolution], exif[Base.DateTime] = "a camera", 300.0, "2020:01:02 03:04:05"
+    exif[IFD.Exif] = {Base.FNumber: 2.8, Base.DateTimeOriginal: "2020:01:02 03:04:06"}
+    exif[IFD.GPSInfo] = {1: "N", 2: (1.0, 2.0, 3.5)}
+    return exif
+
+
+def assert_noted(path: Path) -> None:
+    """Pillow and tifffile find what `noted` has put in."""
+    if path.suffix == ".tif":
+        exif = Image.Exif()
+        exif.load(b"Exif\0\0" + path.read_bytes())
+    else:
+        with Image.open(path) as image:
+            exif = image.getexif()
+    assert exif[Base.Make] == "a camera" and exif[Base.DateTime] == "2020:01:02 03:04:05"
+    assert exif[Base.XResolution] == 300 and (Base.StripOffsets in exif) == (path.suffix == ".tif")
+    assert exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] == "2020:01:02 03:04:06"
+    assert exif.get_ifd(IFD.Exif)[Base.FNumber] == pytest.approx(2.8)
+    assert exif.get_ifd(IFD.GPSInfo)[2] == (1, 2, 3.5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("alpha", [None, ALPHA])
+def test_notes_are_kept_in_tiffs_and_out_of_them(dtype, alpha, tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=noted())
+    scale = np.iinfo(dtype).max // 255
+    deep = None if alpha is None else alpha.astype(dtype) * scale
+    exif = read_photograph(tmp_path / "a.jpg").exif
+    photograph = Photograph(PIXELS.astype(dtype) * scale, deep, exif=exif)
+    assert write_photograph(tmp_path / "b.tif", photograph) == ()
+    again = read_photograph(tmp_path / "b.tif")
+    np.testing.assert_array_equal(again.pixels, photograph.pixels)
+    np.testing.assert_array_equal(again.alpha, deep)
+    assert again.notes == () and write_photograph(tmp_path / "c.tif", again) == ()
+    notes = write_photograph(tmp_path / "d.jpg", again)
+    assert any("its transparency is left out" in note for note in notes) == (alpha is not None)
+    assert any("its 16 bits are rounded" in note for note in notes) == (dtype == np.uint16)
+    assert not any("EXIF" in note for note in notes)
+    write_photograph(tmp_path / "e.png", again)
+    for name in ("b.tif", "c.tif", "d.jpg", "e.png"):
+        assert_noted(tmp_path / name)
+    with tifffile.TiffFile(tmp_path / "c.tif") as file:
+        assert len(file.pages) == 1 and file.pages.first.tags["Make"].value == "a camera"
+    if dtype == np.uint8:
+        with Image.open(tmp_path / "c.tif") as image:
+            np.testing.assert_array_equal(np.asarray(image)[..., :3], PIXELS)
+    beside = ("its EXIF notes cannot be kept in BMP",)
+    assert write_photograph(tmp_path / "f.bmp", again)[-1:] == beside
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_thumbnail_is_no_page(dtype, tmp_path):
+    def write(*subfiletypes: int) -> Path:
+        with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+            for number, kind in enumerate(subfiletypes):
+                step = 1 + 3 * (kind & 1)
+                file.write(
+                    PIXELS[::step, ::step].astype(dtype) + number, photometric="rgb", subfiletype=kind, metadata=None
+                )
+        return tmp_path / "a.tif"
+
+    photograph = read_photograph(write(0, 1, 1))
+    np.testing.assert_array_equal(photograph.pixels, PIXELS)
+    assert photograph.notes == ("the thumbnail inside it is left out",)
+    for pages in ((0, 0), (0, 1, 0), (1, 0), (2, 2)):
+        with pytest.raises(BadPicture, match="is an animation or has several pages"):
+            read_photograph(write(*pages))

@@ -31,6 +31,7 @@ from drsformer_arch.data.pictures import (
 from drsformer_arch.data.tiff_samples import MARKS, read_samples
 from drsformer_arch.errors import UserError, is_out_of_memory, show_traceback
 from drsformer_arch.files import write_atomically
+from drsformer_arch.inference.tiff_tags import read_tags, with_exif
 
 WRITTEN = {
     ".png": "PNG",
@@ -44,7 +45,6 @@ WRITTEN = {
 SIXTEEN_BITS = (".png", ".tif", ".tiff")
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 JPEG_QUALITY = 95
-EXIF_OF_TIFF = 34665  # tag that leads to the EXIF block
 _PROFILES_OF_PICTURES = (b"mntr", b"scnr", b"prtr", b"spac")  # classes: displays, inputs, outputs, colour spaces
 
 
@@ -70,6 +70,23 @@ def read_photograph(path: Path) -> Photograph:
     content = read_file(path)
     pixels = decode(content, path)
     notes: list[str] = []
+    if content.startswith(MARKS):
+        icc_profile, exif, is_single = read_tags(content, notes)
+        alpha = _alpha_of_tiff(content, notes)
+    else:
+        icc_profile, exif, is_single, alpha = _beside(content, pixels, notes)
+    if not is_single:
+        raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
+    if icc_profile is not None and not _is_profile_of(icc_profile, pixels):
+        notes.append("its colour profile is damaged or one of another colour space and is left out")
+        icc_profile = None
+    return Photograph(pixels, alpha, icc_profile, exif, tuple(notes))
+
+
+def _beside(
+    content: bytes, pixels: Picture, notes: list[str]
+) -> tuple[bytes | None, bytes | None, bool, npt.NDArray[Any] | None]:
+    """Colour profile and EXIF block of all but TIFF, whether it is a single picture, and the transparency, upright."""
     try:
         with _limit_of_pillow(), Image.open(io.BytesIO(content)) as header:
             # Pillow's name for a JPEG with several pictures is MPO.
@@ -78,23 +95,15 @@ def read_photograph(path: Path) -> Photograph:
             icc_profile, has_alpha = header.info.get("icc_profile"), header.has_transparency_data
     except Exception as error:  # Pillow trips in many ways over what beside the pixels is damaged, or unknown to it
         show_traceback(error)
-        several, is_jpeg, exif, orientation, has_alpha = False, False, None, 1, False
-        icc_profile = _profile_of_tiff(content, notes)
-    if several and not is_jpeg:
-        raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
-    if several:
+        notes.append("its colour profile, EXIF block and transparency cannot be read and are left out")
+        return None, None, True, None
+    if several and is_jpeg:
         notes.append("the second picture inside it is left out")
-    if icc_profile is not None and not _is_profile_of(icc_profile, pixels):
-        notes.append("its colour profile is damaged or one of another colour space and is left out")
-        icc_profile = None
-    if content.startswith(MARKS):
-        alpha, has_alpha = _alpha_of_tiff(content, notes), False
-    else:
-        alpha = _alpha(content, orientation) if has_alpha else None
+    alpha = _alpha(content, orientation) if has_alpha else None
     if has_alpha and (alpha is None or (alpha.shape, alpha.dtype) != (pixels.shape[:2], pixels.dtype)):
         notes.append("its transparency cannot be read and is left out")
         alpha = None
-    return Photograph(pixels, alpha, icc_profile, exif, tuple(notes))
+    return icc_profile, exif, is_jpeg or not several, alpha
 
 
 @contextmanager
@@ -122,20 +131,6 @@ def _exif(header: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
         show_traceback(error)
         notes.append("its EXIF block is damaged and is left out")
         return None, orientation
-
-
-def _profile_of_tiff(content: bytes, notes: list[str]) -> bytes | None:
-    """The colour profile of a TIFF that Pillow does not know: most of 16 bits."""
-    try:
-        with tifffile.TiffFile(io.BytesIO(content)) as file:
-            page: Any = file.pages.first
-            if page.tags.valueof(EXIF_OF_TIFF) is not None:
-                notes.append("its EXIF block cannot be read and is left out")
-            return page.iccprofile
-    except Exception as error:  # another format, or damaged in one of many ways
-        show_traceback(error)
-        notes.append("its colour profile, EXIF block and transparency cannot be read and are left out")
-        return None
 
 
 def _is_profile_of(icc_profile: bytes, pixels: Picture) -> bool:
@@ -168,8 +163,8 @@ def _alpha_of_tiff(content: bytes, notes: list[str]) -> npt.NDArray[Any] | None:
 def write_photograph(path: Path, photograph: Photograph, suffix: str | None = None) -> tuple[str, ...]:
     """Write a picture file; there is the old file or the new one, never a part.
 
-    What the format cannot hold is left out or rounded: 16 bits and transparency in JPEG. So is a profile of
-    another colour space.
+    What the format cannot hold is left out or rounded: 16 bits and transparency in JPEG, all but the pixels in BMP. So
+    is a profile of another colour space.
 
     Args:
         path: of the file, which may also be a device or a pipe.
@@ -189,11 +184,19 @@ def write_photograph(path: Path, photograph: Photograph, suffix: str | None = No
     pixels, alpha = photograph.pixels, photograph.alpha if suffix in TRANSPARENT else None
     if pixels.dtype == np.uint16 and suffix not in SIXTEEN_BITS:
         pixels, alpha = eight_bits(pixels), None if alpha is None else eight_bits(alpha)
-    photograph = photograph._replace(pixels=pixels, alpha=alpha)
     notes: tuple[str, ...] = ()
+    if photograph.pixels.dtype != pixels.dtype:
+        notes += (f"its 16 bits are rounded to 8, which are all that {WRITTEN[suffix]} can hold",)
+    if photograph.alpha is not None and alpha is None:
+        notes += (f"its transparency is left out, which {WRITTEN[suffix]} cannot hold",)
+    photograph = photograph._replace(pixels=pixels, alpha=alpha)
     if photograph.icc_profile is not None and not _is_profile_of(photograph.icc_profile, pixels):
         photograph = photograph._replace(icc_profile=None)  # a network for gray pictures, or for colour, made others
-        notes = ("its colour profile is one of another colour space and is left out",)
+        notes += ("its colour profile is one of another colour space and is left out",)
+    if suffix == ".bmp":
+        beside = {"EXIF notes": photograph.exif, "colour profile": photograph.icc_profile}
+        notes += tuple(f"its {name} cannot be kept in BMP" for name, block in beside.items() if block is not None)
+        photograph = photograph._replace(exif=None, icc_profile=None)
     content, others = _encoded(path, photograph, WRITTEN[suffix])
     write_atomically(path, content)
     return notes + others
@@ -240,7 +243,7 @@ def _with_alpha(photograph: Photograph) -> npt.NDArray[Any]:
 
 def _by_pillow(photograph: Photograph, kind: str) -> bytes:
     options: dict[str, Any] = {"icc_profile": photograph.icc_profile}
-    if photograph.exif and kind != "BMP":
+    if photograph.exif:
         options["exif"] = photograph.exif
     if kind in ("JPEG", "WEBP"):
         options["quality"] = JPEG_QUALITY
@@ -263,8 +266,10 @@ def _tiff(photograph: Photograph) -> bytes:
         predictor=True,
         iccprofile=photograph.icc_profile,
         metadata=None,
+        software=False,
+        byteorder="<",
     )
-    return content.getvalue()
+    return content.getvalue() if photograph.exif is None else with_exif(content.getvalue(), photograph.exif)
 
 
 def _png_of_16_bits(photograph: Photograph) -> bytes:
