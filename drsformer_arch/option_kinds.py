@@ -78,7 +78,6 @@ def number(least: float, most: float | None = None, *, below: float | None = Non
 
 ANY = Kind(lambda _: True, "anything")
 BOOL = Kind(lambda value: isinstance(value, bool), "true or false")
-WHOLE = Kind(is_whole, "a whole number", makes_integer=True)
 COUNT = whole(1)
 NUMBER = Kind(is_number, "a number")
 POSITIVE = Kind(lambda value: is_number(value) and value > 0, "a number above 0")
@@ -88,11 +87,13 @@ SECTION = Kind(lambda value: isinstance(value, dict), "a section with keys")
 TYPED = Kind(lambda value: isinstance(value, dict) and isinstance(value.get("type"), str), "a section with a type")
 
 
-def kind_of_annotation(annotation: Any) -> Kind:
-    """What an argument annotated so accepts in an option file; `ANY` where the annotation says nothing to us."""
-    simple = {bool: BOOL, int: WHOLE, float: NUMBER, str: TEXT, Sequence[int]: list_of(WHOLE)}
+def kind_of_annotation(annotation: Any, least: int) -> Kind:
+    """What an argument annotated so accepts in an option file, whole numbers from `least` on; `ANY` where the
+    annotation says nothing to us.
+    """
+    simple = {bool: BOOL, int: whole(least), float: NUMBER, str: TEXT, Sequence[int]: list_of(whole(least))}
     if get_origin(annotation) is Literal:
         return choice(*get_args(annotation))
     if get_origin(annotation) is UnionType and get_args(annotation)[1:] == (NoneType,):
-        return or_none(kind_of_annotation(get_args(annotation)[0]))
+        return or_none(kind_of_annotation(get_args(annotation)[0], least))
     return simple.get(annotation, ANY)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from drsformer_arch import basicsr_fixes, option_trials, plugin, processor
 from drsformer_arch.archs.restoration_network import declared
@@ -25,6 +26,7 @@ from drsformer_arch.trouble import MachineTrouble, trouble_of
 # isort: split
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
+BASICSR_SETS = ("PairedImageDataset", "SingleImageDataset")
 BASICSR_DEBUG = "debug"  # a name that holds it makes BasicSR validate and save every 8 iterations
 
 
@@ -96,6 +98,8 @@ def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: b
     check_files(options)
     if ours:
         _check_sizes(options, network)
+        if isinstance(network, nn.Module):
+            _check_channels(options, network)
     if not is_train:
         return messages
     if BASICSR_DEBUG in options["name"]:
@@ -183,6 +187,19 @@ def _check_state(state: str, name: str) -> None:
             f"path.resume_state: {state} is not of this experiment, whose states lie in {states}; go on from its "
             f"weights with path.pretrain_network_g instead, or set name to that of its experiment"
         )
+
+
+def _check_channels(options: dict[str, Any], network: nn.Module) -> None:
+    """Our sets and BasicSR's give pictures in colour, BasicSR's also luma; those of others are not known."""
+    wanted = declared(network, "picture_channels")
+    for phase, dataset in options["datasets"].items():
+        for where, section in _with_parts(f"datasets.{phase}", dataset):
+            given = 1 if section.get("color") == "y" else 3
+            if section["type"] in {*DATASET_TYPES, *BASICSR_SETS} and given != wanted:
+                raise UserError(
+                    f"network_g: this {options['network_g']['type']} takes pictures of {wanted} channel"
+                    f"{'s' * (wanted > 1)}, those of {where} have {given}; build it for {given}"
+                )
 
 
 def _check_sizes(options: dict[str, Any], network: Any) -> None:

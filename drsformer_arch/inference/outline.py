@@ -19,6 +19,7 @@ from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.option_kinds import kind_of_annotation
 
 LARGEST_NUMBER = 2**16  # among the arguments of a network: channels, blocks, heads, sides in pixels
+BLOCKS = "blocks"  # in the names of arguments that may be 0: a level without blocks passes its input on
 LONGEST_LIST = 100
 LONGEST_SHOWN = 80  # characters of a message
 MOST_TENSORS = 5_000  # five times those of the largest network here
@@ -79,7 +80,7 @@ def _check(kind: type[RestorationNetwork], arguments: Mapping[str, Any], where: 
             raise UserError(f"{where}.{key} must be a plain value or a short list, not {_shown(value)}")
         if not all(abs(one) <= LARGEST_NUMBER for one in parts if isinstance(one, int | float)):  # nor is NaN
             raise UserError(f"{where}.{key} must be at most {LARGEST_NUMBER:,}, not {_shown(value)}")
-        wanted = kind_of_annotation(hints.get(key, Any))
+        wanted = kind_of_annotation(hints.get(key, Any), least=0 if BLOCKS in key else 1)
         if not wanted.accepts(value):
             raise UserError(f"{where}.{key} must be {wanted.name}, not {_shown(value)}")
 
