@@ -8,8 +8,9 @@ import importlib.util
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from drsformer_arch import basicsr_fixes, processor  # noqa: F401 - makes BasicS
 from drsformer_arch.errors import UserError, did_you_mean, line_of
 from drsformer_arch.inference.outline import LARGEST_NUMBER
 from drsformer_arch.models.batch_plan import BatchPlan
-from drsformer_arch.models.lr_scheduler import build_optimizer, build_schedule
+from drsformer_arch.models.lr_scheduler import SCHEDULES, build_optimizer, build_schedule, optimizer_names
 from drsformer_arch.models.validation import QUICK, is_quick, needs_target, try_metric
 from drsformer_arch.option_kinds import shown
 
 # isort: split
+from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, Registry
 
 LOADS_WEIGHTS = "PerceptualLoss"  # of BasicSR: VGG's
@@ -126,6 +128,75 @@ def try_optimizer(train: dict[str, Any], network: Any, *, gpu: bool) -> None:
             optimizer.step()
     with trying("train.scheduler"):
         build_schedule(optimizer, train["scheduler"], train["total_iter"])
+
+
+def try_basicsr(model_class: Any, train: dict[str, Any]) -> None:
+    """Try out optimizers, schedule and losses of a model of BasicSR, which takes fewer than ours.
+
+    Args:
+        model_class: anything but SRModel and BasicSR's models that derive from it is let pass.
+        train: the section.
+
+    Raises:
+        UserError: a missing section, a type that the model does not take, arguments that the type does not take.
+    """
+    if not model_class.__module__.startswith("basicsr.") or not issubclass(model_class, SRModel):
+        return
+    for key in ("optim_g", "scheduler"):
+        section = train.get(key)
+        if not isinstance(section, dict) or not isinstance(section.get("type"), str):
+            raise UserError(f"option train.{key}.type is missing")
+    model: Any = object.__new__(model_class)  # what is tried asks for nothing but what it is given here
+    model.optimizers, model.schedulers = [], []
+
+    def optimizer_of(section: dict[str, Any]) -> torch.optim.Optimizer:
+        arguments = {"lr": 1e-4, **section}
+        return model.get_optimizer(arguments.pop("type"), [nn.Parameter(torch.zeros(2, 3))], **arguments)
+
+    def set_schedule(section: dict[str, Any]) -> None:
+        model.opt = {"train": {**train, "scheduler": deepcopy(section)}}
+        model.setup_schedulers()
+
+    for key, section in train.items():
+        if key.startswith("optim_") and isinstance(section, dict) and isinstance(section.get("type"), str):
+            _check_taken(model_class, f"train.{key}", section, optimizer_of, optimizer_names())
+            if "lr" not in section:
+                raise UserError(f"option train.{key}.lr is missing")
+            with trying(f"train.{key}"):
+                model.optimizers = [optimizer_of(section)]
+    _check_taken(model_class, "train.scheduler", train["scheduler"], set_schedule, SCHEDULES)
+    with trying("train.scheduler"):
+        set_schedule(train["scheduler"])
+        build_schedule(model.optimizers[0], train["scheduler"], train["total_iter"])
+    losses = {key: train.get(key) for key in ("pixel_opt", "perceptual_opt")}
+    if not any(losses.values()) and model_class.init_training_settings is SRModel.init_training_settings:
+        raise UserError("there is no loss: option train.pixel_opt is missing")
+    try_losses(losses)
+
+
+def _check_taken(
+    model_class: type,
+    where: str,
+    section: dict[str, Any],
+    build: Callable[[dict[str, Any]], object],
+    names: Iterable[str],
+) -> None:
+    """Ask a model of BasicSR whether it takes a type; those that it takes are named."""
+
+    def takes(kind: str) -> bool:
+        try:
+            build({**section, "type": kind})
+        except NotImplementedError:
+            return False
+        except Exception:  # arguments of another type, or wrong ones, which are tried for themselves
+            return True
+        return True
+
+    if not takes(section["type"]):
+        raise UserError(
+            f"option {where}.type: {model_class.__name__} takes {', '.join(filter(takes, names))}, not "
+            f"{section['type']}; model_type: DerainModel takes more"
+        )
 
 
 def try_losses(train: dict[str, Any]) -> None:

@@ -108,6 +108,8 @@ def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: b
         option_trials.check_loggers(options["logger"])
     if ours:
         messages += _check_training(options, network, distributed)
+    else:
+        option_trials.try_basicsr(find(MODEL_REGISTRY, options["model_type"], "model_type"), options["train"])
     _refuse_archiving_the_option_file(path, options, resumes)
     return messages
 

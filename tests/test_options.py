@@ -382,6 +382,14 @@ def test_other_peoples_files_are_checked_for_what_basicsr_reads(options, tmp_pat
     monkeypatch.chdir(tmp_path)
     options |= {"model_type": "SRModel", "network_g": {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3}}
     options["datasets"]["train"] |= {"type": "PairedImageDataset", "their_augmentation": {1: "x"}}
+    assert "option train.optim_g.type: SRModel takes Adam, not AdamW; model_type: DerainModel takes" in refused(
+        "bad.yml", options
+    )
+    options["train"]["optim_g"]["type"] = "Adam"
+    assert "train.scheduler.type: SRModel takes CosineAnnealingRestartLR, MultiStepLR, MultiStepRestartLR, not Cos" in (
+        refused("bad.yml", options)
+    )
+    options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [4]}
     prepare(write(Path("theirs.yml"), options), [], is_train=True, distributed=False)
     for keys, value, message in (
         ("val:val_freq", 0, "option val.val_freq must be"),
@@ -390,6 +398,10 @@ def test_other_peoples_files_are_checked_for_what_basicsr_reads(options, tmp_pat
         ("datasets:train:num_worker_per_gpu", -1, "option datasets.train.num_worker_per_gpu must be"),
         ("datasets:train:batch_size_per_gpu", ..., "option datasets.train.batch_size_per_gpu is missing"),
         ("num_gpu", "two", "option num_gpu must be auto or a whole number"),
+        ("train:optim_g:weight_dekay", 1, "train.optim_g: TypeError"),
+        ("train:scheduler:gama", 1, "train.scheduler: TypeError"),
+        ("train:pixel_opt", None, "there is no loss"),
+        ("train:pixel_opt:reduction", "x", "train.pixel_opt: "),
         ("auto_resume", True, "option auto_resume has no place"),
         ("name", "a/b", "option name names a file"),
     ):
@@ -445,7 +457,11 @@ def test_files_that_are_no_option_files(tmp_path, text, message):
 
 def test_other_peoples_keys_are_never_rejected(options, tmp_path):
     options |= {"model_type": "SRModel", "their_key": 1, "network_g": {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3}}
-    options["train"]["their_loss_weight"] = 1
+    options["train"] |= {
+        "their_loss_weight": 1,
+        "optim_g": {"type": "Adam", "lr": 1e-3},
+        "scheduler": {"type": "MultiStepLR", "milestones": [4]},
+    }
     options["datasets"]["train"] |= {"type": "PairedImageDataset", "their_augmentation": True}
     prepare(write(tmp_path / "theirs.yml", options), [], is_train=True, distributed=False)
 

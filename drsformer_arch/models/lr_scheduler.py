@@ -75,14 +75,19 @@ SCHEDULES: dict[str, Any] = {
 }
 
 
+def optimizer_names() -> list[str]:
+    """The optimizers of torch.optim that take steps by gradients alone."""
+    kinds = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
+    return [name for name in kinds if name not in UNSUITABLE_OPTIMIZERS]
+
+
 def build_optimizer(kind: str, parameters: Sequence[nn.Parameter], options: dict[str, Any]) -> Optimizer:
     """Any optimizer of torch.optim by its name.
 
     Raises:
         UserError: an unknown name, arguments it does not take.
     """
-    known = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
-    known = [name for name in known if name not in UNSUITABLE_OPTIMIZERS]
+    known = optimizer_names()
     if kind not in known:
         raise UserError(f"train.optim_g.type: there is no optimizer {kind}{did_you_mean(kind, known)}")
     try:
