@@ -103,6 +103,7 @@ def test_transparent_and_divided_by_nothing():
     [
         (np.dstack([PIXELS, ALPHA, ALPHA]), {"photometric": "separated", "extrasamples": ["unassalpha"]}),
         (PIXELS, {"photometric": "ycbcr", "separate": True}),
+        (PIXELS, {"photometric": "cielab"}),
         (np.dstack([PIXELS, ALPHA]).astype(np.uint16), {"photometric": "separated"}),
     ],
 )

@@ -21,12 +21,11 @@ _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _COLOURS = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.MINISWHITE: 1, tifffile.PHOTOMETRIC.RGB: 3}
 _ASSOCIATED, _UNASSOCIATED = tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA
-# Channels, and most bits, of the kinds that libtiff turns into RGB of 8 bits for OpenCV.
+# Channels of the kinds that libtiff turns into RGB of 8 bits for OpenCV; CIELAB comes out with a tint.
 _BY_LIBTIFF = {
-    tifffile.PHOTOMETRIC.PALETTE: (1, 8),
-    tifffile.PHOTOMETRIC.SEPARATED: (4, 8),
-    tifffile.PHOTOMETRIC.YCBCR: (3, 8),
-    tifffile.PHOTOMETRIC.CIELAB: (3, 16),
+    tifffile.PHOTOMETRIC.PALETTE: 1,
+    tifffile.PHOTOMETRIC.SEPARATED: 4,
+    tifffile.PHOTOMETRIC.YCBCR: 3,
 }
 
 
@@ -98,8 +97,7 @@ def _is_known_to_opencv(page: Any) -> bool:
     photometric, bits, samples = page.photometric, page.bitspersample, page.samplesperpixel
     is_contiguous = samples == 1 or page.planarconfig == tifffile.PLANARCONFIG.CONTIG
     if photometric in _BY_LIBTIFF:
-        channels, most = _BY_LIBTIFF[photometric]
-        return bits <= most and samples == channels and is_contiguous
+        return bits <= 8 and samples == _BY_LIBTIFF[photometric] and is_contiguous
     if bits == 1:
         return photometric in _COLOURS and samples == 1
     is_black_zero = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
