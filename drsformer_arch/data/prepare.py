@@ -113,8 +113,8 @@ def _alone_in(destination: Path) -> Iterator[None]:
     destination.mkdir(parents=True, exist_ok=True)
     try:
         held = lock(destination, wait=False)
-    except BlockingIOError as error:
-        raise UserError(f"another process is preparing into {destination}; wait for it") from error
+    except BlockingIOError:  # its number is also that of too few processes
+        raise UserError(f"another process is preparing into {destination}; wait for it") from None
     try:
         for left in destination.glob(".removing-*"):
             shutil.rmtree(left)
