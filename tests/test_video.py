@@ -18,6 +18,7 @@ from skimage import data
 from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.errors import UserError
+from drsformer_arch.inference import video_by_ffmpeg, video_sound
 from drsformer_arch.inference.video import derain_video
 from drsformer_arch.inference.video_containers import refuse_cut
 from tests.golden_weights import load_golden_weights
@@ -295,7 +296,8 @@ def test_a_full_disk_leaves_the_old_video(suffix, ffmpeg, weights, tmp_path, mon
 
 
 @needs_ffmpeg
-def test_ffmpegs_telling_line_is_shown(weights, tmp_path, capsys):
+def test_ffmpegs_telling_line_is_shown(weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(video_by_ffmpeg.ENCODERS, ".webm", video_by_ffmpeg.H264)
     run_ffmpeg(tmp_path, f"-f lavfi -i sine=duration=0.4 {PLAIN} -c:a aac a.mp4")
     assert main(["derain", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.webm"), "-w", str(weights)]) == 1
     assert "Only VP8 or VP9 or AV1 video and Vorbis or Opus audio" in capsys.readouterr().err
@@ -316,6 +318,34 @@ def test_a_list_of_other_files_is_no_video(ffmpeg, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"list\.mp4 cannot be read: it is damaged or of an unknown kind$"):
             derain_video(tmp_path / "list.mp4", tmp_path / "b.mp4", unchanged)
     assert not (tmp_path / "b.mp4").exists()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("source", "made", "suffix", "kept"),
+    [
+        ("a.mp4", "aac", ".webm", "opus"),
+        ("a.mkv", "flac", ".mp4", "aac"),
+        ("a.webm", "libopus", ".avi", "mp3"),
+        ("a.mkv", "libvorbis", ".ts", "aac"),
+        ("a.mkv", "pcm_s16le -ar 8000", ".flv", "aac"),
+    ],
+)
+def test_sound_is_encoded_again_where_it_cannot_be_copied(source, made, suffix, kept, tmp_path):
+    """All tracks of it; .ts takes Vorbis as data of an unknown kind, .flv 8000 samples per second as 5512."""
+    tracks = "-f lavfi -i sine=duration=0.4 -f lavfi -i sine=duration=0.4"
+    run_ffmpeg(tmp_path, f"{tracks} {PLAIN} -map 0 -map 1 -map 2 -c:a {made} {source}")
+    assert derain_video(tmp_path / source, tmp_path / f"b{suffix}", unchanged) == 10
+    done = subprocess.run([FFMPEG, "-i", tmp_path / f"b{suffix}"], check=False, capture_output=True, text=True)
+    assert re.findall(r"Audio: (\w+)", done.stderr) == [kept] * (1 if suffix == ".flv" else 2)
+
+
+@needs_ffmpeg
+def test_sound_without_an_encoder_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(video_sound.ENCODERS, ".webm", ("no_encoder",))
+    run_ffmpeg(tmp_path, f"-f lavfi -i sine=duration=0.4 {PLAIN} -c:a aac a.mp4")
+    with pytest.raises(UserError, match=r"the sound of video .*a\.mp4 \(aac\) can neither be copied into a \.webm"):
+        derain_video(tmp_path / "a.mp4", tmp_path / "b.webm", lambda _: pytest.fail("derained"))
 
 
 @BOTH_WAYS

@@ -17,7 +17,8 @@ import numpy as np
 
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.errors import UserError
-from drsformer_arch.inference.video_containers import INPUT_OPTIONS, refuse_large
+from drsformer_arch.inference.video_containers import file_word, input_words, refuse_large
+from drsformer_arch.inference.video_sound import sound_options
 from drsformer_arch.inference.video_timing import Timing, timing
 
 SCAN_UNIT = 1_000_000  # of the times that are read, per s
@@ -98,7 +99,7 @@ class FFmpegVideos:
         """
         claimed = self._probe(path)
         refuse_large(path, int(claimed.get("width", 0)), int(claimed.get("height", 0)))
-        command = [self.ffmpeg, "-v", "level+warning", "-nostdin", *_input(path), "-map", "0:V:0"]
+        command = [self.ffmpeg, "-v", "level+warning", "-nostdin", *input_words(path), "-map", "0:V:0"]
         command += [*self.as_they_come, "-enc_time_base", f"1:{SCAN_UNIT}", "-f", "framecrc", "-"]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
             code = subprocess.run(
@@ -118,7 +119,8 @@ class FFmpegVideos:
 
     def _probe(self, path: Path) -> dict[str, Any]:
         """What ffprobe says of the video stream, without decoding it all; nothing where there is none."""
-        command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json", *_input(path)]
+        command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json"]
+        command += input_words(path)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         with suppress(ValueError, LookupError, TypeError):
             return dict(json.loads(done.stdout)["streams"][0])
@@ -136,7 +138,7 @@ class FFmpegVideos:
             UserError: ffmpeg fails.
         """
         colours = colours_of(self._stream(path))
-        command = [self.ffmpeg, "-v", "error", "-nostdin", *_input(path), "-map", "0:V:0", *self.as_they_come]
+        command = [self.ffmpeg, "-v", "error", "-nostdin", *input_words(path), "-map", "0:V:0", *self.as_they_come]
         command += ["-vf", f"scale=in_color_matrix={colours.matrix}:{READ_FLAGS},format=rgb24"]
         command += ["-f", "image2pipe", "-c:v", "ppm", "-"]
         with tempfile.TemporaryFile() as errors:
@@ -159,7 +161,7 @@ class FFmpegVideos:
         """Frames to a video with the sound, the notes and the colours of the source.
 
         Raises:
-            UserError: ffmpeg fails; its reason is in the message.
+            UserError: the container takes no such sound; or ffmpeg fails, its reason is in the message.
         """
         encoder, stream = ENCODERS[path.suffix], self._stream(source)
         # Times are whole numbers of a unit: of frames at a constant rate from the beginning, otherwise TIME_UNIT.
@@ -167,9 +169,10 @@ class FFmpegVideos:
         unit = times.rate if steady else Fraction(TIME_UNIT)
         base = f"{unit.denominator}:{unit.numerator}"
         command = [self.ffmpeg, "-v", "error", "-y", "-itsoffset", f"{max(times.start, 0):.6f}"]
-        command += ["-f", "ivf", "-c:v", "ppm", "-i", "-", *_input(source)]
-        command += ["-map", "0:v", "-map", "1:a?", "-map_metadata", "1", "-c:a", "copy", *encoder.options]
-        command += [*self.as_they_come, "-enc_time_base", base, *_written(stream, size, encoder), _file(path)]
+        command += ["-f", "ivf", "-c:v", "ppm", "-i", "-", *input_words(source)]
+        command += ["-map", "0:v", *sound_options(self.ffmpeg, self.ffprobe, source, path.suffix)]
+        command += ["-map_metadata", "1", *encoder.options]
+        command += [*self.as_they_come, "-enc_time_base", base, *_written(stream, size, encoder), file_word(path)]
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors)
             assert process.stdin is not None
@@ -273,16 +276,6 @@ def _fraction(text: object, between: str = "/") -> Fraction | None:
     return None
 
 
-def _file(path: Path) -> str:
-    """A path as ffmpeg takes it: never an option and never a protocol."""
-    return f"file:{path.absolute()}"
-
-
-def _input(path: Path) -> list[str]:
-    """A video file as ffmpeg and ffprobe read it: no other file, whatever it names."""
-    return [*(word for key, value in INPUT_OPTIONS.items() for word in (f"-{key}", value)), "-i", _file(path)]
-
-
 def first_line(errors: IO[bytes], path: Path, kind: re.Pattern[str] | None = None) -> str | None:
     """What ffmpeg complained of first, which tells the most; None where it did not.
 
@@ -297,4 +290,4 @@ def first_line(errors: IO[bytes], path: Path, kind: re.Pattern[str] | None = Non
     if line is None:
         return None
     plain = re.sub(r"^(\[[^]]*? @ 0x[0-9a-f]+\] )?(\[\w+\] )?", "", line)
-    return plain.replace(f"{_file(path)}: ", "").strip()
+    return plain.replace(f"{file_word(path)}: ", "").strip()

@@ -33,6 +33,16 @@ class _Part(NamedTuple):
     end: int  # where the file must at least reach
 
 
+def file_word(path: Path) -> str:
+    """A path as ffmpeg takes it: never an option and never a protocol."""
+    return f"file:{path.absolute()}"
+
+
+def input_words(path: Path) -> list[str]:
+    """A video file as ffmpeg and ffprobe read it: no other file, whatever it names."""
+    return [*(word for key, value in INPUT_OPTIONS.items() for word in (f"-{key}", value)), "-i", file_word(path)]
+
+
 def refuse_cut(path: Path) -> None:
     """Refuse a video file that ends before its container does.
 
