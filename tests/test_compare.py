@@ -163,13 +163,13 @@ def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
     ("name", "in_csv", "in_markdown", "in_latex"),
     [
         ("=1+1", "'=1+1", "=1+1", "=1+1"),
-        ("\t@x", "'\t'@x", r"\\t@x", r"\textbackslash{}t@x"),
+        ("\t@x", r"\t@x", r"\\t@x", r"\textbackslash{}t@x"),
         (" \uff0dx", "' \uff0dx", " \uff0dx", " \uff0dx"),
-        ("a;-b\rc", '"a;\'-b\rc"', r"a;-b\\rc", r"a;-b\textbackslash{}rc"),
+        ("a;-b\rc", r"a;'-b\rc", r"a;-b\\rc", r"a;-b\textbackslash{}rc"),
         ("-1.5", "-1.5", "-1.5", "-1.5"),
         (
             "a|b\n<c>_d_e",
-            '"a|b\n<c>_d_e"',
+            r"a|b\n<c>_d_e",
             r"a\|b\\n&lt;c>\_d_e",
             r"a\textbar{}b\textbackslash{}n\textless{}c\textgreater{}\_d\_e",
         ),
@@ -180,11 +180,11 @@ def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
             r"\\&amp;%\#{}\~^",
             r"\textbackslash{}\&\%\#\{\}\textasciitilde{}\textasciicircum{}",
         ),
-        ("\x1b[31m\u202e\udcff", "\x1b[31m\u202e\udcff", r"\\x1b\[31m\\u202e\\udcff", None),
+        ("\x1b[31m\u202e\udcff", r"\x1b[31m\u202e\udcff", r"\\x1b\[31m\\u202e\\udcff", None),
     ],
 )
 def test_names_are_text_in_every_table_and_figure(name, in_csv, in_markdown, in_latex):
-    assert csv_line([name, 1, -2.5]) == f"{in_csv},1,-2.5\n".encode("utf-8", "surrogateescape")
+    assert csv_line([name, 1, -2.5]) == f"{in_csv},1,-2.5\n".encode()
     results = [
         Measured(label, network, 1, 0, 0, {name: Scores([name], [30.0], [0.9], [0.1], [0])})
         for label, network in ((name, None), (f"{name}2", "IDT"))

@@ -281,11 +281,13 @@ def test_whatever_a_picture_raises_is_its_line(folders, monkeypatch, capsys):
 
 
 def test_names_are_no_formulas_and_rows_stay_rows(tmp_path, capsys):
-    names = ("=1+1", "@a", "+b\n-c", "d\r=e", "-1")
+    names = ("=1+1", "@a", "+b\n-c", "d\r=e", "-1", "\x1b[2J\u202e")
     for name in names:
         save(tmp_path / "result" / f"{name}.png", PHOTOGRAPH[:20, :20])
     assert run(tmp_path / "result", "-o", tmp_path / "scores.csv") == 0
-    assert sorted(rows_of(tmp_path / "scores.csv")) == sorted(["'=1+1", "'@a", "'+b\n'-c", "d\r'=e", "-1"])
+    assert sorted(rows_of(tmp_path / "scores.csv")) == sorted(
+        ["'=1+1", "'@a", r"'+b\n-c", r"d\r=e", "-1", r"\x1b[2J\u202e"]
+    )
     assert "\r" not in capsys.readouterr().out
 
 

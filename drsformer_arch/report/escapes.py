@@ -1,9 +1,10 @@
 """Names that others chose, such as those of files and data sets, as plain text in tables and figures of every format.
 
-HTML is escaped by the standard library where a page is written.
+Control characters are escaped in all of them: a file may be shown by a terminal, and a name must be read as it is.
 """
 
 import csv
+import html as html_escapes
 import io
 import re
 from collections.abc import Sequence
@@ -12,10 +13,8 @@ from drsformer_arch.errors import printable
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # What a spreadsheet takes for the beginning of a formula, also behind what it leaves out, and where it begins a cell:
-# a semicolon or a tab separates cells in many countries.
-_FORMULA = re.compile(
-    r"""(^|[;\t\r\n])(?=[\s"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])"""
-)
+# a semicolon separates cells in many countries.
+_FORMULA = re.compile(r"""(^|;)(?=[\s"\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$#!]|(?<![^\W_])_|_(?![^\W_])")
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -32,17 +31,16 @@ _LATEX = {
 def csv_line(cells: Sequence[object]) -> bytes:
     """A line of a CSV file with its end.
 
-    Numbers stay numbers and names stay as they are, bytes that are no UTF-8 included; only what a spreadsheet
-    would compute, such as a name that begins with ``=``, is made text by an apostrophe before it. A cell with line ends
-    stays one cell.
+    Numbers stay numbers; what a spreadsheet would compute, such as a name that begins with ``=``, is made text by an
+    apostrophe before it, and what `printable` escapes is escaped, line ends and bytes that are no UTF-8 included.
     """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])  # quotes cells with \r or \n
-    return (line.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogateescape")
+    csv.writer(line, lineterminator="\n").writerow([_cell(cell) for cell in cells])
+    return line.getvalue().encode()
 
 
 def _cell(value: object) -> str:
-    text = str(value)
+    text = printable(value)
     return text if _NUMBER.fullmatch(text) else _FORMULA.sub(r"\1'", text)
 
 
@@ -50,6 +48,11 @@ def markdown(text: str) -> str:
     """Text in a cell of a table or a paragraph; one line."""
     text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
     return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def html(text: str) -> str:
+    """Text in an element or attribute of a page; one line."""
+    return html_escapes.escape(printable(text))
 
 
 def latex(text: str) -> str:

@@ -13,7 +13,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
@@ -22,8 +21,9 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from drsformer_arch.data.pictures import Picture
-from drsformer_arch.errors import UserError, line_of
+from drsformer_arch.errors import UserError, line_of, printable
 from drsformer_arch.files import atomic_file, errors_named, scratch_folder
+from drsformer_arch.report import escapes
 from drsformer_arch.report.previews import (
     LARGEST_SIDE,
     QUALITY,
@@ -154,7 +154,7 @@ def write_page(
         before, after = _html(rows, title=title, facts=facts, curves=curves, overview=overview, means=means)
         blocks.seek(0)
         with atomic_file(path) as file:
-            file.write(before.encode(errors="replace"))  # names of files may hold bytes that are no UTF-8
+            file.write(before.encode())
             shutil.copyfileobj(blocks, file)
             file.write(after.encode())
     return len(rows)
@@ -274,10 +274,10 @@ def _html(
         policy=policy,
         style=style,
         script=script,
-        title=escape(title),
+        title=escapes.html(title),
         count=f"{len(rows):,} picture{'' if len(rows) == 1 else 's'}" if rows else "",
         means="".join(_mean_html(rows, column) for rows in _by_data_set(rows) for column in averaged),
-        facts="".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in facts),
+        facts="".join(_fact(label, value) for label, value in facts),
         overview="".join(_figure(*one) for one in overview),
         curves=_curves_json(curves),
         orders="".join(_order(index, column) for index, column in enumerate(columns)),
@@ -304,11 +304,15 @@ def _hash(text: str) -> str:
 def _image(content: bytes, alt: str, kind: str, size: Sequence[int] | None = None) -> str:
     sides = f' width="{size[0]}" height="{size[1]}"' if size else ""
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return f'<img alt="{escape(alt)}" src="{source}"{sides} loading="lazy" decoding="async">'
+    return f'<img alt="{escapes.html(alt)}" src="{source}"{sides} loading="lazy" decoding="async">'
 
 
 def _figure(caption: str, content: bytes, alt: str) -> str:
-    return f"<figure>{_image(content, alt, 'png')}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{_image(content, alt, 'png')}<figcaption>{escapes.html(caption)}</figcaption></figure>"
+
+
+def _fact(label: str, value: str) -> str:
+    return f"<div><dt>{escapes.html(label)}</dt><dd>{escapes.html(value)}</dd></div>"
 
 
 def _by_data_set(rows: Sequence[_Row]) -> list[list[_Row]]:
@@ -333,17 +337,17 @@ def _mean_html(rows: Sequence[_Row], column: Column) -> str:
         notes.append(f"mean of {finite:,} of {len(rows):,}" + (f"; {infinite:,} are ∞" if infinite else ""))
     lines = "".join(f'<dd class="note">{note}</dd>' for note in notes)
     of = f"of {rows[0].data_set}" if rows[0].data_set else ""
-    label = escape(" ".join(filter(None, (column.name, column.protocol, of))))
+    label = escapes.html(" ".join(filter(None, (column.name, column.protocol, of))))
     return f"<div><dt>{label}</dt><dd>{column.text(ours)} <small>{column.unit}</small></dd>{lines}</div>"
 
 
 def _order(index: int, column: Column) -> str:
     better = "lower" if column.lower_is_better else "higher"
-    return f'<option value="{index}" data-better="{better}">{escape(column.label)}</option>'
+    return f'<option value="{index}" data-better="{better}">{escapes.html(column.label)}</option>'
 
 
 def _header(column: Column) -> str:
-    return f'<th scope="col" aria-sort="none"><button type="button">{escape(column.label)}</button></th>'
+    return f'<th scope="col" aria-sort="none"><button type="button">{escapes.html(column.label)}</button></th>'
 
 
 def _row_html(index: int, row: _Row, columns: Sequence[Column]) -> str:
@@ -359,10 +363,10 @@ def _row_html(index: int, row: _Row, columns: Sequence[Column]) -> str:
     if scale < 1:
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         size += f", shown at {width}x{height}"
-    name = escape(row.name)
+    name = escapes.html(row.name)
     return (
         f'<tr data-name="{name}" data-kinds="{" ".join(row.kinds)}" data-width="{width}" data-height="{height}" '
-        f'data-notes="{escape(" · ".join(filter(None, (_summary(row, columns), size))))}">'
+        f'data-notes="{escapes.html(" · ".join(filter(None, (_summary(row, columns), size))))}">'
         f'<td>{row.thumbnail}</td><th scope="row"><a href="#picture-{index}">{name}</a></th>{"".join(cells)}</tr>\n'
     )
 
@@ -402,6 +406,7 @@ def _curves_json(curves: Sequence[Curve]) -> str:
     for curve in curves:
         points = [point for point in curve.points if all(map(math.isfinite, point))]
         if points:
-            panel = panels.setdefault(curve.name, {"name": curve.name, "unit": curve.unit, "runs": []})
-            panel["runs"].append({"run": curve.run, "points": points})
+            name, unit, run = map(printable, (curve.name, curve.unit, curve.run))
+            panel = panels.setdefault(name, {"name": name, "unit": unit, "runs": []})
+            panel["runs"].append({"run": run, "points": points})
     return json.dumps(list(panels.values()), separators=(",", ":")).replace("<", "\\u003c")
