@@ -25,6 +25,7 @@ from drsformer_arch.archs import NETWORKS
 from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import build_network, recognise, restore
+from drsformer_arch.inference.weights import without_by_products
 
 
 class DerainingArchitecture(Architecture[RestorationNetwork]):
@@ -35,7 +36,7 @@ class DerainingArchitecture(Architecture[RestorationNetwork]):
         self.kind = kind
 
     def _is_mine(self, state_dict: StateDict) -> bool:
-        found = recognise(state_dict)
+        found = recognise(without_by_products(state_dict))
         return found is not None and found[0] is self.kind
 
     @override
@@ -45,6 +46,7 @@ class DerainingArchitecture(Architecture[RestorationNetwork]):
         Raises:
             UserError: weights of another network.
         """
+        state_dict = without_by_products(state_dict)
         found = recognise(state_dict)
         if found is None:
             raise UserError(f"these weights are not of {self.name}")

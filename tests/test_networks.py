@@ -83,7 +83,7 @@ def test_tiles_cover_a_picture_evenly(largest, overlap):
         assert tile * fewest <= length + (fewest - 1) * overlap + 8 * fewest, "tiles overlap more than they need to"
 
 
-@pytest.mark.parametrize("wrapping", ["bare", "module", "params", "ours"])
+@pytest.mark.parametrize("wrapping", ["bare", "module", "averaged", "params", "ours"])
 @pytest.mark.parametrize("name", KINDS)
 def test_checkpoints_name_their_network_or_are_recognised(name, wrapping, tmp_path):
     arguments = SMALL[name]
@@ -93,6 +93,12 @@ def test_checkpoints_name_their_network_or_are_recognised(name, wrapping, tmp_pa
     content = {
         "bare": state,
         "module": {f"module.{key}": value for key, value in state.items()},
+        "averaged": {  # of torch.optim.swa_utils, of a network that thop counted
+            "n_averaged": torch.tensor(3),
+            "module.total_ops": torch.zeros(1, dtype=torch.float64),
+            **{f"module.module.{key}": value for key, value in state.items()},
+            "module.module.x.total_params": torch.zeros(1, dtype=torch.float64),
+        },
         "params": {"params": state},
         "ours": {"params": state, "network": {"type": name, **arguments}},
     }[wrapping]
@@ -137,6 +143,26 @@ def test_weights_of_no_network_of_ours_are_refused(tmp_path):
     torch.save({"params": {"weight": torch.ones(2)}, "network": {"type": "DRSformr"}}, tmp_path / "typo.pth")
     with pytest.raises(UserError, match="did you mean 'DRSformer'"):
         load_network(tmp_path / "typo.pth")
+
+
+def test_what_little_is_missing_or_unknown_is_named(tmp_path):
+    state, path = KINDS["Restormer"](**SMALL["Restormer"]).state_dict(), tmp_path / "weights.pth"
+    torch.save({"params": state, "network": {"type": "DRSformer", **SMALL["DRSformer"]}}, path)
+    with pytest.raises(UserError, match=r"fit DRSformer, which its metadata name: .*; its weights are of Restormer$"):
+        load_network(path)
+    missing = next(key for key in reversed(state) if key.startswith("refinement"))
+    torch.save({key: value for key, value in state.items() if key != missing} | {"x.gamma": torch.ones(3)}, path)
+    with pytest.raises(UserError) as error:
+        load_network(path)
+    said = str(error.value)
+    assert (
+        "nearly those of Restormer" in said and f"1 of {len(state)} tensors are missing (for example {missing})" in said
+    )
+    assert "1 are unknown (for example x.gamma)" in said
+    state = KINDS["DRSformer"](**SMALL["DRSformer"]).state_dict()
+    torch.save({key: value for key, value in state.items() if key != "output.weight"}, path)
+    with pytest.raises(UserError, match=r"nearly those of DRSformer, but output\.weight is missing$"):
+        load_network(path)
 
 
 def test_idt_takes_its_own_size_only_and_drops_paths_only_in_training():

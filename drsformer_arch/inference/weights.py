@@ -25,7 +25,10 @@ DEFAULT = "DRSformer-S"  # the shipped weights that are taken where none are nam
 PARAM_KEYS = ("params_ema", "params", "state_dict")
 AVERAGES = ("state_dict_ema", "model_ema", "ema", "g_ema")  # of other trainers
 OTHERS = ("model_state_dict", "model", "net", "network", "net_g", "netG", "generator")
-WRAPPERS = ("module.", "_orig_mod.")  # before all keys: of DataParallel, of torch.compile
+WRAPPERS = ("module.", "_orig_mod.")  # before all keys: of DataParallel and AveragedModel, of torch.compile
+MOST_WRAPPERS = 3  # of a kind around one network
+# Numbers that torch.optim.swa_utils and thop write down in a network: how many were averaged, what was counted.
+BY_PRODUCTS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 LONGEST_NETWORK = 10_000  # characters of a network's arguments in metadata
 SHARING = 2  # tensors of a file may lie on each other, but not stand for more than so many times its size
 
@@ -143,7 +146,8 @@ def read_weights(path: Path | str, param_key: str | None = None, *, finite: bool
     named = content.get("network") if isinstance(content, Mapping) else None
     network = dict(named) if isinstance(named, Mapping) and isinstance(named.get("type"), str) else None
     state, entry = _choose(content, param_key, path)
-    for wrapper in WRAPPERS:
+    state = without_by_products(state)
+    for wrapper in WRAPPERS * MOST_WRAPPERS:  # an average of what is distributed has two of a kind
         if all(key.startswith(wrapper) for key in state):
             state = {key.removeprefix(wrapper): value for key, value in state.items()}
     _check_tensors(state, path, finite=finite)
@@ -170,6 +174,12 @@ def _choose(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, 
         raise UserError(f"{path} holds the state of an optimizer, no weights; BasicSR's are models/net_g_ITERATION.pth")
     entries = first_few([f"{str(key)[:40]} ({_describe(value)})" for key, value in content.items()])
     raise UserError(f"{path} holds no network weights; its entries: {entries}")
+
+
+def without_by_products(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without single numbers that tools leave in a network, if there is anything else."""
+    kept = {key: value for key, value in state.items() if not (BY_PRODUCTS.search(key) and value.numel() == 1)}
+    return kept or dict(state)
 
 
 def _are_weights(value: Any) -> bool:

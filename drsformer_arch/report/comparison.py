@@ -183,7 +183,7 @@ def loaded(method: Method) -> nn.Module:
     if method.network is None:
         return load_network(method.weights, method.param_key)
     state = read_weights(method.weights, method.param_key or "params").state
-    return build_network(method.network, state, method.weights)
+    return build_network(method.network, state, method.weights, named_by="the options")
 
 
 def score(
