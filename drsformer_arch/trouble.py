@@ -50,6 +50,8 @@ def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) 
     """
     if isinstance(error, MachineTrouble):
         return str(error)
+    if datasets and _tells_of_a_lost_process(error):
+        return _worker_ended("", datasets)
     for one in _with_causes(error):
         advice = _advice(one)
         if advice is None:
@@ -61,6 +63,13 @@ def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) 
         words = printable(" ".join(str(error).split())[:LONGEST_REASON])
         return f"{advice} ({words})" if words else advice
     return None
+
+
+def _tells_of_a_lost_process(error: BaseException) -> bool:
+    """Whether a connection ended: a worker that died before torch noticed hands over no more shared memory."""
+    return isinstance(error, EOFError | ConnectionError) or (
+        isinstance(error, FileNotFoundError) and error.filename is None  # its socket is gone
+    )
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -22,9 +22,10 @@ from torch.utils.data import get_worker_info
 from drsformer_arch.cli import main
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.prepare import prepare
+from drsformer_arch.trouble import trouble_of
 from tests.runs import ENVIRONMENT, PROCESSES, assert_same, drsformer, everything, write
 
-TOTAL = 6
+TOTAL = 9
 NEW_MOUNTS = 0x20000  # CLONE_NEWNS of Linux
 MIB = 2**20
 
@@ -52,16 +53,33 @@ def little_shared_memory() -> None:
         subprocess.run(["mount", *command.split()], check=True)
 
 
-def in_a_worker(sample: int, act: Callable[[], None]) -> None:
-    """Let something happen in a process that reads pictures, before its so-manyth sample."""
+def in_a_worker(sample: int, act: Callable[[], None], saved_in: Path | None = None) -> None:
+    """Let something happen in a process that reads pictures, before its so-manyth sample.
+
+    Args:
+        sample: the earliest one.
+        act: what happens.
+        saved_in: a training's folder, which must hold a new checkpoint first. BasicSR starts a process that it ends
+            again before the first iteration: what that one does would meet the next one when it opens its files.
+    """
     original, samples = PairedRainDataset.__getitem__, count(1)
+    before = checkpoints(saved_in)
 
     def read(self: PairedRainDataset, index: object) -> object:
-        if get_worker_info() is not None and next(samples) == sample:
+        if (
+            get_worker_info() is not None
+            and next(samples) >= sample
+            and (not saved_in or checkpoints(saved_in) > before)
+        ):
             act()
         return original(self, index)
 
     PairedRainDataset.__getitem__ = read
+
+
+def checkpoints(folder: Path | None) -> int:
+    names = folder.glob("experiments/small/training_states/*.state") if folder else ()
+    return max((int(path.stem) for path in names), default=0)
 
 
 def be_killed() -> None:
@@ -95,7 +113,7 @@ def last_line(process, folder: Path) -> str:
     process.join(120)
     code, said = process.exitcode, (folder / "log").read_text(errors="replace")
     process.kill()
-    assert code == 1, (code, said[-3000:])
+    assert code == 1, f"{code}: {said[-3000:]}"
     last = said.strip().splitlines()[-1].strip("\0")  # torch ends its line about a bus error so
     assert last.startswith("error: ") and last.endswith("; --auto_resume goes on from the last checkpoint"), said[
         -3000:
@@ -132,7 +150,10 @@ def test_trouble_is_one_line_and_the_training_goes_on(training, fault):
     (store,) = folder.parent.glob("set/*.lmdb")
     copy = shutil.copytree(store, folder / "copy")
     troubles = {
-        "killed worker": (partial(in_a_worker, 9, be_killed), r"ended \(signal Killed\).*num_worker_per_gpu"),
+        "killed worker": (
+            partial(in_a_worker, 9, be_killed),
+            r"reads pictures ended( \(signal Killed\))?, .*num_worker_per_gpu",
+        ),
         "file handles": (few_handles, r"too few file handles: .*ulimit -n"),
         "memory": (little_memory, r"not enough memory: .*batch_size_per_gpu"),
         "memory of a worker": (
@@ -141,7 +162,7 @@ def test_trouble_is_one_line_and_the_training_goes_on(training, fault):
         ),
         "shared memory": (little_shared_memory, r"too little shared memory \(/dev/shm: \d+ MiB free\).*--shm-size"),
         "store cut short": (
-            partial(in_a_worker, 3, partial(cut_short, store)),
+            partial(in_a_worker, 3, partial(cut_short, store), folder),
             rf"a file was cut short while it was read: {store}",
         ),
     }
@@ -162,6 +183,13 @@ def test_runs_that_follow_each_other_within_a_second_are_all_kept(tmp_path):
         misc.mkdir_and_rename(str(folder))
         (folder / f"{number}").touch()
     assert len(list(tmp_path.glob("small_archived_*/*"))) == 2 and (folder / "2").exists()
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"), FileNotFoundError(2, "no socket")])
+def test_a_worker_that_died_before_torch_noticed(error, tmp_path):
+    """It depends on the moment which of these the main process meets."""
+    assert "a process that reads pictures ended" in str(trouble_of(error, {"train": {"dataroot": str(tmp_path)}}))
+    assert trouble_of(FileNotFoundError(2, "gone", "picture.png"), {"train": {}}) is None
 
 
 def test_launchers_do_not_repeat_mistakes(tmp_path, monkeypatch, capsys):
