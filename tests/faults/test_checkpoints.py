@@ -127,7 +127,8 @@ def test_a_second_training_of_one_name_is_refused(options, tmp_path, fault):
     finally:
         first.kill()
         first.wait()
-    drsformer(tmp_path, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=4")
+    total = f"train:total_iter={newest(states) + 1}"  # it may be far by now
+    drsformer(tmp_path, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", total)
 
 
 def test_kills_at_any_moment_cost_no_checkpoint(options, tmp_path, fault, long):
