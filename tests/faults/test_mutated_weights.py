@@ -2,7 +2,6 @@
 
 import io
 import random
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,35 +13,15 @@ from drsformer_arch.archs import DRSformer
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import load_network, save_safetensors
 from drsformer_arch.inference.onnx_program import OnnxProgram
+from tests.faults.mutation import spoiled
 from tests.faults.test_hostile_programs import program
 from tests.faults.test_hostile_weights import ARGUMENTS, LONGEST_MESSAGE
 
 TIMES, MANY_TIMES = 10, 2000  # in the short and the long form
-CLAIMS = (0, 2**30, 2**31 - 1, 2**32 - 1)
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Bits flipped, bytes replaced, removed, added, or cut off, most of them where files keep their structure."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        size = len(changed)
-        near = rng.randrange(min(4000, size))
-        place = rng.choice((rng.randrange(size), near, size - 1 - near))
-        kind = rng.choice(["flip", "flip", "replace", "claim", "remove", "cut", "add"])
-        if kind == "flip":
-            changed[place] ^= 1 << rng.randrange(8)
-        elif kind == "replace":
-            changed[place] = rng.randrange(256)
-        elif kind == "claim":
-            changed[place : place + 4] = struct.pack("<I", rng.choice(CLAIMS))
-        elif kind == "remove":
-            del changed[place : place + rng.randrange(1, 50)]
-        elif kind == "cut":
-            del changed[place:]
-        else:
-            changed[place:place] = rng.randbytes(rng.randrange(1, 30))
-        changed = changed or bytearray(1)
-    return bytes(changed)
+    return spoiled(content, [content], rng)
 
 
 def with_damaged_pickle(content: bytes, rng: random.Random) -> bytes:
