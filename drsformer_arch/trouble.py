@@ -28,11 +28,12 @@ _BY_NUMBER = {
 }
 # In the words of Python, torch and its loaders; a worker's exception reaches the main process as text.
 _BY_WORDS = (
+    # First: of a bus error torch also says that shared memory may be short, which a file cut short is not.
+    (re.compile(r"DataLoader worker.*(is killed by signal|exited unexpectedly)"), "worker"),
     (re.compile(r"torch_\w+>?.*(No space left|Errno 28|\(28\))|out of shared memory"), "shared memory"),
     (re.compile(r"Too many open files|items of ancdata"), _HANDLES),
     (re.compile(r"can't start new thread|Resource temporarily unavailable"), _PROCESSES),
     (re.compile(r"MemoryError|bad_alloc|Unable to allocate|_ALLOC_FAILED"), _MEMORY),
-    (re.compile(r"DataLoader worker.*(is killed by signal|exited unexpectedly)"), "worker"),
     (re.compile(r"^(Runtime|Dist\w+)Error: .*(Connection (closed|reset) by peer|gloo/transport|NCCL error)"), _PEERS),
 )
 

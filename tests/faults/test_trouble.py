@@ -185,6 +185,16 @@ def test_runs_that_follow_each_other_within_a_second_are_all_kept(tmp_path):
     assert len(list(tmp_path.glob("small_archived_*/*"))) == 2 and (folder / "2").exists()
 
 
+def test_a_bus_error_is_not_taken_for_little_shared_memory(pairs, tmp_path):
+    store = shutil.copytree(pairs / "input.lmdb", tmp_path / "input.lmdb")
+    cut_short(store)
+    words = (
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that workers are out of shared memory"
+    )
+    said = trouble_of(RuntimeError(words), {"train": {"dataroot_lq": str(store)}})
+    assert f"a file was cut short while it was read: {store}" in str(said)
+
+
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"), FileNotFoundError(2, "no socket")])
 def test_a_worker_that_died_before_torch_noticed(error, tmp_path):
     """It depends on the moment which of these the main process meets."""
