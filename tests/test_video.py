@@ -369,7 +369,9 @@ def test_a_signal_leaves_no_temporary_file(number, ffmpeg, weights, tmp_path):
     """In a process of its own; the program's folder is left out of its path where it shall not find ffmpeg."""
     source, out = tmp_path / "a.avi", tmp_path / "out"
     write_video(source)
-    script = "import sys, shutil; from drsformer_arch.cli import main; "
+    # A shell's background jobs ignore Ctrl-C from the start.
+    script = "import sys, shutil, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from drsformer_arch.cli import main; "
     script += "" if ffmpeg else "shutil.which = lambda _: None; "
     # Frames come one by one, and never all.
     script += (
