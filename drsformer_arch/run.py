@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from drsformer_arch import basicsr_fixes, option_trials, plugin, processor
-from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.archs.contract import declared
 from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, line_of
 from drsformer_arch.files import lock

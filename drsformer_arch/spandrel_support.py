@@ -22,7 +22,7 @@ from spandrel import (
 from typing_extensions import override
 
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork, declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import build_network, recognise, restore
 from drsformer_arch.inference.weights import without_by_products

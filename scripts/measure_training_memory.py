@@ -12,7 +12,7 @@ import argparse
 import torch
 
 from drsformer_arch import archs
-from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.archs.contract import declared
 from drsformer_arch.inference import restored
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}

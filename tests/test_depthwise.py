@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from drsformer_arch.archs.depthwise import depthwise_conv
+from drsformer_arch.fast.depthwise import depthwise_conv
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 3e-3}
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from drsformer_arch import DRSformer
-from drsformer_arch.archs import depthwise, msfn
+from drsformer_arch.fast import depthwise
+from drsformer_arch.fast import slabs as msfn
 from tests.golden_weights import golden_input, load_golden_weights
 
 SMALL = {"dim": 8, "num_blocks": (1, 1, 1, 1)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drsformer_arch import archs
-from drsformer_arch.archs.restoration_network import outputs
+from drsformer_arch.archs.contract import outputs
 from drsformer_arch.inference import drop_unused
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json
 from tests.literal_drsformer import LiteralDRSformer

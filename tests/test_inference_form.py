@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from drsformer_arch import DRSformer
-from drsformer_arch.archs.feature_maps import replace_by_tiles
+from drsformer_arch.fast.tiles import replace_by_tiles
 from tests.golden_weights import golden_input, load_golden_weights
 from tests.literal_drsformer import LiteralDRSformer
 

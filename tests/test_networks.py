@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from drsformer_arch import archs
-from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.archs.contract import declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import load_network, recognise, restore
 from drsformer_arch.inference.tiling import even_tile, tile_starts

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .channel_attention import ChannelAttention
-from .mefc import MixtureOfExpertsFeatureCompensator
-from .msfn import MixedScaleFeedForward
-from .transformer_parts import NormType, TransformerBlock, UShapedTransformer
+from drsformer_arch.fast.channel_attention import ChannelAttention
+from drsformer_arch.fast.experts import MixtureOfExpertsFeatureCompensator
+from drsformer_arch.fast.slabs import MixedScaleFeedForward
+
+from .u_shape import NormType, TransformerBlock, UShapedTransformer
 
 __all__ = ["DRSformer"]
 

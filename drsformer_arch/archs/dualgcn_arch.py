@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .feature_maps import at_least_float32, picture, pixels
-from .restoration_network import RestorationNetwork, count_modules
+from drsformer_arch.fast.tiles import at_least_float32, picture, pixels
+
+from .contract import RestorationNetwork, count_modules
 
 __all__ = ["DualGCN"]
 

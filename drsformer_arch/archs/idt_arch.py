@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .restoration_network import RestorationNetwork
+from .contract import RestorationNetwork
 
 __all__ = ["IDT"]
 

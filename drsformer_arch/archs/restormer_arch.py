@@ -10,10 +10,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channel_attention import ChannelAttention
-from .depthwise import DepthwiseConv2d
-from .restoration_network import count_modules
-from .transformer_parts import Level, NormType, TransformerBlock, UShapedTransformer
+from drsformer_arch.fast.channel_attention import ChannelAttention
+from drsformer_arch.fast.depthwise import DepthwiseConv2d
+
+from .contract import count_modules
+from .u_shape import Level, NormType, TransformerBlock, UShapedTransformer
 
 __all__ = ["Restormer"]
 

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .feature_maps import at_least_float32
-from .restoration_network import RestorationNetwork, count_modules
+from drsformer_arch.fast.tiles import at_least_float32
+
+from .contract import RestorationNetwork, count_modules
 
 __all__ = ["SPDNet"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drsformer_arch import __version__
-from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork, declared
 from drsformer_arch.errors import UserError
 from drsformer_arch.files import atomic_path, is_stream
 from drsformer_arch.inference.file_kinds import SAFETENSORS

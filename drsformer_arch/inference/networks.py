@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork, declared
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.inference.outline import outline
 from drsformer_arch.inference.weights import read_weights

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.archs.contract import declared
 from drsformer_arch.errors import LONGEST_REASON, UserError, is_out_of_memory
 from drsformer_arch.inference.networks import kind_of
 from drsformer_arch.inference.onnx_file import INPUT, OUTPUT, read_onnx

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from drsformer_arch import processor
-from drsformer_arch.archs.restoration_network import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork, declared
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.option_kinds import kind_of_annotation
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from drsformer_arch import processor
-from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.archs.contract import declared
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.data.samples import to_picture, to_tensor
 from drsformer_arch.errors import UserError, is_out_of_memory

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.archs.restoration_network import declared, outputs
+from drsformer_arch.archs.contract import declared, outputs
 
 PATCHES_AT_ONCE = 4  # of networks for one size: 1.5 times as fast as one by one on two cores; more gain nothing there
 Network = Any  # a callable; what else it declares is optional

@@ -20,13 +20,13 @@ from drsformer_arch import (
     basicsr_fixes,  # noqa: F401 - makes BasicSR importable
     training_records,
 )
-from drsformer_arch.archs.feature_maps import at_least_float32
-from drsformer_arch.archs.restoration_network import declared
+from drsformer_arch.archs.contract import declared
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.data.pictures import encode_png
 from drsformer_arch.data.result_names import ResultNames, refuse_equal_results, result_path
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.errors import TrainingStopped, UserError
+from drsformer_arch.fast.tiles import at_least_float32
 from drsformer_arch.files import write_atomically
 from drsformer_arch.inference import inference_form, restore, restored
 from drsformer_arch.models import checkpoints

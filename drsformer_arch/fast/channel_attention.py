@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .depthwise import DepthwiseConv2d, depthwise_conv
-from .feature_maps import at_least_float32, picture, pixels
+from .tiles import at_least_float32, picture, pixels
 
 
 class Correlations(NamedTuple):

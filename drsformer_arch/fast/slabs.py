@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drsformer_arch.archs.u_shape import Arrangeable
+
 from .depthwise import depthwise_conv
-from .transformer_parts import Arrangeable
 
 
 def even_and_odd_slabs(weight: Tensor, extra: Tensor | None = None) -> Tensor:

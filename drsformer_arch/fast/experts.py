@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drsformer_arch.archs.u_shape import Checkpointed
+
 from .depthwise import DepthwiseConv2d
-from .feature_maps import WIDER, Tiled, at_least_float32, picture, pixels, replace_by_tiles
-from .transformer_parts import Checkpointed
+from .tiles import WIDER, Tiled, at_least_float32, picture, pixels, replace_by_tiles
 
 SEPARABLE, DILATED, POOL = "separable", "dilated", "pool"
 EXPERTS = (  # kind and kernel size, in the order of the checkpoint

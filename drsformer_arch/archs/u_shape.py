@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .channel_attention import ChannelAttention
-from .feature_maps import WIDER, Tiled, at_least_float32, is_one_tile, replace_by_tiles, tiles
-from .restoration_network import RestorationNetwork, count_modules
+from drsformer_arch.fast.channel_attention import ChannelAttention
+from drsformer_arch.fast.tiles import WIDER, Tiled, at_least_float32, is_one_tile, replace_by_tiles, tiles
+
+from .contract import RestorationNetwork, count_modules
 
 NormType = Literal["WithBias", "BiasFree"]
 Network = TypeVar("Network", bound="UShapedTransformer")
