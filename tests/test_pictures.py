@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import cv2
@@ -183,6 +184,34 @@ def test_a_jpeg_whose_data_end_early_is_refused(kind):
     assert (decode(whole, kind)[80:120, 80:120] == 128).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 19), (18, 17), (19, 18)])
+def test_gray_blocks_are_seen_wherever_they_lie(height, width, channels, monkeypatch):
+    content = saved("jpeg", Image.new("RGB", (width, height)))
+    pixels = np.empty((height, width, channels), np.uint8)
+    monkeypatch.setattr(pictures, "_is_whole_jpeg", lambda _: False)
+    monkeypatch.setattr(pictures, "_decode", lambda *_: (pixels, None))
+    for top, left in np.ndindex(height - 7, width - 7):
+        pixels[:] = 127
+        pixels[top : top + 8, left : left + 8] = 128
+        assert "a part of its data is missing" in refused(content)
+        pixels[top + 4, left + 4, -1] = 129
+        assert decode(content, "NAME") is pixels
+    for along in (pixels, pixels.swapaxes(0, 1)):  # at the edges, half a row of blocks is enough
+        for start in range(-4, len(along) - 4):
+            pixels[:] = 127
+            along[max(start, 0) : start + 8] = 128
+            assert "a part of its data is missing" in refused(content)
+
+
+def test_a_jpeg_with_many_fill_bytes_takes_no_longer():
+    whole = WHOLE["jpeg"]
+    start = time.perf_counter()
+    pixels = decode(whole[:-2] + b"\xff" * 50_000 + b"\0" + whole[-2:], "filled")
+    assert time.perf_counter() - start < 2
+    np.testing.assert_array_equal(pixels, decode(whole, "jpeg"))
+
+
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits"])
 @pytest.mark.parametrize("samples", [RGBA, PIXELS, PIXELS[..., 0], DEEP], ids=["rgba", "rgb", "gray", "16 bit"])
 def test_tiffs_with_missing_strips_are_refused(samples, compression):
@@ -209,6 +238,8 @@ def test_tiffs_with_missing_strips_are_refused(samples, compression):
             changed("ImageWidth", 0, 0),
             changed("Compression", 0, 34712),
         ]
+        if samples.ndim == 3:
+            damaged.append(changed("PlanarConfiguration", 0, 129))
     for content in damaged:
         refused(content)
 

@@ -98,6 +98,15 @@ def test_transparent_and_divided_by_nothing():
     )
 
 
+def test_colours_and_alpha_come_from_one_decoding(tmp_path, monkeypatch):
+    calls, asarray = [], tifffile.TiffPage.asarray
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *a, **options: calls.append(1) or asarray(*a, **options))
+    path = tmp_path / "a.tif"
+    path.write_bytes(encoded(np.dstack([PIXELS, ALPHA]), photometric="rgb", extrasamples=["unassalpha"]))
+    np.testing.assert_array_equal(read_photograph(path).alpha, ALPHA)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize(
     ("samples", "options"),
     [

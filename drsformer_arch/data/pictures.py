@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from drsformer_arch.data.picture_headers import BadPicture, Header, read_header
-from drsformer_arch.data.tiff_samples import read_samples
+from drsformer_arch.data.tiff_samples import TiffSamples, read_samples
 from drsformer_arch.errors import UserError, is_out_of_memory, line_of
 from drsformer_arch.files import refuse_no_file
 
 _PLAIN_KINDS = (b"\x08\x00", b"\x08\x02", b"\x10\x00", b"\x10\x02")  # of PNG, bits and colour type: gray and RGB
 _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"})  # no say in pixels
+_MIDDLE_GRAY = 128
 ORIENTATION = 0x0112  # tag of EXIF and TIFF
 
 Picture = npt.NDArray[Any]  # of uint8 or uint16
@@ -103,9 +104,14 @@ def decode(content: bytes, name: object) -> Picture:
     Raises:
         BadPicture: it is damaged, of an unknown kind, or too large: for `picture_headers.max_pixels` or the memory.
     """
+    return decode_with_samples(content, name)[0]
+
+
+def decode_with_samples(content: bytes, name: object) -> tuple[Picture, TiffSamples | None]:
+    """`decode`, with the samples that `read_samples` has found in a TIFF: transparency comes from the same decoding."""
     header = read_header(content, name)
     try:
-        pixels = _decode(content, header)
+        pixels, tiff = _decode(content, header)
     except Exception as error:  # decoders raise all kinds of them on damage, for which their caller is not to blame
         if is_out_of_memory(error):
             size = f"{header.width}x{header.height} pixels"
@@ -117,15 +123,27 @@ def decode(content: bytes, name: object) -> Picture:
         raise BadPicture(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
     if header.kind == "JPEG" and _has_gray_block(pixels) and not _is_whole_jpeg(content):
         raise BadPicture(f"picture {name} cannot be read: it is damaged, a part of its data is missing")
-    return pixels
+    return pixels, tiff
 
 
 def _has_gray_block(pixels: Picture) -> bool:
     """Whether a block of a JPEG is as decoders leave it where its data are missing, without a word: of middle gray."""
-    gray = (128,) * pixels.shape[2]
+    # Among every fourth pixel of every fourth row, up to the last ones, a block of 8x8 is a square of 2x2; a part of a
+    # block at an edge is a part of such a square. Most pictures have none, which is found in a sixth of the time.
+    height, width, channels = pixels.shape
+    few = pixels[(height - 1) % 4 :: 4, (width - 1) % 4 :: 4]
+    is_gray = np.logical_and.reduce([few[..., channel] == _MIDDLE_GRAY for channel in range(channels)])
+    if not is_gray.any() or not _has_square(is_gray.view(np.uint8), 2):
+        return False
+    gray = (_MIDDLE_GRAY,) * channels
     is_gray = cv2.inRange(pixels, gray, gray)
     side = 8
-    return cv2.countNonZero(is_gray) >= side**2 and bool(cv2.erode(is_gray, np.ones((side, side), np.uint8)).any())
+    return cv2.countNonZero(is_gray) >= side**2 and _has_square(is_gray, side)
+
+
+def _has_square(mask: npt.NDArray[Any], side: int) -> bool:
+    """Whether a square of the mask is nowhere 0; what lies beyond the edges of the mask counts as not 0."""
+    return bool(cv2.erode(mask, np.ones((side, side), np.uint8)).any())
 
 
 def _is_whole_jpeg(content: bytes) -> bool:
@@ -139,19 +157,19 @@ def _is_whole_jpeg(content: bytes) -> bool:
     return True
 
 
-def _decode(content: bytes, header: Header) -> Picture | None:
+def _decode(content: bytes, header: Header) -> tuple[Picture | None, TiffSamples | None]:
     pixels = None
     if header.chunks and header.chunks <= _PLAIN_CHUNKS and content[24:26] in _PLAIN_KINDS:
         # 1.2 to 1.4 times as fast as by OpenCV.
         with contextlib.suppress(ValueError, RuntimeError):  # OpenCV knows the reason
             pixels = imagecodecs.png_decode(content)
-            return pixels.reshape(*pixels.shape[:2], -1)
+            return pixels.reshape(*pixels.shape[:2], -1), None
     if header.kind == "TIFF" and (tiff := read_samples(content)):
-        return upright(tiff.colours, tiff.orientation)
+        return upright(tiff.colours, tiff.orientation), tiff
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        return pixels
-    return pixels[..., None] if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return pixels, None
+    return pixels[..., None] if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None
 
 
 def upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

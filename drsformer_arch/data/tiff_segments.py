@@ -93,7 +93,7 @@ class _Expected(NamedTuple):
 
 def _expected(page: Any) -> _Expected:
     width, height, samples, bits = page.imagewidth, page.imagelength, page.samplesperpixel, page.bitspersample
-    planes = samples if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
+    planes = 1 if page.planarconfig == tifffile.PLANARCONFIG.CONTIG else samples  # as tifffile takes unknown numbers
     pixel = (bits * samples if isinstance(bits, int) else sum(bits)) / planes
     if page.is_subsampled and int(page.compression) != _JPEG:  # two coarse channels of three
         across, down = page.subsampling

@@ -23,12 +23,12 @@ from drsformer_arch.data.pictures import (
     ORIENTATION,
     BadPicture,
     Picture,
-    decode,
+    decode_with_samples,
     encode_png,
     read_file,
     upright,
 )
-from drsformer_arch.data.tiff_samples import MARKS, read_samples
+from drsformer_arch.data.tiff_samples import MARKS, TiffSamples
 from drsformer_arch.errors import UserError, is_out_of_memory, show_traceback
 from drsformer_arch.files import write_atomically
 from drsformer_arch.inference.tiff_tags import read_tags, with_exif
@@ -68,11 +68,11 @@ def read_photograph(path: Path) -> Photograph:
         UserError: it cannot be read, is damaged, of an unknown kind, or an animation.
     """
     content = read_file(path)
-    pixels = decode(content, path)
+    pixels, tiff = decode_with_samples(content, path)
     notes: list[str] = []
     if content.startswith(MARKS):
         icc_profile, exif, is_single = read_tags(content, notes)
-        alpha = _alpha_of_tiff(content, notes)
+        alpha = _alpha_of_tiff(tiff, notes)
     else:
         icc_profile, exif, is_single, alpha = _beside(content, pixels, notes)
     if not is_single:
@@ -152,9 +152,8 @@ def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
     return upright(pixels[..., 3], orientation)
 
 
-def _alpha_of_tiff(content: bytes, notes: list[str]) -> npt.NDArray[Any] | None:
+def _alpha_of_tiff(samples: TiffSamples | None, notes: list[str]) -> npt.NDArray[Any] | None:
     """The transparency, upright."""
-    samples = read_samples(content)
     if samples is not None and samples.left_out:
         notes.append(f"{samples.left_out} of its channels are neither colour nor transparency and are left out")
     return None if samples is None or samples.alpha is None else upright(samples.alpha, samples.orientation)
