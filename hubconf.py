@@ -11,23 +11,25 @@ from typing import Any
 from torch import nn
 
 from drsformer_arch import archs as _archs
+from drsformer_arch.fast import accelerate
 
-dependencies = ["torch"]
+dependencies = ["torch", "einops"]
 
 
-def _network(kind: type[nn.Module], weights: str | None = None, **arguments: Any) -> nn.Module:
+def _network(kind: type[nn.Module], weights: str | None = None, *, fast: bool = True, **arguments: Any) -> nn.Module:
     """A network, untrained, or with weights and then ready for inference.
 
     Args:
         weights: a file, own or published (.pth, .safetensors), or the name of weights that are shipped; its arguments
             follow from it.
+        fast: in the fast form, where there is one: the same parameters, keys and results.
         arguments: of the network's class, for an untrained one.
 
     Raises:
         ValueError: weights that cannot be used or are another network's, arguments that do not fit together.
     """
     if weights is None:
-        return kind(**arguments)
+        return accelerate(kind(**arguments)) if fast else kind(**arguments)
     from drsformer_arch.inference import load_network  # noqa: PLC0415 - a plain network needs only torch
 
     if arguments:
@@ -35,7 +37,7 @@ def _network(kind: type[nn.Module], weights: str | None = None, **arguments: Any
     net = load_network(weights)
     if type(net) is not kind:
         raise ValueError(f"{weights} holds a {type(net).__name__}, not a {kind.__name__}")
-    return net
+    return accelerate(net) if fast else net
 
 
 def _entry(kind: type[nn.Module]) -> Any:

@@ -29,6 +29,7 @@ setup(
         "torch>=2.6",  # torch.load with weights_only=True by default
         "torchvision",
         "basicsr==1.4.2",
+        "einops",
         "opencv-python",
         "numpy>=2",
         "pyyaml",

@@ -102,9 +102,13 @@ def _check_torch(problems: list[str]) -> None:
 def _check_plugin(problems: list[str]) -> None:
     try:
         plugin: Any = importlib.import_module("drsformer_arch.plugin")
+        fast: Any = importlib.import_module("drsformer_arch.fast")
     except Exception as error:  # as above
         problems.append(line_of(error, "the plugin does not import"))
         return
+    with importlib.import_module("torch").device("meta"):
+        forms = [f"{kind.__name__} {fast.form_of(fast.accelerate(kind()))}" for kind in plugin.NETWORKS]
+    print(f"Forms that run (network_g.fast: false runs the plain ones): {', '.join(forms)}")
     print("Registered by this package:")
     for registry, things in plugin.OURS:
         known: dict[str, Any] = dict(iter(registry))

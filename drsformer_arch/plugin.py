@@ -30,6 +30,7 @@ from basicsr.utils.registry import (
 
 from drsformer_arch import metrics
 from drsformer_arch.archs import NETWORKS
+from drsformer_arch.builders import NetworkBuilder
 from drsformer_arch.data import loaders
 from drsformer_arch.data.mixed_dataset import MixedRainDataset
 from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
@@ -51,7 +52,7 @@ def for_basicsr(metric: metrics.Metric) -> Any:
 
 
 OURS: tuple[tuple[Registry, tuple], ...] = (
-    (ARCH_REGISTRY, NETWORKS),
+    (ARCH_REGISTRY, tuple(map(NetworkBuilder, NETWORKS))),
     (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),

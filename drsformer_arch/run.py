@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from drsformer_arch import basicsr_fixes, option_trials, plugin, processor
-from drsformer_arch.archs.contract import declared
+from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.builders import FAST, NetworkBuilder
 from drsformer_arch.data import loaders
 from drsformer_arch.errors import UserError, line_of
 from drsformer_arch.files import lock
@@ -18,7 +19,7 @@ from drsformer_arch.inference import find_weights
 from drsformer_arch.inference.outline import outline
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import refuse_random_weights
-from drsformer_arch.option_kinds import shortened
+from drsformer_arch.option_kinds import BOOL, shortened, shown
 from drsformer_arch.option_trials import check_arguments, find
 from drsformer_arch.options import DATASET_TYPES, MODEL_TYPES, read_options
 from drsformer_arch.trouble import MachineTrouble, trouble_of
@@ -146,12 +147,14 @@ def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str
 def _check_network(network: dict[str, Any]) -> Any:
     """Check the network's arguments; ours are also tried out. Returns what `check_names` does."""
     check_arguments(ARCH_REGISTRY, network, "network_g")
-    network_class = find(ARCH_REGISTRY, network["type"], "network_g")
+    built = find(ARCH_REGISTRY, network["type"], "network_g")
     arguments = {key: value for key, value in network.items() if key != "type"}
-    if not any(network_class in things for _, things in plugin.OURS):
-        option_trials.try_network(network_class, arguments)
-        return network_class
-    return outline(network_class, arguments, "option network_g")
+    if not isinstance(built, NetworkBuilder):
+        option_trials.try_network(built, arguments)
+        return built
+    if not BOOL.accepts(fast := arguments.pop(FAST, True)):
+        raise UserError(f"option network_g.{FAST} must be {BOOL.name}, not {shown(fast)}")
+    return outline(built.kind, arguments, "option network_g")
 
 
 def check_files(options: dict[str, Any]) -> None:
@@ -193,7 +196,7 @@ def _check_state(state: str, name: str) -> None:
 
 def _check_channels(options: dict[str, Any], network: nn.Module) -> None:
     """Our sets and BasicSR's give pictures in colour, BasicSR's also luma; those of others are not known."""
-    wanted = declared(network, "picture_channels")
+    wanted = contract_of(network).picture_channels
     for phase, dataset in options["datasets"].items():
         for where, section in _with_parts(f"datasets.{phase}", dataset):
             given = 1 if section.get("color") == "y" else 3
@@ -207,7 +210,7 @@ def _check_channels(options: dict[str, Any], network: nn.Module) -> None:
 def _check_sizes(options: dict[str, Any], network: Any) -> None:
     """Patches, padding and tiles must suit the network."""
     name = options["network_g"]["type"]
-    multiple, only = declared(network, "size_multiple"), declared(network, "patch_size")
+    multiple, only = contract_of(network).size_multiple, contract_of(network).patch_size
     train = options["datasets"].get("train", {})
     if train.get("type") in DATASET_TYPES and "gt_size" not in train:
         raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")

@@ -22,8 +22,9 @@ from spandrel import (
 from typing_extensions import override
 
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.contract import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork
 from drsformer_arch.errors import UserError
+from drsformer_arch.fast import accelerate
 from drsformer_arch.inference import build_network, recognise, restore
 from drsformer_arch.inference.weights import without_by_products
 
@@ -50,8 +51,7 @@ class DerainingArchitecture(Architecture[RestorationNetwork]):
         found = recognise(state_dict)
         if found is None:
             raise UserError(f"these weights are not of {self.name}")
-        net = build_network({"type": found[0].__name__, **found[1]}, state_dict, "this file")
-        channels = found[1].get("inp_channels", found[1].get("in_chans", 3))
+        net = accelerate(build_network({"type": found[0].__name__, **found[1]}, state_dict, "this file"))
         return ImageModelDescriptor(
             net,
             net.state_dict(),  # of published files only what is used
@@ -61,9 +61,9 @@ class DerainingArchitecture(Architecture[RestorationNetwork]):
             supports_half=False,
             supports_bfloat16=False,
             scale=1,
-            input_channels=channels,
-            output_channels=channels,
-            tiling=ModelTiling.INTERNAL if declared(net, "patch_size") else ModelTiling.SUPPORTED,
+            input_channels=net.contract.picture_channels,
+            output_channels=net.contract.picture_channels,
+            tiling=ModelTiling.INTERNAL if net.contract.patch_size else ModelTiling.SUPPORTED,
             call_fn=_restore,
         )
 

@@ -1,4 +1,4 @@
-"""Time and memory of the networks, side by side: the literal DRSformer, ours in all its forms, and Restormer.
+"""Time and memory of the networks, side by side: the plain DRSformer, its fast forms, and Restormer.
 
 All forms hold the same weights and run one after the other in every round of one process; the tables give medians, the
 range of the rounds, and ratios of medians. Memory is measured in a process of its own for each figure, with the
@@ -6,7 +6,7 @@ system's allocator as it is: the peak over what the process held once the weight
 
     python scripts/benchmark_speed.py                        # CPU: about half an hour
     python scripts/benchmark_speed.py --device cuda
-    python scripts/benchmark_speed.py --forms literal fused --sizes 256 --train-sizes --memory-sizes
+    python scripts/benchmark_speed.py --forms plain fused --sizes 256 --train-sizes --memory-sizes
 
 Forms need nothing but torch, except compiled (a C++ compiler, minutes per size), onnxruntime and openvino (their
 packages, and onnxscript). Writes speed.md, speed.json and speed.png (with matplotlib) to --out.
@@ -29,29 +29,25 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the literal networks are part of the tests
+from drsformer_arch import DRSformer, Restormer, processor
+from drsformer_arch.fast import accelerate, fuse
+from drsformer_arch.inference.export import ForPictures, write_onnx
 
-from drsformer_arch import DRSformer, Restormer, processor  # noqa: E402
-from drsformer_arch.inference.export import ForPictures, write_onnx  # noqa: E402
-from tests.literal_drsformer import LiteralDRSformer  # noqa: E402
-from tests.literal_restormer import LiteralRestormer  # noqa: E402
-
-LITERAL = "literal"
-INFERENCE = [LITERAL, "ordinary", "fused", "bf16", "literal-restormer", "restormer", "restormer-bf16"]
-TRAINING = [LITERAL, "ordinary", "checkpoint", "literal-restormer", "restormer"]
+PLAIN = "plain"
+INFERENCE = [PLAIN, "fast", "fused", "bf16", "plain-restormer", "restormer", "restormer-bf16"]
+TRAINING = [PLAIN, "fast", "checkpoint", "plain-restormer", "restormer"]
 OPTIONAL = ["compiled", "onnxruntime", "openvino"]
 TITLES = {
-    LITERAL: "DRSformer, literal",
-    "ordinary": "DRSformer",
+    PLAIN: "DRSformer, plain",
+    "fast": "DRSformer, `accelerate`",
     "fused": "DRSformer, `fused()`",
     "bf16": "DRSformer, `fused(torch.bfloat16)`",
-    "checkpoint": "DRSformer, `use_checkpoint`",
+    "checkpoint": "DRSformer, `accelerate`, `use_checkpoint`",
     "compiled": "DRSformer, `torch.compile`",
     "onnxruntime": "DRSformer, ONNX Runtime",
     "openvino": "DRSformer, OpenVINO",
-    "literal-restormer": "Restormer, literal",
-    "restormer": "Restormer, `fused()`; in training as it is",
+    "plain-restormer": "Restormer, plain",
+    "restormer": "Restormer, `fused()`; in training `accelerate`",
     "restormer-bf16": "Restormer, `fused(torch.bfloat16)`",
 }
 Run = Callable[[torch.Tensor], Any]
@@ -60,17 +56,14 @@ Run = Callable[[torch.Tensor], Any]
 def network(form: str, training: bool, device: torch.device) -> torch.nn.Module:
     """The network of a form; all of one kind hold the same weights."""
     torch.manual_seed(0)
-    if "restormer" in form:
-        net = LiteralRestormer() if form == "literal-restormer" else Restormer()
-    elif form == LITERAL:
-        net = LiteralDRSformer()
-    else:
-        net = DRSformer(use_checkpoint=form == "checkpoint")
-    net.to(device)
-    if training or form.startswith(LITERAL) or form == "ordinary":
-        return net.train(training)
+    net = Restormer() if "restormer" in form else DRSformer(use_checkpoint=form == "checkpoint")
+    net.to(device).train(training)
+    if form.startswith(PLAIN):
+        return net
+    if training or form == "fast":
+        return accelerate(net)
     bf16 = torch.bfloat16 if form.endswith("bf16") else None
-    return net.fused(bf16, tile=0 if form in OPTIONAL else None)
+    return fuse(net, bf16, tile=0 if form in OPTIONAL else None)
 
 
 def runner(form: str, training: bool, device: torch.device, threads: int) -> Run:
@@ -217,7 +210,7 @@ def machine(args: argparse.Namespace) -> dict[str, str]:
         "processor": f"{processor.model_name()}, {args.threads} threads, {' '.join(flags)}",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "allocator": "freed memory is kept, which helps the literal form most" if args.kept else "as the system has it",
+        "allocator": "freed memory is kept, which helps the plain form most" if args.kept else "as the system has it",
         "rounds": str(args.rounds),
     }
     if args.device.type == "cuda":
@@ -226,7 +219,7 @@ def machine(args: argparse.Namespace) -> dict[str, str]:
 
 
 def table(what: str, times: dict, memory: dict, calls: dict) -> list[str]:
-    """Markdown: seconds with their range and ratio to the literal form, peak memory, operator calls."""
+    """Markdown: seconds with their range and ratio to the plain form, peak memory, operator calls."""
     sizes = sorted({*times, *memory})
     forms = [
         form for form in TITLES if any(form in values.get(size, {}) for values in (times, memory) for size in sizes)
@@ -237,21 +230,21 @@ def table(what: str, times: dict, memory: dict, calls: dict) -> list[str]:
         cells = [TITLES[form]]
         for size in sizes:
             seconds = times.get(size, {}).get(form)
-            cells.append(cell(seconds, times[size].get(LITERAL)) if seconds else "")
+            cells.append(cell(seconds, times[size].get(PLAIN)) if seconds else "")
         for values in memory.values():
-            needed, share = values.get(form), values.get(LITERAL)
-            ratio = f" ({needed / share:.2f})" if needed and share and form != LITERAL else ""
+            needed, share = values.get(form), values.get(PLAIN)
+            ratio = f" ({needed / share:.2f})" if needed and share and form != PLAIN else ""
             cells.append(f"{needed / 2**30:.2f} GiB{ratio}" if needed else "")
         cells.append(f"{calls[form]:,}" if form in calls else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def cell(seconds: list[float], literal: list[float] | None) -> str:
-    """Median, half the range in percent, and how many times as fast as the literal form."""
+def cell(seconds: list[float], plain: list[float] | None) -> str:
+    """Median, half the range in percent, and how many times as fast as the plain form."""
     median = statistics.median(seconds)
     spread = (max(seconds) - min(seconds)) / 2 / median
-    ratio = f", **{statistics.median(literal) / median:.2f}x**" if literal and seconds is not literal else ""
+    ratio = f", **{statistics.median(plain) / median:.2f}x**" if plain and seconds is not plain else ""
     return f"{median:.3f} s ±{spread:.0%}{ratio}"
 
 

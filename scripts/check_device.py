@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # golden values and literal networks are part of the tests
+sys.path.insert(0, str(ROOT))  # golden values are part of the tests
 
 from drsformer_arch import DRSformer, Restormer  # noqa: E402
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json  # noqa: E402

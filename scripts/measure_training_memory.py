@@ -12,7 +12,7 @@ import argparse
 import torch
 
 from drsformer_arch import archs
-from drsformer_arch.archs.contract import declared
+from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.inference import restored
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
@@ -32,7 +32,7 @@ def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -
 
     precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
     with precision, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        restored(net, torch.rand(batch, 3, patch, patch), declared(net, "value_range"))
+        restored(net, torch.rand(batch, 3, patch, patch), contract_of(net).value_range)
     return sum(storage.nbytes() for storage in kept.values())
 
 

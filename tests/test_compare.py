@@ -201,12 +201,12 @@ def test_names_are_text_in_every_table_and_figure(name, in_csv, in_markdown, in_
 
 
 def test_macs_count_products_in_place_and_attention():
-    """What MEFC adds (per step and pixel 251 C in depth-wise kernels, 12 C² in products), and IDT's attention."""
+    """What MEFC adds (per step and pixel 251 C in depth-wise kernels, 19 C² in products), and IDT's attention."""
     counts = [count_macs(archs.DRSformer(dim=8, num_blocks=(1, 1, 1, 1), with_mefc=mefc)) for mefc in (True, False)]
     expected = 0
     for channels in (8, 16):
-        expected += (4 * (251 * channels + 12 * channels**2) + channels**2) * 256**2
-        expected += 4 * 7 * channels**3 + channels * 64 + 64 * 32  # folded weights; gates
+        expected += (4 * (251 * channels + 19 * channels**2) + channels**2) * 256**2
+        expected += channels * 64 + 64 * 32  # gates
     assert counts[0] - counts[1] == expected
 
     net = archs.IDT(embed_dim=8)

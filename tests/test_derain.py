@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageCms
 
 from drsformer_arch import archs
+from drsformer_arch.archs.contract import Contract
 from drsformer_arch.cli import main
 from drsformer_arch.data.pictures import ORIENTATION
 from drsformer_arch.inference import restore
@@ -223,7 +224,7 @@ def test_tiles_are_chosen_by_memory_and_shrink_when_it_is_not_enough(weights):
     class Scarce(torch.nn.Module):
         """Has memory for 128x128 pixels only."""
 
-        size_multiple = 8
+        contract = Contract(size_multiple=8)
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             if image.shape[2] * image.shape[3] > 128**2:

@@ -17,6 +17,7 @@ from torch import nn
 from drsformer_arch import DRSformer
 from drsformer_arch.data.loaders import CheckedDataset, refuse_equal_names
 from drsformer_arch.errors import UserError
+from drsformer_arch.fast.channel_attention import FoldedTopKAttention
 from drsformer_arch.inference import restore
 from drsformer_arch.models.batch_plan import batch_plan
 from drsformer_arch.models.derain_model import DerainModel
@@ -132,9 +133,10 @@ def test_warm_up_hands_over_to_a_stepwise_schedule(model_options):
 def test_mixed_precision_keeps_the_scores_in_float32(model_options, monkeypatch, amp):
     model_options["train"]["amp"] = amp
     seen = set()
-    attention = type(DRSformer(**{k: v for k, v in model_options["network_g"].items() if k != "type"}).latent[0].attn)
-    original = attention.attention
-    monkeypatch.setattr(attention, "attention", lambda self, scores: seen.add(scores.dtype) or original(self, scores))
+    original = FoldedTopKAttention.maps
+    monkeypatch.setattr(
+        FoldedTopKAttention, "maps", lambda self, scores: seen.add(scores.dtype) or original(self, scores)
+    )
     model, losses, _ = train(model_options, [batch(2, 1, dtype=torch.float32)] * 3, torch.float32)
     assert seen == {torch.float32} and all(math.isfinite(loss) for loss in losses)
     start = load_golden_weights(DerainModel(model_options).net_g).state_dict()

@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from drsformer_arch import archs
-from drsformer_arch.archs.contract import declared
+from drsformer_arch.archs.contract import Contract, contract_of
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import load_network, recognise, restore
 from drsformer_arch.inference.tiling import even_tile, tile_starts
@@ -47,7 +47,7 @@ def test_value_range_and_outputs_are_the_networks_own():
 
 
 def test_other_packages_networks_have_the_defaults():
-    assert declared(torch.nn.Identity(), "size_multiple") == 1 and declared(torch.nn.Identity(), "patch_size") is None
+    assert contract_of(torch.nn.Identity()) == Contract()
     picture = torch.rand(1, 3, 7, 5)
     assert torch.equal(restore(torch.nn.Identity(), picture), picture)
 

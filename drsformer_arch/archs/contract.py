@@ -1,45 +1,76 @@
-"""What a network says about itself, so that model, inference and export need not know which one it is."""
+"""What a network says of itself, so that training, inference and export need not know which one it is."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class RestorationNetwork(nn.Module):
-    """Base of the networks: pictures in, restored pictures of the same shape out, or several of them, the best first.
+def equal_weights(side: int) -> Tensor:
+    """(side, side): patches count the same everywhere."""
+    return torch.ones(side, side)
 
-    The attributes are read with `declared`; a network of another package that lacks one has the value given here.
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """How weights of a network are told from others.
+
+    Attributes:
+        keys: that all weights of the network have, and from whose shapes its arguments follow.
+        arguments: the constructor's arguments of weights that have those keys, as far as keys and shapes tell.
     """
 
-    size_multiple = 1  # height and width must be multiples of it
-    smallest_size = 1  # of height and width
-    picture_channels = 3  # 1: gray
-    value_range = 1.0  # pictures lie in [0, value_range]
-    patch_size: int | None = None  # the only height and width it takes; larger pictures are put together from patches
-    patch_overlap = 0  # pixels that neighbouring patches share
-    bytes_per_pixel = 8192  # of memory that inference in float32 takes at its peak, measured; here a guess
-    unused_keys: re.Pattern[str] | None = None  # entries of published checkpoints that no computation uses
-
-    def patch_weights(self) -> Tensor:
-        """(patch_size, patch_size): the weights with which overlapping patches are averaged."""
-        return torch.ones(self.patch_size or 1, self.patch_size or 1)
-
-    @classmethod
-    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The constructor's arguments for weights of this network, as far as keys and shapes tell.
-
-        Raises:
-            KeyError: these are weights of another network.
-        """
-        raise NotImplementedError
+    keys: tuple[str, ...]
+    arguments: Callable[[Mapping[str, Tensor]], dict[str, Any]]
 
 
-def declared(net: nn.Module | type, name: str) -> Any:
-    """An attribute of `RestorationNetwork`, also of networks of other packages."""
-    return getattr(net, name, getattr(RestorationNetwork, name))
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Pictures that a network takes, what it returns, and how its weights are known.
+
+    A class says what holds for all of its networks, each network what depends on its arguments. The defaults are for
+    networks of other packages, which say nothing.
+
+    Attributes:
+        size_multiple: height and width must be multiples of it.
+        smallest_size: of height and width, in pixels.
+        picture_channels: 3 for RGB, 1 for gray.
+        value_range: pictures lie in [0, value_range].
+        patch_size: the only height and width that it takes; larger pictures are put together from patches.
+        patch_overlap: pixels that neighbouring patches share.
+        patch_weights: makes of patch_size the weights, (patch_size, patch_size), of the mean of overlapping patches.
+        outputs: how many pictures it returns, the best first.
+        bytes_per_pixel: of memory that inference in float32 takes at its peak, measured; by default a guess.
+        unused_keys: matches entries of published checkpoints that no computation uses.
+        recognition: of its weights.
+    """
+
+    size_multiple: int = 1
+    smallest_size: int = 1
+    picture_channels: int = 3
+    value_range: float = 1.0
+    patch_size: int | None = None
+    patch_overlap: int = 0
+    patch_weights: Callable[[int], Tensor] = equal_weights
+    outputs: int = 1
+    bytes_per_pixel: int = 8192
+    unused_keys: re.Pattern[str] | None = None
+    recognition: Recognition | None = None
+
+
+class RestorationNetwork(nn.Module):
+    """Base of the networks: pictures in, restored pictures of the same shape out, or several, the best first."""
+
+    contract = Contract()
+
+
+def contract_of(net: object) -> Contract:
+    """The contract of a network or of its class, also of one of another package."""
+    contract = getattr(net, "contract", None)
+    return contract if isinstance(contract, Contract) else Contract()
 
 
 def outputs(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -7,23 +7,29 @@ Both graphs pool over all pixels, so that tiles give other results than the whol
 unusual but what the authors' code does: each runs over all entries of a matrix together.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from drsformer_arch.fast.tiles import at_least_float32, picture, pixels
-
-from .contract import RestorationNetwork, count_modules
+from drsformer_arch.archs.contract import Contract, Recognition, RestorationNetwork, count_modules
+from drsformer_arch.archs.precision import in_full_precision
 
 __all__ = ["DualGCN"]
 
 
 def softmax_over_all(x: Tensor) -> Tensor:
-    """(N, A, B) → the same shape: one softmax per picture over all A·B entries, in float32 or better."""
-    return at_least_float32(x).flatten(1).softmax(dim=1).view_as(x)
+    """(N, A, B) → the same shape: one softmax per picture over all A·B entries."""
+    return x.flatten(1).softmax(dim=1).view_as(x)
+
+
+def pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H·W, C)."""
+    return rearrange(x, "n c h w -> n (h w) c")
 
 
 class SpatialGraph(nn.Module):
@@ -39,10 +45,13 @@ class SpatialGraph(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape; the residual is left to the caller."""
         theta, nu, xi = (pixels(layer(x)) for layer in (self.theta, self.nu, self.xi))
-        with torch.autocast(x.device.type, enabled=False):
-            graph = softmax_over_all(nu).transpose(1, 2) @ softmax_over_all(xi)
-            related = at_least_float32(theta) @ graph
-        return self.out(picture(related.to(x.dtype), *x.shape[2:]))
+        related = self.related(theta, nu, xi).to(x.dtype)
+        return self.out(rearrange(related, "n (h w) c -> n c h w", h=x.shape[2]))
+
+    @in_full_precision
+    def related(self, theta: Tensor, nu: Tensor, xi: Tensor) -> Tensor:
+        """Three times (N, H·W, C/2) → the same shape: every pixel as a sum of all pixels."""
+        return theta @ (rearrange(softmax_over_all(nu), "n hw c -> n c hw") @ softmax_over_all(xi))
 
 
 class DilatedConvolutions(nn.Module):
@@ -78,14 +87,16 @@ class ChannelGraph(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape; the residual is left to the caller."""
-        zeta, kappa = pixels(self.zeta(x)), pixels(self.kappa(x))
-        with torch.autocast(x.device.type, enabled=False):
-            # The logits grow with the number of pixels.
-            states = softmax_over_all(at_least_float32(kappa).transpose(1, 2) @ at_least_float32(zeta))
-            states = F.relu(states + F.linear(states, self.mix_c.weight.flatten(1), self.mix_c.bias))
-            states = F.linear(states.transpose(1, 2), self.mix_n.weight.flatten(1), self.mix_n.bias)
-            related = at_least_float32(zeta) @ states
-        return self.out(picture(related.to(x.dtype), *x.shape[2:]))
+        related = self.related(pixels(self.zeta(x)), pixels(self.kappa(x))).to(x.dtype)
+        return self.out(rearrange(related, "n (h w) c -> n c h w", h=x.shape[2]))
+
+    @in_full_precision
+    def related(self, zeta: Tensor, kappa: Tensor) -> Tensor:
+        """(N, H·W, C/2), (N, H·W, C/4) → (N, H·W, C/4); the logits grow with the number of pixels."""
+        states = softmax_over_all(rearrange(kappa, "n hw c -> n c hw") @ zeta)
+        states = F.relu(states + F.linear(states, self.mix_c.weight.flatten(1), self.mix_c.bias))
+        states = F.linear(rearrange(states, "n c d -> n d c"), self.mix_n.weight.flatten(1), self.mix_n.bias)
+        return zeta @ states
 
 
 class Unit(nn.Module):
@@ -103,6 +114,12 @@ class Unit(nn.Module):
         return local + self.cgcn(local) + x
 
 
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """All arguments of DualGCN's weights."""
+    channels, in_channels = state["head.0.weight"].shape[:2]
+    return {"in_channels": in_channels, "channels": channels, "num_levels": count_modules(state, "encoder.")}
+
+
 class DualGCN(RestorationNetwork):
     """Dual graph convolutional network; returns the input picture plus a predicted residual.
 
@@ -115,12 +132,15 @@ class DualGCN(RestorationNetwork):
         ValueError: a number of channels that 4 does not divide.
     """
 
+    contract = Contract(
+        recognition=Recognition(keys=("middle.sgcn.theta.weight", "head.0.weight"), arguments=arguments_of)
+    )
+
     def __init__(self, in_channels: int = 3, channels: int = 72, num_levels: int = 5) -> None:
         if channels % 4 or channels <= 0:
             raise ValueError(f"channels must be a multiple of 4, not {channels}")
         super().__init__()
-        self.in_channels = self.picture_channels = in_channels
-        self.bytes_per_pixel = 136 * channels
+        self.contract = dataclasses.replace(self.contract, picture_channels=in_channels, bytes_per_pixel=136 * channels)
         self.head = nn.ModuleList(
             (nn.Conv2d(in_channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1))
         )
@@ -149,8 +169,8 @@ class DualGCN(RestorationNetwork):
         Raises:
             ValueError: another number of channels.
         """
-        if image.shape[1] != self.in_channels:
-            raise ValueError(f"DualGCN was built for {self.in_channels} channels, the picture has {image.shape[1]}")
+        if image.shape[1] != (wanted := self.contract.picture_channels):
+            raise ValueError(f"DualGCN was built for {wanted} channels, the picture has {image.shape[1]}")
         first = self.head[0](image)
         x = second = self.head[1](first)
         skips = []
@@ -162,14 +182,3 @@ class DualGCN(RestorationNetwork):
             x = unit(fuse(torch.cat((x, skip), dim=1)))
         x = F.relu(self.tail[0](torch.cat((x, second), dim=1))) + first
         return image + self.tail[1](x)
-
-    @classmethod
-    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """All follow from keys and shapes."""
-        channels, in_channels = state["head.0.weight"].shape[:2]
-        state["middle.sgcn.theta.weight"]
-        return {
-            "in_channels": in_channels,
-            "channels": channels,
-            "num_levels": count_modules(state, "encoder."),
-        }

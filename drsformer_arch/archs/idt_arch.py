@@ -10,15 +10,17 @@ The published weights were trained with some things one would not write today, w
 - The module names `dowsample` and `Position_Extract`; a stage's drop-path rates, of which only two are used.
 """
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from .contract import RestorationNetwork
+from drsformer_arch.archs.contract import Contract, Recognition, RestorationNetwork
 
 __all__ = ["IDT"]
 
@@ -31,17 +33,12 @@ BOUNDS = (16, 8, 4, 2, 0, 2, 4, 8, 16)  # of the relative positions between wind
 
 def to_windows(x: Tensor, side: int) -> Tensor:
     """(N, H, W, C) → (N, windows, pixels, C): windows of side x side, they and their pixels row by row."""
-    n, height, width, channels = x.shape
-    x = x.view(n, height // side, side, width // side, side, channels).transpose(2, 3)
-    return x.reshape(n, -1, side * side, channels)
+    return rearrange(x, "n (rows y) (columns x) c -> n (rows columns) (y x) c", y=side, x=side)
 
 
-def from_windows(x: Tensor, height: int, width: int) -> Tensor:
+def from_windows(windows: Tensor, side: int, height: int) -> Tensor:
     """The inverse of `to_windows`."""
-    n, _, area, channels = x.shape
-    side = int(area**0.5)
-    x = x.view(n, height // side, width // side, side, side, channels).transpose(2, 3)
-    return x.reshape(n, height, width, channels)
+    return rearrange(windows, "n (rows columns) (y x) c -> n (rows y) (columns x) c", y=side, rows=height // side)
 
 
 def relative_positions(side: int, bound: int) -> Tensor:
@@ -111,11 +108,12 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, side², D) → the same shape."""
         query, key, value, located = self.qkv(x)
-        bias = self.relative_position_bias_table[self.positions].permute(2, 0, 1)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        bias = rearrange(self.relative_position_bias_table[self.positions], "i j h -> h i j")
+        query, key, value = (rearrange(part, "n t (h d) -> n h t d", h=self.heads) for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), scale=self.scale)
-        positions = self.Position_Extract(located.transpose(1, 2).unflatten(2, (self.side, self.side)))
-        return self.proj(mixed.transpose(1, 2).flatten(2) + positions.flatten(2).transpose(1, 2))
+        positions = self.Position_Extract(rearrange(located, "n (y x) d -> n d y x", y=self.side))
+        mixed, positions = rearrange(mixed, "n h t d -> n t (h d)"), rearrange(positions, "n d y x -> n (y x) d")
+        return self.proj(mixed + positions)
 
 
 class LocallyEnhancedFeedForward(nn.Module):
@@ -130,7 +128,8 @@ class LocallyEnhancedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, H, W, C) → the same shape."""
         hidden = self.linear1(x)
-        return self.linear2(hidden + self.dwconv(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        local = self.dwconv(rearrange(hidden, "n h w c -> n c h w"))
+        return self.linear2(hidden + rearrange(local, "n c h w -> n h w c"))
 
 
 class WindowBlock(nn.Module):
@@ -149,7 +148,7 @@ class WindowBlock(nn.Module):
         """x: (N, H, W, C) → the same shape."""
         windows = to_windows(self.norm1(x), self.window)
         mixed = self.attn(windows.flatten(0, 1)).view(windows.shape)
-        x = x + self.drop_path(from_windows(mixed, *x.shape[1:3]))
+        x = x + self.drop_path(from_windows(mixed, self.window, x.shape[1]))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -166,10 +165,10 @@ class SpatialBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, H, W, C) → the same shape."""
-        tokens = to_windows(x, WINDOW).permute(0, 3, 1, 2)
-        mixed = self.attn(tokens.flatten(0, 1)).view(tokens.shape)
+        tokens = rearrange(to_windows(x, WINDOW), "n windows pixels c -> (n c) windows pixels")
+        mixed = rearrange(self.attn(tokens), "(n c) windows pixels -> n windows pixels c", n=len(x))
         # The result stays in the order of the windows although x is in the order of the rows: the weights need it.
-        x = x + self.drop_path(mixed.permute(0, 2, 3, 1).reshape(x.shape))
+        x = x + self.drop_path(mixed.reshape(x.shape))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -182,10 +181,10 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
-        x = x.permute(0, 2, 3, 1)
+        x = rearrange(x, "n c h w -> n h w c")
         for block in self.blocks:
             x = block(x)
-        return x.permute(0, 3, 1, 2)
+        return rearrange(x, "n h w c -> n c h w")
 
 
 def under(key: str, *layers: nn.Module) -> nn.Sequential:
@@ -209,6 +208,32 @@ def drop_path_rates(depths: Sequence[int], rate: float) -> list[tuple[float, flo
     return [*rates[:4], (rate, rate), *rates[4:]]
 
 
+STAGES = (*(f"encoderlayer_{i}" for i in range(4)), "bottle", *(f"decoderlayer_{i}" for i in range(4)))
+TABLES = tuple(f"{stage}.blocks.0.attn.relative_position_bias_table" for stage in STAGES)
+EMBEDDING = "input_proj.proj.0.weight"
+HIDDEN = "encoderlayer_0.blocks.0.mlp.linear1.0.weight"
+LOWEST = "encoderlayer_3.blocks.2.attn.Position_Extract.0.weight"  # of the lowest spatial block
+
+
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of IDT's weights for pictures of 64x64, or of 128x128, which 256x256 and more have in common."""
+    embed_dim, in_chans = state[EMBEDDING].shape[:2]
+    return {
+        "img_size": 64 if state[LOWEST].shape[-1] == 1 else 128,  # only one window is left there
+        "in_chans": in_chans,
+        "embed_dim": embed_dim,
+        "num_heads": [state[table].shape[1] for table in TABLES],
+        "mlp_ratio": state[HIDDEN].shape[0] / embed_dim,
+        "qkv_bias": "bottle.blocks.0.attn.qkv.to_q.bias" in state,
+    }
+
+
+def patch_weights(side: int) -> Tensor:
+    """(side, side): falls with the distance from the centre, as in the authors' test script."""
+    distance = torch.arange(side, dtype=torch.float64) - side // 2
+    return (distance[:, None].square() + distance[None, :].square() + 1e-3).rsqrt()
+
+
 class IDT(RestorationNetwork):
     """Image de-raining transformer for pictures of one size; returns the input plus a predicted residual.
 
@@ -228,7 +253,11 @@ class IDT(RestorationNetwork):
         ValueError: arguments that do not fit together.
     """
 
-    patch_overlap = 20
+    contract = Contract(
+        patch_overlap=20,
+        patch_weights=patch_weights,
+        recognition=Recognition(keys=(EMBEDDING, *TABLES, LOWEST, HIDDEN), arguments=arguments_of),
+    )
 
     def __init__(  # noqa: PLR0917 - the order of the published class; users pass names
         self,
@@ -248,8 +277,7 @@ class IDT(RestorationNetwork):
         if len(depths) != 9 or len(num_heads) != 9 or min(depths) < 1:
             raise ValueError(f"depths and num_heads need nine entries each, not {depths} and {num_heads}")
         super().__init__()
-        self.patch_size: int | None = img_size
-        self.in_chans = self.picture_channels = in_chans
+        self.contract = dataclasses.replace(self.contract, picture_channels=in_chans, patch_size=img_size)
         rates = drop_path_rates(depths, drop_path_rate)
 
         def stage(index: int) -> Stage:
@@ -298,10 +326,11 @@ class IDT(RestorationNetwork):
             ValueError: another number of channels or another size.
         """
         channels, height, width = image.shape[1:]
-        if channels != self.in_chans:
-            raise ValueError(f"IDT was built for {self.in_chans} channels, the picture has {channels}")
-        if (height, width) != (self.patch_size, self.patch_size):
-            raise ValueError(f"IDT was built for {self.patch_size}x{self.patch_size}, the picture is {height}x{width}")
+        wanted, side = self.contract.picture_channels, self.contract.patch_size
+        if channels != wanted:
+            raise ValueError(f"IDT was built for {wanted} channels, the picture has {channels}")
+        if (height, width) != (side, side):
+            raise ValueError(f"IDT was built for {side}x{side}, the picture is {height}x{width}")
         skips = []
         x = self.input_proj(image)
         for i in range(4):
@@ -313,26 +342,3 @@ class IDT(RestorationNetwork):
             x = torch.cat((self.get_submodule(f"upsample_{i}")(x), skips.pop()), dim=1)
             x = self.get_submodule(f"decoderlayer_{i}")(x)
         return image + self.output_proj(x)
-
-    def patch_weights(self) -> Tensor:
-        """(img_size, img_size): falls with the distance from the centre, as in the authors' test script."""
-        side = self.patch_size or 0
-        distance = torch.arange(side, dtype=torch.float64) - side // 2
-        return (distance[:, None].square() + distance[None, :].square() + 1e-3).rsqrt()
-
-    @classmethod
-    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Pictures of 128x128 are assumed: 256x256 and more have the same keys and shapes."""
-        embed_dim, in_chans = state["input_proj.proj.0.weight"].shape[:2]
-        stages = [*(f"encoderlayer_{i}" for i in range(4)), "bottle", *(f"decoderlayer_{i}" for i in range(4))]
-        tables = [state[f"{name}.blocks.0.attn.relative_position_bias_table"] for name in stages]
-        # With 64x64 pictures only one window is left at the lowest spatial block.
-        small = state["encoderlayer_3.blocks.2.attn.Position_Extract.0.weight"].shape[-1] == 1
-        return {
-            "img_size": 64 if small else 128,
-            "in_chans": in_chans,
-            "embed_dim": embed_dim,
-            "num_heads": [table.shape[1] for table in tables],
-            "mlp_ratio": state["encoderlayer_0.blocks.0.mlp.linear1.0.weight"].shape[0] / embed_dim,
-            "qkv_bias": "bottle.blocks.0.attn.qkv.to_q.bias" in state,
-        }

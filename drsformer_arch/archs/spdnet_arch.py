@@ -2,7 +2,7 @@
 
 Yi, Li, Dai, Fang, Zhang, Zeng: "Structure-Preserving Deraining with Residue Channel Prior Guidance", ICCV 2021,
 arXiv 2108.09079. Parameter names are those of the authors' checkpoints. Of their 930 tensors 198 are used by no
-computation (`SPDNet.unused_keys`); they are dropped when such a file is read, the network does not have them.
+computation (`UNUSED_KEYS`); they are dropped when such a file is read, the network does not have them.
 
 Kept because the published weights were trained with it: pictures in 0 to 255; the wavelet's factor, which is not
 exactly 1/2; bands that are written in one order and read in another; UP, which doubles the size of what already has it
@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.fast.tiles import at_least_float32
-
-from .contract import RestorationNetwork, count_modules
+from drsformer_arch.archs.contract import Contract, Recognition, RestorationNetwork, count_modules
+from drsformer_arch.archs.precision import in_full_precision
 
 __all__ = ["SPDNet"]
 
@@ -222,6 +221,19 @@ class WaveletStage(nn.Module):
         return self.fuse12(middle, self.branch(1, fine))
 
 
+UNUSED_KEYS = re.compile(
+    r"\.ins\.(weight|bias)$"
+    r"|^sub[123]\.(down[23]|branch1_[12]_d|branch2_[12]_[ud]|branch3_[12]_u|fuse(12|23)\.conv)\."
+    r"|^sub[123]\.I?DWT\.[hg][01]_(col|row)$"
+)
+
+
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """All arguments of SPDNet's weights."""
+    blocks = count_modules(state, "res_extra1.extra.module_body.") - 1
+    return {"n_feats": state["output1.weight"].shape[1], "n_resblocks": blocks}
+
+
 class SPDNet(RestorationNetwork):
     """Structure-preserving deraining network; returns the pictures of its three stages, the last and best one first.
 
@@ -233,12 +245,12 @@ class SPDNet(RestorationNetwork):
         ValueError: an odd number of channels.
     """
 
-    value_range = 255.0
-    smallest_size = 5
-    unused_keys = re.compile(
-        r"\.ins\.(weight|bias)$"
-        r"|^sub[123]\.(down[23]|branch1_[12]_d|branch2_[12]_[ud]|branch3_[12]_u|fuse(12|23)\.conv)\."
-        r"|^sub[123]\.I?DWT\.[hg][01]_(col|row)$"
+    contract = Contract(
+        value_range=255.0,
+        smallest_size=5,
+        outputs=3,
+        unused_keys=UNUSED_KEYS,
+        recognition=Recognition(keys=("sub1.DWT_2.conv.weight", "output1.weight"), arguments=arguments_of),
     )
 
     def __init__(self, n_feats: int = 32, n_resblocks: int = 3) -> None:
@@ -270,7 +282,7 @@ class SPDNet(RestorationNetwork):
         """
         if image.shape[1] != 3:
             raise ValueError(f"SPDNet takes 3 channels, the picture has {image.shape[1]}")
-        smallest, (height, width) = self.smallest_size, image.shape[2:]
+        smallest, (height, width) = self.contract.smallest_size, image.shape[2:]
         if min(height, width) < smallest:
             raise ValueError(f"SPDNet takes {smallest}x{smallest} pixels or more, the picture has {height}x{width}")
         x = self.conv_init2(self.conv_init1(image))
@@ -283,14 +295,7 @@ class SPDNet(RestorationNetwork):
         return out3, out2, out1
 
     @staticmethod
+    @in_full_precision
     def picture(layer: nn.Module, features: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, 3, H, W); in float32 also under autocast, whose 8 bits end at 256 levels."""
-        with torch.autocast(features.device.type, enabled=False):
-            return layer(at_least_float32(features))
-
-    @classmethod
-    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """All follow from keys and shapes."""
-        state["sub1.DWT_2.conv.weight"]
-        blocks = count_modules(state, "res_extra1.extra.module_body.") - 1
-        return {"n_feats": state["output1.weight"].shape[1], "n_resblocks": blocks}
+        """(N, C, H, W) → (N, 3, H, W); not in bfloat16, whose 8 bits end at 256 levels."""
+        return layer(features)

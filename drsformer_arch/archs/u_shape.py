@@ -1,22 +1,26 @@
-"""What Restormer (arXiv 2111.09881) and DRSformer share: norm, block, resampling and the U shape around them."""
+"""What Restormer's family shares: norm, resampling, and the U of four levels.
 
-import copy
+Zamir, Arora, Khan, Hayat, Khan, Yang: "Restormer: Efficient Transformer for High-Resolution Image Restoration",
+CVPR 2022, arXiv 2111.09881, figure 2. A network gives the U its blocks; everything here has the keys of the published
+checkpoints.
+"""
+
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from drsformer_arch.fast.channel_attention import ChannelAttention
-from drsformer_arch.fast.tiles import WIDER, Tiled, at_least_float32, is_one_tile, replace_by_tiles, tiles
-
-from .contract import RestorationNetwork, count_modules
+from drsformer_arch.archs.contract import Contract, RestorationNetwork, count_modules
+from drsformer_arch.archs.precision import at_least_float32
 
 NormType = Literal["WithBias", "BiasFree"]
-Network = TypeVar("Network", bound="UShapedTransformer")
+Network = TypeVar("Network", bound="UShape")
 
 
 class LayerNormBody(nn.Module):
@@ -29,9 +33,9 @@ class LayerNormBody(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Normalises the channels of every pixel (biased variance, eps 1e-5 inside the root), in float32 or better.
+    """Normalises the channels of every pixel: biased variance, 1e-5 inside the root.
 
-    `BiasFree` divides by the deviation without subtracting the mean, and has no bias (Restormer, arXiv 2111.09881).
+    `BiasFree` divides by the deviation without subtracting the mean, and has no bias.
     """
 
     def __init__(self, channels: int, norm_type: NormType) -> None:
@@ -41,51 +45,16 @@ class LayerNorm(nn.Module):
         self.body = LayerNormBody(channels, with_bias=norm_type == "WithBias")
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → the same shape and type."""
+        """x: (N, C, H, W) → the same shape."""
+        pixels = rearrange(x, "n c h w -> n (h w) c")
         weight, bias = self.body.weight, self.body.bias
-        last = x.permute(0, 2, 3, 1)
         if bias is not None:
-            # It sums in float32 whatever the type of its arguments, which must all be the same on GPUs.
-            last = F.layer_norm(last, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps=1e-5)
+            pixels = F.layer_norm(pixels, weight.shape, weight, bias, eps=1e-5)
         else:
-            precise = at_least_float32(last)
-            variance = precise.var(dim=-1, keepdim=True, correction=0)
-            last = (precise * torch.rsqrt(variance + 1e-5) * weight).to(x.dtype)
-        return last.permute(0, 3, 1, 2)
-
-
-class TransformerBlock(Tiled, nn.Module):
-    """x + attention(LN(x)), then x + feed-forward(LN(x)).
-
-    Args:
-        attention: attention between channels.
-        feed_forward: maps (N, C, H, W) to the same shape.
-        halo: rows and columns around a pixel that its result of the feed-forward depends on.
-    """
-
-    def __init__(
-        self, channels: int, attention: ChannelAttention, feed_forward: nn.Module, halo: int, norm_type: NormType
-    ) -> None:
-        super().__init__()
-        self.norm1 = LayerNorm(channels, norm_type)
-        self.attn = attention
-        self.norm2 = LayerNorm(channels, norm_type)
-        self.ffn = feed_forward
-        self.halo = halo
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W), overwritten where it is computed in tiles → the same shape."""
-        return replace_by_tiles(lambda part: part + self.ffn(self.norm2(part)), self.attend(x), self.halo, self.tile)
-
-    def attend(self, x: Tensor) -> Tensor:
-        """x + attention(LN(x)), likewise."""
-        tile, halo = WIDER * self.tile, self.attn.halo
-        if is_one_tile(x, tile):
-            return x + self.attn(self.norm1(x))
-        # The maps need all pixels: a first round over the tiles is for them, a second one applies them.
-        parts = tiles(x, halo, tile)
-        weights = self.attn.weights(self.attn.correlations(self.norm1(part), *inside) for part, *inside in parts)
-        return replace_by_tiles(lambda part: part + self.attn.apply_weights(self.norm1(part), weights), x, halo, tile)
+            precise = at_least_float32(pixels)
+            deviation = torch.sqrt(precise.var(dim=-1, keepdim=True, correction=0) + 1e-5)
+            pixels = (precise / deviation * weight).to(x.dtype)
+        return rearrange(pixels, "n (h w) c -> n c h w", h=x.shape[2])
 
 
 class Checkpointed(nn.Module):
@@ -93,11 +62,12 @@ class Checkpointed(nn.Module):
 
     checkpointing = False
 
-    def run(self, block: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
+    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         """The block's result; with checkpointing only its inputs are kept for the backward pass."""
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
-        return block(*inputs, **named)
+            result: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+            return result
+        return block(*inputs)
 
 
 class Level(Checkpointed, nn.Sequential):
@@ -108,18 +78,6 @@ class Level(Checkpointed, nn.Sequential):
         for block in self:
             x = self.run(block, x)
         return x
-
-
-class Arrangeable(nn.Module):
-    """Computes from its parameters, in every pass, weights in another order; for inference that is done once."""
-
-    def arranged(self) -> nn.Module:
-        """A module that computes the same and holds the weights of this moment in their final order.
-
-        It holds nothing else, so that there is nothing they could disagree with, and is saved and loaded under the
-        keys of this one.
-        """
-        raise NotImplementedError
 
 
 class PatchEmbedding(nn.Module):
@@ -158,20 +116,27 @@ class Upsample(nn.Module):
         return self.body(x)
 
 
-class UShapedTransformer(RestorationNetwork):
+class ChannelReduction(nn.Conv2d):
+    """1x1 convolution from up-sampled and skipped features together to half of their channels."""
+
+    def __init__(self, channels: int, bias: bool) -> None:
+        super().__init__(channels, channels // 2, 1, bias=bias)
+
+
+class UShape(RestorationNetwork):
     """Encoder and decoder of four levels with skips; the input picture is added to the output.
 
-    Level i has dim·2^(i-1) channels at 1/2^(i-1) of the size; level 1 decodes at 2·dim, its skip is not reduced.
+    Level i has dim·2^(i-1) channels at 1/2^(i-1) of the size. Level 1 decodes at 2·dim: its skip is not reduced.
 
     Args:
-        make_block: (channels, heads) → a block of the network.
+        make_block: (channels, heads) → a block of the network, (N, C, H, W) → the same shape.
         encoder_level0: follows the embedding.
         refinement: follows the decoder, at 2·dim channels.
-        use_checkpoint: compute the blocks again in the backward pass instead of storing what they hold.
+        use_checkpoint: in training, compute blocks again in the backward pass instead of storing what they hold.
         others: see the networks.
     """
 
-    size_multiple = 8  # three halvings
+    contract = Contract(size_multiple=8)  # three halvings
 
     def __init__(
         self,
@@ -190,9 +155,7 @@ class UShapedTransformer(RestorationNetwork):
         super().__init__()
         if len(num_blocks) != 4 or len(heads) != 4:
             raise ValueError(f"num_blocks and heads need four entries each, not {num_blocks} and {heads}")
-        self.inp_channels = self.picture_channels = inp_channels
-        self.bytes_per_pixel = 52 * dim  # of the fused form at 512x512, on CPUs; larger pictures take less
-        self.feature_dtype: torch.dtype | None = None  # set by the fused form
+        self.contract = dataclasses.replace(self.contract, picture_channels=inp_channels)
 
         def level(channels: int, index: int) -> Level:
             return Level(*(make_block(channels, heads[index]) for _ in range(num_blocks[index])))
@@ -207,10 +170,10 @@ class UShapedTransformer(RestorationNetwork):
         self.down3_4 = Downsample(4 * dim)
         self.latent = level(8 * dim, 3)
         self.up4_3 = Upsample(8 * dim)
-        self.reduce_chan_level3 = nn.Conv2d(8 * dim, 4 * dim, 1, bias=bias)
+        self.reduce_chan_level3 = ChannelReduction(8 * dim, bias)
         self.decoder_level3 = level(4 * dim, 2)
         self.up3_2 = Upsample(4 * dim)
-        self.reduce_chan_level2 = nn.Conv2d(4 * dim, 2 * dim, 1, bias=bias)
+        self.reduce_chan_level2 = ChannelReduction(4 * dim, bias)
         self.decoder_level2 = level(2 * dim, 1)
         self.up2_1 = Upsample(2 * dim)
         self.decoder_level1 = level(2 * dim, 0)
@@ -221,42 +184,24 @@ class UShapedTransformer(RestorationNetwork):
                 module.checkpointing = use_checkpoint
 
     def forward(self, image: Tensor) -> Tensor:
-        """Derain pictures.
+        """Restore pictures.
 
         Args:
             image: (N, inp_channels, H, W), RGB in [0, 1], H and W multiples of 8.
 
         Returns:
-            The derained pictures, same shape, not clamped to [0, 1].
+            The restored pictures, same shape, not clamped to [0, 1].
 
         Raises:
             ValueError: another number of channels or a size that is no multiple of 8.
         """
-        name = type(self).__name__
-        channels, height, width = image.shape[1:]
-        if channels != self.inp_channels:
-            raise ValueError(f"{name} was built for {self.inp_channels} channels, the picture has {channels}")
-        if height % self.size_multiple or width % self.size_multiple:
-            raise ValueError(f"height and width must be multiples of {self.size_multiple}, not {height}x{width}")
-        return self.reconstruct(image)
+        self.check(image)
+        return self.output(self.features(image)) + image
 
-    def reconstruct(self, image: Tensor) -> Tensor:
-        """The result for pictures of the right size; first and last convolution keep the image's type."""
-        return self.output(self.decoded(image).to(image.dtype)) + image
-
-    def embedded(self, image: Tensor) -> Tensor:
-        """(N, inp_channels, H, W) → (N, dim, H, W), in channels-last memory."""
-        return self.patch_embed(image.contiguous(memory_format=torch.channels_last))
-
-    def decoded(self, image: Tensor) -> Tensor:
-        """(N, inp_channels, H, W) → (N, 2·dim, H, W): everything but the last convolution.
-
-        No name outlives its use: on large pictures every tensor that is held counts.
-        """
-        x = self.embedded(image)
-        x = self.encoder_level0(x if self.feature_dtype is None else x.to(self.feature_dtype))
-        x = self.encoder_level1(x)
-        skips = [x]
+    def features(self, image: Tensor) -> Tensor:
+        """(N, inp_channels, H, W) → (N, 2·dim, H, W): the way through the U, everything but the last convolution."""
+        x = self.encoder_level1(self.encoder_level0(self.patch_embed(image)))
+        skips = [x]  # no name outlives its use: of large pictures every map that is held counts
         x = self.encoder_level2(self.down1_2(x))
         skips.append(x)
         x = self.encoder_level3(self.down2_3(x))
@@ -267,49 +212,48 @@ class UShapedTransformer(RestorationNetwork):
         x = self.decoder_level1(torch.cat((self.up2_1(x), skips.pop()), dim=1))
         return self.refinement(x)
 
+    def check(self, image: Tensor) -> None:
+        """Refuse pictures that the network was not built for, see `forward`."""
+        channels, height, width = image.shape[1:]
+        wanted, multiple = self.contract.picture_channels, self.contract.size_multiple
+        if channels != wanted:
+            raise ValueError(f"{type(self).__name__} was built for {wanted} channels, the picture has {channels}")
+        if height % multiple or width % multiple:
+            raise ValueError(f"height and width must be multiples of {multiple}, not {height}x{width}")
+
     def fused(self: Network, dtype: torch.dtype | None = None, tile: int | None = None) -> Network:
-        """The same function for inference: weights arranged once, the inside of blocks computed in tiles, in place.
+        """The same function for inference, faster and in less memory, see `drsformer_arch.fast.fuse`."""
+        from drsformer_arch.fast import fuse  # noqa: PLC0415 - the plain networks need no fast form
 
-        The result is a network of its own: training this one on does not change it. It is saved and loaded under the
-        same keys.
+        return fuse(self, dtype, tile)
 
-        Args:
-            dtype: of the features and convolutions, for example torch.bfloat16; normalisation, attention scores,
-                gates, the first and the last convolution keep the type of this network. Default: all keep it.
-            tile: side of a feed-forward's tile in pixels of each level, half that of the other parts; 0 computes whole
-                pictures, for export and torch.compile. Default: 128 on CPUs, where tiles in the cache are also
-                faster, and 512 elsewhere, where only memory gains.
-        """
-        if tile is None:
-            tile = 128 if self.output.weight.device.type == "cpu" else 512
-        net = copy.deepcopy(self).eval().requires_grad_(False)
-        net.feature_dtype = dtype
-        for module in list(net.modules()):
-            if isinstance(module, Tiled):
-                module.tile = tile
-            for name, child in list(module.named_children()):
-                if isinstance(child, Arrangeable):
-                    setattr(module, name, child.arranged().to(dtype))
-                elif isinstance(child, nn.Conv2d) and name not in ("proj", "output", "skip_conv"):
-                    child.to(dtype)
-        return net
 
-    @classmethod
-    def arguments_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The arguments that both networks have."""
-        dim, inp_channels = state["patch_embed.proj.weight"].shape[:2]
-        levels = [*(f"encoder_level{i}." for i in (1, 2, 3)), "latent."]
-        hidden = state["latent.0.ffn.project_in.weight"].shape[0] // 2
-        return {
-            "inp_channels": inp_channels,
-            "out_channels": state["output.weight"].shape[0],
-            "dim": dim,
-            "num_blocks": [count_modules(state, level) for level in levels],
-            "heads": [state[f"{level}0.attn.temperature"].shape[0] for level in levels],
-            "ffn_expansion_factor": shortest_factor(8 * dim, hidden),
-            "bias": "output.bias" in state,
-            "LayerNorm_type": "WithBias" if "latent.0.norm1.body.bias" in state else "BiasFree",
-        }
+KEYS = (
+    "patch_embed.proj.weight",
+    "latent.0.ffn.project_in.weight",
+    "encoder_level1.0.attn.temperature",
+    "encoder_level2.0.attn.temperature",
+    "encoder_level3.0.attn.temperature",
+    "latent.0.attn.temperature",
+    "output.weight",
+)  # of all weights of this family
+
+
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments that all networks of this family have, of weights that have `KEYS`."""
+    dim, inp_channels = state["patch_embed.proj.weight"].shape[:2]
+    levels = ("encoder_level1.", "encoder_level2.", "encoder_level3.", "latent.")
+    hidden = state["latent.0.ffn.project_in.weight"].shape[0] // 2
+    return {
+        "inp_channels": inp_channels,
+        "out_channels": state["output.weight"].shape[0],
+        "dim": dim,
+        "num_blocks": [count_modules(state, level) for level in levels],
+        "heads": [state[f"{level}0.attn.temperature"].shape[0] for level in levels],
+        "ffn_expansion_factor": shortest_factor(8 * dim, hidden),
+        "bias": "output.bias" in state,
+        "LayerNorm_type": "WithBias" if "latent.0.norm1.body.bias" in state else "BiasFree",
+    }
 
 
 def shortest_factor(channels: int, hidden: int) -> float:

@@ -1,4 +1,11 @@
-"""Attention between channels, which Restormer introduced (MDTA, arXiv 2111.09881) and DRSformer makes sparse (TKSA)."""
+"""Folded attention: the maps of all heads and the output projection become one matrix before they meet the values.
+
+Replaces the forward of TKSA and MDTA. Equal, because everything after the softmax is linear: the four sparse maps may
+be summed, and multiplied with the 1x1 convolution that follows, while they are small. As the k largest scores are among
+the k+1 largest, one descending order of each row serves all four maps. Norms of queries and keys are divided out of
+their products instead of out of the maps. Query, key and value are computed one after the other, in channels-last
+memory, where the products need no copies.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,8 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .depthwise import DepthwiseConv2d, depthwise_conv
-from .tiles import at_least_float32, picture, pixels
+from drsformer_arch.archs.drsformer_arch import TopKSparseAttention
+from drsformer_arch.archs.precision import at_least_float32
+from drsformer_arch.archs.restormer_arch import TransposedAttention
+from drsformer_arch.fast.channels_last import picture, pixels
+from drsformer_arch.fast.depthwise import depthwise_conv
+from drsformer_arch.fast.forms import FastForm
 
 
 class Correlations(NamedTuple):
@@ -28,31 +39,27 @@ def correlations(query: Tensor, key: Tensor, heads: int) -> Correlations:
     return Correlations(products, *(part.square().sum(dim=1).unflatten(1, (heads, -1)) for part in (query, key)))
 
 
-class ChannelAttention(nn.Module):
-    """Attention whose scores are a (C/h) x (C/h) map per head; its cost grows with the pixels, not their square.
-
-    As everything after the softmax is linear, the maps and the output projection are multiplied before the one product
-    with the values.
-    """
+class FoldedAttention(FastForm):
+    """Attention between channels as one product of the values with a (C, C) matrix."""
 
     halo = 1  # rows and columns around a pixel that its query, key and value depend on
+    heads: int
+    temperature: nn.Parameter
+    qkv: nn.Conv2d
+    qkv_dwconv: nn.Conv2d
+    project_out: nn.Conv2d
 
-    def __init__(self, channels: int, heads: int, bias: bool) -> None:
-        super().__init__()
-        if channels % heads:
-            raise ValueError(f"{channels} channels do not split into {heads} heads")
-        self.heads = heads
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=bias)
-        self.qkv_dwconv = DepthwiseConv2d(3 * channels, 3, bias=bias)
-        self.project_out = nn.Conv2d(channels, channels, 1, bias=bias)
-
-    def attention(self, scores: Tensor) -> Tensor:
+    def maps(self, scores: Tensor) -> Tensor:
         """Maps of the heads; scores: (N, heads, C/h, C/h), attends along the last axis."""
-        return scores.softmax(dim=-1)
+        raise NotImplementedError
+
+    def layers_in_dtype(self) -> Iterable[nn.Module]:
+        """The convolutions; scores and their scale stay as they are."""
+        return self.qkv, self.qkv_dwconv, self.project_out
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
+        x = self.enter(x)
         return self.apply_weights(x, self.weights([self.correlations(x)]))
 
     def correlations(self, x: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> Correlations:
@@ -74,7 +81,7 @@ class ChannelAttention(nn.Module):
             query, key = (squares.clamp_min(1e-24).sqrt() for squares in (query, key))
             scores = products / (query[..., :, None] * key[..., None, :]) * self.temperature
             projection = at_least_float32(self.project_out.weight).flatten(1).unflatten(1, (self.heads, -1))
-            return torch.einsum("ohc,nhcd->nhdo", projection, self.attention(scores)).flatten(1, 2)
+            return torch.einsum("ohc,nhcd->nhdo", projection, self.maps(scores)).flatten(1, 2)
 
     def apply_weights(self, x: Tensor, weights: Tensor) -> Tensor:
         """The attention's result for a part of the picture, (N, C, H, W) → the same shape."""
@@ -91,3 +98,28 @@ class ChannelAttention(nn.Module):
             return layer.weight.chunk(3)[index], None if layer.bias is None else layer.bias.chunk(3)[index]
 
         return depthwise_conv(F.conv2d(x, *part(self.qkv)), *part(self.qkv_dwconv))
+
+
+class FoldedTopKAttention(FoldedAttention, TopKSparseAttention):
+    """TKSA."""
+
+    replaces = TopKSparseAttention
+
+    def maps(self, scores: Tensor) -> Tensor:
+        """Weighted sum of the four sparse softmax maps."""
+        largest, where = scores.topk(max(self.top_k), dim=-1)
+        ranks = torch.arange(largest.shape[-1], device=scores.device)
+        dropped = torch.stack([ranks >= k for k in self.top_k])
+        maps = largest.unsqueeze(-2).masked_fill(dropped, float("-inf")).softmax(dim=-1)
+        mixture = torch.cat((self.attn1, self.attn2, self.attn3, self.attn4)) @ maps
+        return torch.zeros_like(scores).scatter(-1, where, mixture)
+
+
+class FoldedTransposedAttention(FoldedAttention, TransposedAttention):
+    """MDTA."""
+
+    replaces = TransposedAttention
+
+    def maps(self, scores: Tensor) -> Tensor:
+        """Softmax over each row."""
+        return scores.softmax(dim=-1)

@@ -4,6 +4,8 @@ oneDNN, which torch uses there, computes weight gradients of depth-wise kernels 
 slowly as of narrow ones, and for dilated kernels in bfloat16 and channels-last memory it returns garbage (torch 2.14).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,12 +36,12 @@ class DepthwiseConvolution(torch.autograd.Function):
         return F.conv2d(x, weight, padding=padding, dilation=dilation, groups=weight.shape[0])
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:  # noqa: ARG004
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:  # noqa: ARG004
         x, weight, ctx.padding, ctx.dilation = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         padding, dilation = ctx.padding, ctx.dilation
         groups = weight.shape[0]

@@ -1,8 +1,9 @@
-"""MSFN, DRSformer's feed-forward with crossing 3x3 and 5x5 depth-wise branches (paper, section 3.3).
+"""Slabs: the grouped convolutions of MSFN, two channels each, as depth-wise convolutions of reordered channels.
 
-Its grouped convolutions mix two adjacent channels each, which every library computes slowly. Where the even and the odd
-channels lie in two slabs, the same is a depth-wise convolution and the sum of the slabs. The published weights are put
-into that order in every pass of training, and once for inference.
+Replaces the forward of MSFN. Equal, because where the even and the odd channels lie in two slabs, a convolution that
+mixes two adjacent channels is a depth-wise convolution of both slabs and their sum. Every library computes the grouped
+ones slowly. The published weights are put into that order in every pass of training, and once for inference, where
+`ArrangedFeedForward` holds them in it and nothing else, so that there is nothing they could disagree with.
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.archs.u_shape import Arrangeable
-
-from .depthwise import depthwise_conv
+from drsformer_arch.archs.drsformer_arch import MixedScaleFeedForward
+from drsformer_arch.fast.depthwise import depthwise_conv
+from drsformer_arch.fast.forms import FastForm
 
 
 def even_and_odd_slabs(weight: Tensor, extra: Tensor | None = None) -> Tensor:
@@ -78,11 +79,11 @@ class SumOfSlabs(torch.autograd.Function):
         return slabs[:, : m - unpaired] + slabs[:, m + unpaired :]
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
         _, ctx.unpaired = inputs
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         channels, unpaired = gradient.shape[1], ctx.unpaired
         shape = (gradient.shape[0], 2 * (channels + unpaired), *gradient.shape[2:])
         of_slabs = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
@@ -124,82 +125,76 @@ class HalfFeedForward(NamedTuple):
         return SumOfSlabs.apply(filtered, shift)
 
 
-class MixedScaleFeedForward(Arrangeable):
-    """MSFN: two depth-wise branches, each split in halves; each half mixes the branches by a grouped convolution."""
+def halves_of(plain: MixedScaleFeedForward) -> tuple[HalfFeedForward, HalfFeedForward]:
+    """The weights of MSFN in slabs; gradients flow through."""
+    return half_of(plain, 0, plain.dwconv3x3_1), half_of(plain, 1, plain.dwconv5x5_1)
 
-    halo = 4  # rows above and below that a row of the result depends on: two 5x5 convolutions
 
-    def __init__(self, channels: int, hidden: int, bias: bool) -> None:
-        super().__init__()
+def half_of(plain: MixedScaleFeedForward, index: int, pairs: nn.Conv2d) -> HalfFeedForward:
+    """The weights of the first (0) or the second (1) half of the hidden channels, which `pairs` mixes."""
 
-        def conv(inputs: int, outputs: int, kernel: int, groups: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    def part(whole: Any, dim: int = 0) -> Any:
+        return None if whole is None else whole.chunk(2, dim)[index]
 
-        self.project_in = conv(channels, 2 * hidden, 1, groups=1)
-        self.dwconv3x3 = conv(2 * hidden, 2 * hidden, 3, groups=2 * hidden)
-        self.dwconv5x5 = conv(2 * hidden, 2 * hidden, 5, groups=2 * hidden)
-        # Each group mixes two adjacent channels of the concatenated branches.
-        self.dwconv3x3_1 = conv(2 * hidden, hidden, 3, groups=hidden)
-        self.dwconv5x5_1 = conv(2 * hidden, hidden, 5, groups=hidden)
-        self.project_out = conv(2 * hidden, channels, 1, groups=1)
+    def slabs(whole: Tensor | None, extra: Tensor | None = None) -> Any:
+        return None if whole is None else even_and_odd_slabs(part(whole), extra)
+
+    # The extra channel of an odd number belongs to the 3x3 branch but is summed with the 5x5 branch: a 3x3 filter in
+    # the middle of a 5x5 one.
+    small, small_bias = part(plain.dwconv3x3.weight), part(plain.dwconv3x3.bias)
+    return HalfFeedForward(
+        slabs(plain.project_in.weight),
+        slabs(plain.project_in.bias),
+        slabs(plain.dwconv3x3.weight),
+        slabs(plain.dwconv3x3.bias),
+        slabs(plain.dwconv5x5.weight, F.pad(small[-1:], (1, 1, 1, 1))),
+        slabs(plain.dwconv5x5.bias, None if small_bias is None else small_bias[-1:]),
+        *pairs_to_slabs(pairs.weight),
+        pairs.bias,
+        part(plain.project_out.weight, dim=1),
+    )
+
+
+def sum_of(halves: tuple[HalfFeedForward, HalfFeedForward], bias: Tensor | None, x: Tensor) -> Tensor:
+    """MSFN of its two halves and the bias of its last convolution, (N, C, H, W) → the same shape."""
+    first, second = halves
+    y = first(x) + second(x)
+    return y if bias is None else y + bias[:, None, None]
+
+
+class SlabFeedForward(FastForm, MixedScaleFeedForward):
+    """MSFN that puts its weights into slabs in every pass."""
+
+    replaces = MixedScaleFeedForward
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
-        first, second = self.halves()
-        y = first(x) + second(x)
-        return y if self.project_out.bias is None else y + self.project_out.bias[:, None, None]
-
-    def halves(self) -> tuple[HalfFeedForward, HalfFeedForward]:
-        """The weights in slabs; gradients flow through."""
-        one, other = (
-            self.half_weights(index, pairs) for index, pairs in enumerate((self.dwconv3x3_1, self.dwconv5x5_1))
-        )
-        return one, other
-
-    def half_weights(self, index: int, pairs: nn.Conv2d) -> HalfFeedForward:
-        """The weights of the first (0) or the second (1) half of the hidden channels."""
-
-        def part(whole: Any, dim: int = 0) -> Any:
-            return None if whole is None else whole.chunk(2, dim)[index]
-
-        def slabs(whole: Tensor | None, extra: Tensor | None = None) -> Any:
-            return None if whole is None else even_and_odd_slabs(part(whole), extra)
-
-        # The extra channel of an odd number belongs to the 3x3 branch but is summed with the 5x5 branch: a 3x3 filter
-        # in the middle of a 5x5 one.
-        small, small_bias = part(self.dwconv3x3.weight), part(self.dwconv3x3.bias)
-        return HalfFeedForward(
-            slabs(self.project_in.weight),
-            slabs(self.project_in.bias),
-            slabs(self.dwconv3x3.weight),
-            slabs(self.dwconv3x3.bias),
-            slabs(self.dwconv5x5.weight, F.pad(small[-1:], (1, 1, 1, 1))),
-            slabs(self.dwconv5x5.bias, None if small_bias is None else small_bias[-1:]),
-            *pairs_to_slabs(pairs.weight),
-            pairs.bias,
-            part(self.project_out.weight, dim=1),
-        )
-
-    def arranged(self) -> "ArrangedMixedScaleFeedForward":
-        """The form for inference."""
-        return ArrangedMixedScaleFeedForward(self)
+        return sum_of(halves_of(self), self.project_out.bias, x)
 
 
-class ArrangedMixedScaleFeedForward(nn.Module):
+class ArrangedFeedForward(FastForm):
     """MSFN that holds its weights in slabs and nothing else; saved and loaded under the published keys."""
 
-    def __init__(self, source: MixedScaleFeedForward) -> None:
-        super().__init__()
-        self.channels, self.hidden = source.project_in.in_channels, source.dwconv3x3_1.out_channels
-        self.arrange(source)
+    replaces = MixedScaleFeedForward
+    halo = 4  # rows and columns around a pixel that its result depends on: two 5x5 convolutions
+    bias: Tensor | None
 
-    def arrange(self, source: MixedScaleFeedForward) -> None:
-        """Take over the weights of the ordinary form."""
-        for place, half in enumerate(source.halves()):
+    def prepare(self, dtype: torch.dtype | None, tile: int) -> None:
+        """Arrange the weights of the plain module that this one was."""
+        super().prepare(dtype, tile)
+        plain = MixedScaleFeedForward.__new__(MixedScaleFeedForward)
+        plain.__dict__ = dict(self.__dict__)
+        self.channels, self.hidden = plain.project_in.in_channels, plain.dwconv3x3_1.out_channels
+        self._modules = {}
+        self.arrange(plain)
+        self.to(dtype)
+
+    def arrange(self, plain: MixedScaleFeedForward) -> None:
+        """Take over the weights of a plain module."""
+        for place, half in enumerate(halves_of(plain)):
             for name, value in half._asdict().items():
                 self.register_buffer(f"{name}{place}", None if value is None else value.detach().clone(), False)
-        bias = source.project_out.bias
-        self.bias: Tensor | None
+        bias = plain.project_out.bias
         self.register_buffer("bias", None if bias is None else bias.detach().clone(), False)
 
     def halves(self) -> tuple[HalfFeedForward, HalfFeedForward]:
@@ -211,12 +206,10 @@ class ArrangedMixedScaleFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
-        first, second = self.halves()
-        y = first(x) + second(x)
-        return y if self.bias is None else y + self.bias[:, None, None]
+        return sum_of(self.halves(), self.bias, self.enter(x))
 
     def published(self) -> dict[str, Tensor]:
-        """The weights as the ordinary form's `state_dict` has them."""
+        """The weights as the plain module's `state_dict` has them."""
         first, second = self.halves()
 
         def both(name: str) -> Tensor | None:
@@ -246,21 +239,21 @@ class ArrangedMixedScaleFeedForward(nn.Module):
         self,
         state_dict: dict[str, Any],
         prefix: str,
-        local_metadata: dict,  # noqa: ARG002
+        local_metadata: dict[str, Any],  # noqa: ARG002
         strict: bool,  # noqa: ARG002
         missing_keys: list[str],
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        ordinary = MixedScaleFeedForward(self.channels, self.hidden, bias=self.bias is not None)
-        ordinary.to(self.halves()[0].project_in)
+        plain = MixedScaleFeedForward(self.channels, self.hidden, bias=self.bias is not None)
+        plain.to(self.halves()[0].project_in)
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         try:
-            result = ordinary.load_state_dict(own, strict=False)
+            result = plain.load_state_dict(own, strict=False)
         except RuntimeError as error:
             error_msgs.append(f"{prefix}: {error}")
             return
         missing_keys += [prefix + key for key in result.missing_keys]
         unexpected_keys += [prefix + key for key in result.unexpected_keys]
         if not result.missing_keys:
-            self.arrange(ordinary)
+            self.arrange(plain)

@@ -1,40 +1,31 @@
-"""What all parts do with feature maps: their precision, their order in memory, and computing them tile by tile.
+"""Tiles: large maps are computed part by part, and the result of each part replaces its input.
 
-Tiles keep everything between input and output small and in the cache, and change nothing of the result.
+Replaces, for inference, the forward of transformer blocks and of MEFC's body, and GDFN's for its halo. Equal, because
+norms, depth-wise convolutions and 1x1 convolutions look no further than a few pixels: a tile is computed with as many
+pixels around it as it depends on, which are thrown away. What pools over all pixels, attention's correlations and
+MEFC's gates, is summed over all of them. Gains memory above all: everything between input and output of a block is
+small, and stays in the processor's cache.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors become float32; float32 and float64 pass through."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, H·W, C); no copy in channels-last memory."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def picture(x: Tensor, height: int, width: int) -> Tensor:
-    """(N, H·W, C) → (N, C, H, W) in channels-last memory, without a copy."""
-    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-
+from drsformer_arch.archs.drsformer_arch import ExpertSteps, SparseTransformerBlock
+from drsformer_arch.archs.restormer_arch import GatedFeedForward, TransformerBlock
+from drsformer_arch.archs.u_shape import LayerNorm
+from drsformer_arch.fast.channel_attention import FoldedAttention
+from drsformer_arch.fast.experts import HALO as EXPERTS_HALO
+from drsformer_arch.fast.forms import FastForm
+from drsformer_arch.fast.slabs import ArrangedFeedForward
 
 # Attention and experts are computed in tiles that are wider than those of a feed-forward by this factor: their
 # intermediate results are smaller, and a tile's halo costs them more.
 WIDER = 2
-
-
-class Tiled:
-    """A module that may compute in tiles."""
-
-    tile = 0  # side in pixels, set by the network's fused form; 0 computes the whole picture at once
 
 
 class Span(NamedTuple):
@@ -86,3 +77,99 @@ def replace_by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, halo: int,
             result = function(band[..., columns.whole].contiguous(memory_format=torch.channels_last))
             x[:, :, rows.own, columns.own] = result[:, :, rows.inside, columns.inside]
     return x
+
+
+class InPlace(FastForm):
+    """Writes its result over its input where it is computed in tiles, and where nobody else holds that.
+
+    Attributes:
+        owns_input: nobody else does; otherwise a copy is made.
+    """
+
+    owns_input = False
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Features that may be overwritten, in the type they are computed in."""
+        entered = super().enter(x)
+        copies = entered is x and not self.owns_input and not is_one_tile(x, self.tile)
+        return x.clone(memory_format=torch.channels_last) if copies else entered
+
+
+class TiledFeedForward(FastForm, GatedFeedForward):
+    """GDFN, of which is known how far it looks."""
+
+    replaces = GatedFeedForward
+    halo = 1  # rows and columns around a pixel that its result depends on
+
+    def layers_in_dtype(self) -> Iterable[nn.Module]:
+        """All."""
+        return (self,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape."""
+        return super().forward(self.enter(x))
+
+
+class TiledBlock(InPlace):
+    """x + attention(LN(x)), then x + feed-forward(LN(x)); parts of other classes see the whole map."""
+
+    norm1: LayerNorm
+    attn: Any
+    norm2: LayerNorm
+    ffn: Any
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """Attention and feed-forward may be anybody's, the norms may not: others may look at all pixels."""
+        norms = [getattr(module, name, None) for name in ("norm1", "norm2")]
+        return cls._is_unchanged(module) and all(type(norm) is LayerNorm for norm in norms)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape."""
+        x = self.attend(self.enter(x))
+        ffn = self.ffn
+        if isinstance(ffn, TiledFeedForward | ArrangedFeedForward):
+            return replace_by_tiles(lambda part: part + ffn(self.norm2(part)), x, ffn.halo, self.tile)
+        return x + ffn(self.norm2(x))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """x + attention(LN(x))."""
+        attention, tile = self.attn, WIDER * self.tile
+        if is_one_tile(x, tile) or not isinstance(attention, FoldedAttention):
+            return x + attention(self.norm1(x))
+        # The maps need all pixels: a first round over the tiles is for them, a second one applies them.
+        parts = tiles(x, attention.halo, tile)
+        weights = attention.weights(attention.correlations(self.norm1(part), *inside) for part, *inside in parts)
+        return replace_by_tiles(
+            lambda part: part + attention.apply_weights(self.norm1(part), weights), x, attention.halo, tile
+        )
+
+
+class TiledSparseTransformerBlock(TiledBlock, SparseTransformerBlock):
+    """DRSformer's block."""
+
+    replaces = SparseTransformerBlock
+
+
+class TiledTransformerBlock(TiledBlock, TransformerBlock):
+    """Restormer's block."""
+
+    replaces = TransformerBlock
+
+
+class TiledExpertSteps(InPlace, ExpertSteps):
+    """The body of MEFC."""
+
+    replaces = ExpertSteps
+
+    def layers_in_dtype(self) -> Iterable[nn.Module]:
+        """All; the gates are computed outside."""
+        return (self,)
+
+    def forward(self, x: Tensor, gates: Tensor) -> Tensor:
+        """x: (N, C, H, W), gates: (N, steps, experts) → (N, C, H, W)."""
+        tile = WIDER * self.tile
+        x = replace_by_tiles(self.preprocess, self.enter(x), 0, tile)
+        for step, step_gates in zip(self._ops, gates.unbind(1), strict=True):
+            x = replace_by_tiles(partial(step, gates=step_gates), x, EXPERTS_HALO, tile)
+        return x

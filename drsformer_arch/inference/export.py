@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from drsformer_arch import __version__
-from drsformer_arch.archs.contract import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork
 from drsformer_arch.errors import UserError
+from drsformer_arch.fast import fuse
 from drsformer_arch.files import atomic_path, is_stream
 from drsformer_arch.inference.file_kinds import SAFETENSORS
 from drsformer_arch.inference.networks import build_network, network_of
@@ -41,7 +42,7 @@ class ForPictures(nn.Module):
     def __init__(self, net: RestorationNetwork, *, pads: bool) -> None:
         super().__init__()
         self.net = net
-        self.multiple, self.value_range = declared(net, "size_multiple"), declared(net, "value_range")
+        self.multiple, self.value_range = net.contract.size_multiple, net.contract.value_range
         self.step = 1 if pads else self.multiple
 
     def forward(self, rainy: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ def export(
     if kind == "safetensors":
         save_safetensors(out, net.state_dict(), section, **notes)
         return Exported(out, section, None)
-    program = ForPictures(_as_one_graph(net), pads=kind == "onnx").eval()
+    # Tiles are loops over sizes, which a graph for all sizes cannot hold.
+    program = ForPictures(fuse(net, tile=0), pads=kind == "onnx").eval()
     write, load = KINDS[kind]
     with atomic_path(out, SUFFIXES[kind]) as unchecked:
         write(program, unchecked, {**metadata(section), **notes})
@@ -111,15 +113,9 @@ def metadata(section: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _as_one_graph(net: RestorationNetwork) -> RestorationNetwork:
-    """Tiles are loops over sizes, which a graph for all sizes cannot hold."""
-    fused: Callable[..., RestorationNetwork] | None = getattr(net, "fused", None)
-    return fused(tile=0) if fused else net
-
-
 def _example(program: ForPictures) -> tuple[Tensor, dict[int, Any]]:
     """A picture to trace the graph with, and which of its dimensions are free."""
-    side, channels, step = declared(program.net, "patch_size"), declared(program.net, "picture_channels"), program.step
+    side, channels, step = program.net.contract.patch_size, program.net.contract.picture_channels, program.step
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if side:
         return torch.rand(2, channels, side, side), free
@@ -188,7 +184,7 @@ def _quiet() -> Iterator[None]:
 
 def largest_error(program: ForPictures, other: Callable[[Tensor], Tensor]) -> float:
     """Largest difference of two networks at three sizes, relative to the largest value of the result."""
-    side, channels = declared(program.net, "patch_size"), declared(program.net, "picture_channels")
+    side, channels = program.net.contract.patch_size, program.net.contract.picture_channels
 
     def legal(length: int) -> int:
         return length // program.step * program.step

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.contract import RestorationNetwork, declared
+from drsformer_arch.archs.contract import Recognition, RestorationNetwork, contract_of
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.inference.outline import outline
 from drsformer_arch.inference.weights import read_weights
@@ -21,7 +21,7 @@ SPARE_TENSORS = 200  # that an outline may have beyond twice those of the file, 
 
 def drop_unused(net: nn.Module | type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights without what published files hold and no computation uses, as the network declares."""
-    unused = declared(net, "unused_keys")
+    unused = contract_of(net).unused_keys
     return {key: value for key, value in state.items() if not (unused and unused.search(key))}
 
 
@@ -40,13 +40,22 @@ def _candidates(
     state: Mapping[str, Tensor],
 ) -> Iterator[tuple[type[RestorationNetwork], dict[str, Any], RestorationNetwork]]:
     """Our networks with the arguments that weights seem to have, and what those build, on the device meta."""
-    for kind in NETWORKS:
+    for kind, recognition in _recognitions():
+        if not all(key in state for key in recognition.keys):
+            continue
         try:
-            arguments = kind.arguments_of(state)
+            arguments = recognition.arguments(state)
             net = outline(kind, arguments, kind.__name__, most_tensors=_most_tensors(state))
-        except (LookupError, ValueError, ArithmeticError, TypeError):
+        except (LookupError, ValueError, ArithmeticError, TypeError):  # of shapes that are no weights'
             continue
         yield kind, arguments, net
+
+
+def _recognitions() -> Iterator[tuple[type[RestorationNetwork], Recognition]]:
+    """Our networks whose weights can be recognised."""
+    for kind in NETWORKS:
+        if (recognition := kind.contract.recognition) is not None:
+            yield kind, recognition
 
 
 def _explain_nearest(state: Mapping[str, Tensor]) -> str | None:
@@ -62,15 +71,11 @@ def _explain_nearest(state: Mapping[str, Tensor]) -> str | None:
 def _explain_missing(state: Mapping[str, Tensor]) -> str | None:
     """Which tensor is missing that tells the arguments of the network whose usual keys nearly all weights have."""
     lacking = []
-    for kind in NETWORKS:
-        try:
-            kind.arguments_of(state)
-        except KeyError as error:
+    for kind, recognition in _recognitions():
+        if missing := [key for key in recognition.keys if key not in state]:
             with contextlib.suppress(UserError):
                 usual = outline(kind, {}, kind.__name__).state_dict()
-                lacking.append((len(state.keys() - usual.keys()), kind.__name__, error.args[0]))
-        except (LookupError, ValueError, ArithmeticError, TypeError):
-            continue
+                lacking.append((len(state.keys() - usual.keys()), kind.__name__, missing[0]))
     unusual, name, key = min(lacking, default=(len(state), "", ""))
     return f"they are nearly those of {name}, but {key} is missing" if unusual <= len(state) // A_LITTLE else None
 

@@ -1,17 +1,19 @@
 """Networks that `drsformer export` wrote, in ONNX Runtime."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from drsformer_arch.archs.contract import declared
+from drsformer_arch.archs.contract import Contract
 from drsformer_arch.errors import LONGEST_REASON, UserError, is_out_of_memory
 from drsformer_arch.inference.networks import kind_of
 from drsformer_arch.inference.onnx_file import INPUT, OUTPUT, read_onnx
 from drsformer_arch.inference.outline import outline
 
+MEMORY = 2  # at most, of what the network in PyTorch takes; measured
 TRIAL = 16  # side in pixels of the picture that every program is tried with, where it has no size of its own
 
 
@@ -32,7 +34,7 @@ def import_onnxruntime() -> Any:
 class OnnxProgram:
     """An exported network, called like the original: (N, C, H, W), RGB in [0, 1], to the same shape.
 
-    It declares what the original declares (`RestorationNetwork`) but for the value range, which is 1.
+    Its contract is the original's but for the value range, which is 1, for one output, and for the memory.
 
     Args:
         path: a file that `export` wrote.
@@ -51,12 +53,11 @@ class OnnxProgram:
         content, self.network, picture = read_onnx(self.path)
         kind, arguments = kind_of(self.network, path)
         original = outline(kind, arguments, f"{path}: network")
-        for name in ("picture_channels", "size_multiple", "smallest_size", "patch_size", "patch_overlap"):
-            setattr(self, name, declared(original, name))
-        self.patch_weights = original.patch_weights
-        # Measured: a whole picture at once needs six times what a fused network takes, which computes in small tiles.
-        self.bytes_per_pixel = declared(original, "bytes_per_pixel") * (6 if hasattr(original, "fused") else 2)
-        channels, side = declared(original, "picture_channels"), declared(original, "patch_size")
+        promised = original.contract
+        self.contract: Contract = dataclasses.replace(
+            promised, value_range=1.0, outputs=1, bytes_per_pixel=MEMORY * promised.bytes_per_pixel
+        )
+        channels, side = promised.picture_channels, promised.patch_size
         if picture != (channels, side, side):
             given, wanted = ("x".join(str(one or "any") for one in part) for part in (picture, (channels, side, side)))
             raise UserError(f"{path}: it takes pictures of {given}, its network {kind.__name__} {wanted} (C, H, W)")

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from drsformer_arch import processor
-from drsformer_arch.archs.contract import RestorationNetwork, declared
+from drsformer_arch.archs.contract import RestorationNetwork
 from drsformer_arch.errors import UserError, did_you_mean
 from drsformer_arch.option_kinds import kind_of_annotation
 
@@ -54,8 +54,8 @@ def outline(
     size = BYTES_OF_A_WEIGHT * sum(value.numel() for value in net.parameters())
     if size > memory:
         raise UserError(f"{where}: this {kind.__name__} takes {_gib(size)} for its weights alone, {_has(memory)}")
-    side = declared(net, "patch_size")
-    if side and side**2 * declared(net, "bytes_per_pixel") > memory:
+    side = net.contract.patch_size
+    if side and side**2 * net.contract.bytes_per_pixel > memory:
         raise UserError(f"{where}: pictures of {side}x{side} for this {kind.__name__} do not fit: {_has(memory)}")
     return net
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from drsformer_arch import processor
-from drsformer_arch.archs.contract import declared
+from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.data.pictures import Picture
 from drsformer_arch.data.samples import to_picture, to_tensor
 from drsformer_arch.errors import UserError, is_out_of_memory
+from drsformer_arch.fast import dtype_of
 from drsformer_arch.inference.networks import load_network
 from drsformer_arch.inference.onnx_program import OnnxProgram
 from drsformer_arch.inference.tiling import inference_form, restore
@@ -41,6 +42,7 @@ class Restorer:
             elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
         overlap: pixels that neighbouring tiles share and blend over.
         memory: bytes that "auto" may use; default: 70 % of what is free.
+        fast: compute in the fused form, where the network has one; else what its file says, slower.
         runtime: what computes, PyTorch or ONNX Runtime; default: as the kind of file says.
         param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
 
@@ -57,6 +59,7 @@ class Restorer:
         tile: int | Literal["auto"] = "auto",
         overlap: int = 32,
         memory: int | None = None,
+        fast: bool = True,
         runtime: Runtime | None = None,
         param_key: str | None = None,
     ) -> None:
@@ -72,8 +75,8 @@ class Restorer:
             self.net, self.autocast = OnnxProgram(path, self.device), False
         else:
             net = load_network(path, param_key).to(self.device)
-            self.net, self.autocast = inference_form(net, bf16=precision == "bf16")
-        self.channels = declared(self.net, "picture_channels")
+            self.net, self.autocast = inference_form(net, bf16=precision == "bf16", fast=fast)
+        self.channels = contract_of(self.net).picture_channels
         if self.channels not in (1, 3):
             raise UserError(
                 f"{path}: a network for pictures of {self.channels} channels; those of gray (1) and colour (3) are used"
@@ -112,7 +115,7 @@ class Restorer:
         if isinstance(self.net, OnnxProgram):
             return f"{self.net.network['type']} by ONNX Runtime on {self.device}, float32"
         parameters = sum(value.numel() for value in self.net.state_dict().values()) / 1e6
-        bf16 = self.autocast or getattr(self.net, "feature_dtype", None) is torch.bfloat16
+        bf16 = self.autocast or dtype_of(self.net) is torch.bfloat16
         name, precision = type(self.net).__name__, "bf16" if bf16 else "float32"
         return f"{name} ({parameters:.2f} M parameters) on {self.device}, {precision}"
 
@@ -140,7 +143,7 @@ class Restorer:
         """0 for whole pictures."""
         count, _, height, width = rainy.shape
         free = self.memory or int(SHARE_OF_FREE_MEMORY * processor.free_memory(self.device))
-        pixels = free // (count * declared(self.net, "bytes_per_pixel"))
+        pixels = free // (count * contract_of(self.net).bytes_per_pixel)
         if height * width <= pixels:
             return 0
         return max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.archs.contract import declared, outputs
+from drsformer_arch.archs.contract import contract_of, outputs
+from drsformer_arch.fast import fuse, has_fast_form
 
 PATCHES_AT_ONCE = 4  # of networks for one size: 1.5 times as fast as one by one on two cores; more gain nothing there
-Network = Any  # a callable; what else it declares is optional
+Network = Any  # a callable; a contract is optional
 
 
 def pad(image: Tensor, bottom: int, right: int) -> Tensor:
@@ -61,12 +62,17 @@ def tiles(height: int, width: int, tile: tuple[int, int], overlap: int) -> Itera
             yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
-def inference_form(net: nn.Module, *, bf16: bool) -> tuple[nn.Module, bool]:
-    """The network to infer with, and whether bfloat16 is left to torch.autocast, as where there is no fused form."""
-    fused = getattr(net, "fused", None)
-    if fused is None:
+def inference_form(net: nn.Module, *, bf16: bool, fast: bool = True) -> tuple[nn.Module, bool]:
+    """The network to infer with, and whether bfloat16 is left to torch.autocast, as where there is no fast form.
+
+    Args:
+        net: plain or accelerated.
+        bf16: compute features in bfloat16.
+        fast: in the fused form, where there is one; else as the network is.
+    """
+    if not fast or not has_fast_form(net):
         return net, bf16
-    return fused(torch.bfloat16 if bf16 else None), False
+    return fuse(net, torch.bfloat16 if bf16 else None), False
 
 
 def restored(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, ...]:
@@ -88,9 +94,9 @@ def restore(
     """Apply a network to pictures of any size.
 
     Args:
-        net: maps (N, C, h, w) to the same shape; what it declares (`RestorationNetwork`) is respected.
+        net: maps (N, C, h, w) to the same shape; its `Contract` is respected.
         image: (N, C, H, W), RGB in [0, 1].
-        multiple: sides must be multiples of it; default: what the network declares.
+        multiple: sides must be multiples of it; default: what its contract says.
         tile: longest side of tiles in pixels, which share the picture evenly; 0 runs the whole picture at once. A
             network for one size has its own.
         overlap: pixels that neighbouring tiles share and blend over.
@@ -102,19 +108,19 @@ def restore(
     Raises:
         ValueError: an overlap that leaves tiles no own pixels.
     """
-    multiple = multiple or declared(net, "size_multiple")
-    smallest, value_range, patch = (declared(net, name) for name in ("smallest_size", "value_range", "patch_size"))
+    contract = contract_of(net)
+    multiple, patch = multiple or contract.size_multiple, contract.patch_size
     height, width = image.shape[-2:]
 
     def run(part: Tensor) -> Tensor:
-        missing = (max(smallest - length, 0) for length in part.shape[-2:])
+        missing = (max(contract.smallest_size - length, 0) for length in part.shape[-2:])
         padded = pad_to_multiple(pad(part, *missing), multiple).to(device or part.device)
-        return restored(net, padded, value_range)[0][..., : part.shape[-2], : part.shape[-1]].to(part.device)
+        return restored(net, padded, contract.value_range)[0][..., : part.shape[-2], : part.shape[-1]].to(part.device)
 
     if patch:
         padded = pad(image, max(patch - height, 0), max(patch - width, 0))
-        weights = net.patch_weights().to(image)
-        whole = run_tiles(run, padded, (patch, patch), net.patch_overlap, weights, at_once=PATCHES_AT_ONCE)
+        weights = contract.patch_weights(patch).to(image)
+        whole = run_tiles(run, padded, (patch, patch), contract.patch_overlap, weights, at_once=PATCHES_AT_ONCE)
         return whole[..., :height, :width]
     if not tile or (height <= tile and width <= tile):
         return run(image)

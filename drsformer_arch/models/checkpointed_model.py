@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from drsformer_arch import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.builders import without_switch
 from drsformer_arch.errors import UserError
 from drsformer_arch.inference import drop_unused, explain_mismatch, read_weights
 from drsformer_arch.inference.weights import PARAM_KEYS
@@ -113,7 +114,7 @@ class CheckpointedModel(SRModel):
             key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
             for key, one in zip(keys, nets, strict=True)
         }
-        content["network"] = deepcopy(dict(self.opt["network_g"]))
+        content["network"] = deepcopy(without_switch(self.opt["network_g"]))
         label = "latest" if current_iter == -1 else current_iter
         save_atomically(content, Path(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
 

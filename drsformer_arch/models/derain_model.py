@@ -20,13 +20,14 @@ from drsformer_arch import (
     basicsr_fixes,  # noqa: F401 - makes BasicSR importable
     training_records,
 )
-from drsformer_arch.archs.contract import declared
+from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.archs.precision import at_least_float32
+from drsformer_arch.builders import is_fast
 from drsformer_arch.data.loaders import seed_everything, seed_of
 from drsformer_arch.data.pictures import encode_png
 from drsformer_arch.data.result_names import ResultNames, refuse_equal_results, result_path
 from drsformer_arch.data.samples import to_picture
 from drsformer_arch.errors import TrainingStopped, UserError
-from drsformer_arch.fast.tiles import at_least_float32
 from drsformer_arch.files import write_atomically
 from drsformer_arch.inference import inference_form, restore, restored
 from drsformer_arch.models import checkpoints
@@ -217,7 +218,7 @@ class DerainModel(CheckpointedModel):
     def _losses(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the configured losses and its parts, computed in float32 or better."""
         with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            outputs = restored(self.net_g, lq, declared(self.get_bare_model(self.net_g), "value_range"))
+            outputs = restored(self.net_g, lq, contract_of(self.get_bare_model(self.net_g)).value_range)
         outputs = tuple(at_least_float32(output) for output in outputs)
         self.output = output = outputs[0]
         parts: dict[str, Tensor] = {}
@@ -289,7 +290,7 @@ class DerainModel(CheckpointedModel):
             self.output = restore(
                 net,
                 self.lq,
-                multiple=int(val.get("window_size", declared(net, "size_multiple"))),
+                multiple=int(val.get("window_size", contract_of(net).size_multiple)),
                 tile=int(val.get("tile", 0)),
                 overlap=int(val.get("tile_overlap", 32)),
             )
@@ -340,7 +341,8 @@ class DerainModel(CheckpointedModel):
         net = self.network_to_test()
         # Made anew for each validation, during which no weights change.
         bf16 = self.opt["val"].get("precision") == "bf16"
-        self.inference_net, self.autocasts_inference = inference_form(net, bf16=bf16)
+        fast = is_fast(self.opt["network_g"])
+        self.inference_net, self.autocasts_inference = inference_form(net, bf16=bf16, fast=fast)
         try:
             with replaced(self.opt["val"], "metrics", metrics):
                 # BasicSR names results by their stems alone: `get_current_visuals` saves them

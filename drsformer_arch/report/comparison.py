@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 from tqdm import tqdm
 
 from drsformer_arch import processor, terminal
+from drsformer_arch.builders import is_fast, without_switch
 from drsformer_arch.data.paired_dataset import PairedRainDataset
 from drsformer_arch.data.pictures import encode_png
 from drsformer_arch.data.result_names import ResultNames, refuse_equal_results
@@ -169,7 +170,8 @@ def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[i
         processor.tune()
     net = loaded(method)
     parameters, macs, kind = sum(p.numel() for p in net.parameters()), count_macs(net), type(net).__name__
-    net, autocast = inference_form(net.to(device), bf16=method.val.get("precision") == "bf16")
+    bf16, fast = method.val.get("precision") == "bf16", is_fast(method.network or {})
+    net, autocast = inference_form(net.to(device), bf16=bf16, fast=fast)
     run = partial(derain, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
@@ -183,7 +185,7 @@ def loaded(method: Method) -> nn.Module:
     if method.network is None:
         return load_network(method.weights, method.param_key)
     state = read_weights(method.weights, method.param_key or "params").state
-    return build_network(method.network, state, method.weights, named_by="the options")
+    return build_network(without_switch(method.network), state, method.weights, named_by="the options")
 
 
 def score(

@@ -1,0 +1,81 @@
+"""Channels-last memory: the channels of a pixel lie side by side.
+
+Replaces the embedding, which puts the picture into that order; every layer after it keeps it. Equal, because only the
+order in memory changes. There a matrix product over the channels of all pixels needs no copy, and on CPUs norms and
+depth-wise convolutions are faster. In inference the layers between embedding and output also compute in another type
+here, where one is asked for; norms compute in float32 whatever it is.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drsformer_arch.archs.u_shape import ChannelReduction, Downsample, LayerNorm, PatchEmbedding, Upsample
+from drsformer_arch.fast.forms import FastForm
+
+
+def pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H·W, C); no copy in channels-last memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def picture(x: Tensor, height: int, width: int) -> Tensor:
+    """(N, H·W, C) → (N, C, H, W) in channels-last memory, without a copy."""
+    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+class ChannelsLastEmbedding(FastForm, PatchEmbedding):
+    """The embedding: it computes in the type of the picture and hands features on in theirs."""
+
+    replaces = PatchEmbedding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, in_channels, H, W) → (N, channels, H, W)."""
+        return self.enter(super().forward(x.contiguous(memory_format=torch.channels_last)))
+
+
+class HalfPrecisionNorm(FastForm, LayerNorm):
+    """The norm of features in another type than its parameters have; it sums in float32."""
+
+    replaces = LayerNorm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → the same shape and type."""
+        weight, bias = self.body.weight, self.body.bias
+        if bias is None or weight.dtype == x.dtype:
+            return super().forward(x)
+        last = x.permute(0, 2, 3, 1)  # all arguments must have one type on GPUs
+        return F.layer_norm(last, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps=1e-5).permute(0, 3, 1, 2)
+
+
+class InDtype(FastForm):
+    """A layer all of which computes in the type of the features."""
+
+    def layers_in_dtype(self) -> Iterable[nn.Module]:
+        """All."""
+        return (self,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) → as the plain layer."""
+        result: Tensor = super().forward(self.enter(x))
+        return result
+
+
+class DownsampleInDtype(InDtype, Downsample):
+    """Down-sampling."""
+
+    replaces = Downsample
+
+
+class UpsampleInDtype(InDtype, Upsample):
+    """Up-sampling."""
+
+    replaces = Upsample
+
+
+class ChannelReductionInDtype(InDtype, ChannelReduction):
+    """The channel reduction after a skip."""
+
+    replaces = ChannelReduction

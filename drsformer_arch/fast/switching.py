@@ -1,0 +1,192 @@
+"""Give networks their fast forms, take them away again, and say which form runs."""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from drsformer_arch.archs.drsformer_arch import DRSformer, MixtureOfExpertsFeatureCompensator
+from drsformer_arch.archs.restormer_arch import Restormer
+from drsformer_arch.archs.u_shape import Level
+from drsformer_arch.fast.channel_attention import FoldedTopKAttention, FoldedTransposedAttention
+from drsformer_arch.fast.channels_last import (
+    ChannelReductionInDtype,
+    ChannelsLastEmbedding,
+    DownsampleInDtype,
+    HalfPrecisionNorm,
+    UpsampleInDtype,
+)
+from drsformer_arch.fast.experts import FoldedExpertStep
+from drsformer_arch.fast.forms import FastForm
+from drsformer_arch.fast.slabs import ArrangedFeedForward, SlabFeedForward
+from drsformer_arch.fast.tiles import (
+    InPlace,
+    TiledBlock,
+    TiledExpertSteps,
+    TiledFeedForward,
+    TiledSparseTransformerBlock,
+    TiledTransformerBlock,
+)
+
+Network = TypeVar("Network", bound=nn.Module)
+Forms = Iterable[type[FastForm]]
+
+SHARED: tuple[type[FastForm], ...] = (
+    ChannelsLastEmbedding,
+    FoldedTopKAttention,
+    FoldedTransposedAttention,
+    FoldedExpertStep,
+)
+ACCELERATED: Forms = (*SHARED, SlabFeedForward)  # on the parameters of the plain network, for training too
+FUSED: Forms = (  # for inference
+    *SHARED,
+    ArrangedFeedForward,
+    TiledFeedForward,
+    TiledSparseTransformerBlock,
+    TiledTransformerBlock,
+    TiledExpertSteps,
+    DownsampleInDtype,
+    UpsampleInDtype,
+    ChannelReductionInDtype,
+    HalfPrecisionNorm,
+)
+OWN_NETWORKS = (DRSformer, Restormer)  # none of whose maps is used again once a level has it
+BYTES_PER_PIXEL_AND_FEATURE = (
+    52  # of those that the embedding makes: memory at 512x512 on CPUs; larger pictures take less
+)
+TILE_OF_CPUS, TILE_ELSEWHERE = 128, 512  # on CPUs tiles in the cache are also faster, elsewhere only memory gains
+
+
+def accelerate(net: Network, forms: Forms = ACCELERATED) -> Network:
+    """Let a network compute the same faster, in training and inference.
+
+    Parameters, keys, hooks and optimizers stay as they are; `plain` takes it back. Only modules of exactly the classes
+    that the forms were written for change; all others, subclasses among them, compute what their own forward says.
+
+    Args:
+        net: any network; it is changed itself.
+        forms: the fast forms to give it.
+
+    Returns:
+        The network.
+    """
+    _become(net, forms)
+    return net
+
+
+def plain(net: Network) -> Network:
+    """Let an accelerated network compute what its file says, by the code that is written there.
+
+    Raises:
+        ValueError: a fused network, whose weights lie in another order.
+    """
+    for module in net.modules():
+        if isinstance(module, ArrangedFeedForward):
+            raise ValueError("a fused network stays what it is; the one that it was made of is as it was")
+        if isinstance(module, FastForm):
+            module.__class__ = module.replaces  # type: ignore[assignment]
+    return net
+
+
+def fuse(net: Network, dtype: torch.dtype | None = None, tile: int | None = None) -> Network:
+    """The same function for inference: weights arranged once, the inside of blocks computed in tiles, in place.
+
+    The result is a network of its own: training this one on does not change it. It is saved and loaded under the same
+    keys. As maps are overwritten, what forward hooks keep of one may be that of a later block.
+
+    Args:
+        net: plain or accelerated; modules without a fast form are taken over as they are.
+        dtype: of the features and convolutions, for example torch.bfloat16; normalisation, attention scores, gates, the
+            first and the last convolution, and modules without a fast form, keep the type of this network. Default:
+            all keep it.
+        tile: side of a feed-forward's tile in pixels of each level, twice that in the other parts; 0 computes whole
+            pictures, for export and torch.compile. Default: 128 on CPUs, 512 elsewhere.
+    """
+    if tile is None:
+        parameter = next(net.parameters(), torch.empty(0))
+        tile = TILE_OF_CPUS if parameter.device.type == "cpu" else TILE_ELSEWHERE
+    net = plain(copy.deepcopy(net)).eval().requires_grad_(False)
+    for module in _become(net, FUSED):
+        module.prepare(dtype, tile)
+    _mark_own_inputs(net)
+    if isinstance(net, OWN_NETWORKS) and _is_own(net) and tile:
+        memory = BYTES_PER_PIXEL_AND_FEATURE * net.patch_embed.proj.out_channels
+        net.contract = dataclasses.replace(net.contract, bytes_per_pixel=memory)
+    if dtype is not None:
+        _keep_types(net, dtype)
+    return net
+
+
+def _mark_own_inputs(net: nn.Module) -> None:
+    """Let blocks overwrite maps that nobody else uses: what the block before returned, what our networks pass on."""
+    for level in net.modules():
+        if type(level) is Level:
+            for before, block in itertools.pairwise(level):
+                if isinstance(block, InPlace):
+                    block.owns_input = isinstance(before, InPlace)
+    for child in net.children() if _is_own(net) else ():
+        first = next(child.children(), None) if type(child) is Level else None
+        if type(child) is MixtureOfExpertsFeatureCompensator:
+            first = child.layers[1]
+        if isinstance(first, InPlace):
+            first.owns_input = True
+
+
+def _is_own(net: nn.Module) -> bool:
+    return type(net) in OWN_NETWORKS
+
+
+def _become(net: nn.Module, forms: Forms) -> list[FastForm]:
+    """Change the classes of the modules that have a form; returns those."""
+    by_class = {form.replaces: form for form in forms}
+    found = [(module, form) for module in net.modules() if (form := by_class.get(type(module))) and form.fits(module)]
+    changed: list[FastForm] = []
+    for module, form in found:
+        module.__class__ = form
+        assert isinstance(module, form)
+        changed.append(module)
+    return changed
+
+
+def _keep_types(net: nn.Module, dtype: torch.dtype) -> None:
+    """Let modules without a fast form compute in the type of their parameters whatever comes in."""
+
+    def in_own_type(module: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
+        own = next(module.parameters(recurse=False)).dtype
+        return tuple(x.to(own) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
+
+    for module in net.modules():
+        types = {value.dtype for value in module.parameters(recurse=False)}
+        if types - {dtype} and not isinstance(module, FastForm):
+            module.register_forward_pre_hook(in_own_type)
+
+
+def has_fast_form(net: nn.Module) -> bool:
+    """Whether a part of a network has a fast form, or runs in it."""
+    classes = {form.replaces for form in ACCELERATED}
+    return any(type(module) in classes or isinstance(module, FastForm) for module in net.modules())
+
+
+def form_of(net: nn.Module) -> str:
+    """Which form of a network runs, for logs: "plain", "fast", "fused", or "fast in part", with what is plain."""
+    forms = [module for module in net.modules() if isinstance(module, FastForm)]
+    if not forms:
+        return "plain"
+    classes = {form.replaces for form in ACCELERATED}
+    kept = sorted({type(module).__name__ for module in net.modules() if _is_plain(module, classes)})
+    name = "fused" if any(isinstance(module, ArrangedFeedForward | TiledBlock) for module in forms) else "fast"
+    return f"{name} but for {', '.join(kept)}" if kept else name
+
+
+def _is_plain(module: nn.Module, classes: set[type[nn.Module]]) -> bool:
+    """Whether a module runs plain although it, or what it was derived from, has a fast form."""
+    return not isinstance(module, FastForm) and any(kind in classes for kind in type(module).__mro__)
+
+
+def dtype_of(net: nn.Module) -> torch.dtype | None:
+    """In which type a fused network computes features, where not in that of its parameters."""
+    return next((module.dtype for module in net.modules() if isinstance(module, FastForm) and module.dtype), None)
