@@ -166,7 +166,7 @@ class SpatialBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, H, W, C) → the same shape."""
         tokens = rearrange(to_windows(x, WINDOW), "n windows pixels c -> (n c) windows pixels")
-        mixed = rearrange(self.attn(tokens), "(n c) windows pixels -> n windows pixels c", n=len(x))
+        mixed = rearrange(self.attn(tokens), "(n c) windows pixels -> n windows pixels c", n=x.shape[0])
         # The result stays in the order of the windows although x is in the order of the rows: the weights need it.
         x = x + self.drop_path(mixed.reshape(x.shape))
         return x + self.drop_path(self.mlp(self.norm2(x)))
