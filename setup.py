@@ -47,7 +47,7 @@ setup(
         "onnx": ONNX,
         "spandrel": SPANDREL,
         "test": TEST,
-        "dev": [*TEST, "ruff", "mypy", "types-PyYAML"],
+        "dev": [*TEST, "ruff", "mypy", "types-PyYAML", "import-linter"],
     },
     package_data={"drsformer_arch": ["report/page/*", "weights/*"]},
     entry_points={"console_scripts": ["drsformer=drsformer_arch.cli:main"]},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up the environment and run all checks: lint, format, types, option files, tests.
+# Set up the environment and run all checks: lint, format, types, imports, option files, tests.
 # Arguments go to pytest: scripts/test.sh -k metrics
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,5 +8,6 @@ setup_env
 ruff check .
 ruff format --check .
 mypy
+lint-imports >/dev/null || lint-imports
 python scripts/make_options.py --check
 pytest "$@"
