@@ -199,12 +199,16 @@ def test_parts_that_are_exchanged_or_hooked_into_run():
     class Adapter(nn.Conv2d):
         pass
 
-    adapted, hooked, later = attention(), attention(), accelerate(attention())
+    adapted, hooked, wider, later = attention(), attention(), attention(), accelerate(attention())
+    wider.qkv_dwconv = nn.Conv2d(24, 24, 5, padding=2, groups=24, bias=False)
     adapted.qkv = Adapter(8, 24, 1, bias=False)
     hooked.qkv.register_forward_hook(lambda *_: None)
     assert type(later) is not TopKSparseAttention
+    later.project_out = nn.Conv2d(8, 8, 1, bias=False)
+    assert form_of(later) == "fast"  # as before
     later.qkv = Adapter(8, 24, 1, bias=False)
-    assert {type(accelerate(adapted)), type(accelerate(hooked)), type(later)} == {TopKSparseAttention}
+    changed = (accelerate(adapted), accelerate(hooked), accelerate(wider), later)
+    assert {type(module) for module in changed} == {TopKSparseAttention}
 
     block = SparseTransformerBlock(8, 1, 16, False, "WithBias")
     block.norm2 = nn.InstanceNorm2d(8)  # looks at all pixels: no tiles

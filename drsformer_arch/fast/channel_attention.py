@@ -8,7 +8,7 @@ memory, where the products need no copies.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,11 @@ class FoldedAttention(FastForm):
     qkv: nn.Conv2d
     qkv_dwconv: nn.Conv2d
     project_out: nn.Conv2d
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return cls.replaces(module.qkv.in_channels, module.heads, module.qkv.bias is not None)
 
     def maps(self, scores: Tensor) -> Tensor:
         """Maps of the heads; scores: (N, heads, C/h, C/h), attends along the last axis."""

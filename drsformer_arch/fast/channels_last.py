@@ -7,6 +7,7 @@ here, where one is asked for; norms compute in float32 whatever it is.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,11 @@ class ChannelsLastEmbedding(FastForm, PatchEmbedding):
 
     replaces = PatchEmbedding
 
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return PatchEmbedding(module.proj.in_channels, module.proj.out_channels)
+
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, in_channels, H, W) → (N, channels, H, W)."""
         return self.enter(super().forward(x.contiguous(memory_format=torch.channels_last)))
@@ -40,6 +46,11 @@ class HalfPrecisionNorm(FastForm, LayerNorm):
     """The norm of features in another type than its parameters have; it sums in float32."""
 
     replaces = LayerNorm
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return LayerNorm(len(module.body.weight), "BiasFree" if module.body.bias is None else "WithBias")
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape and type."""
@@ -68,14 +79,29 @@ class DownsampleInDtype(InDtype, Downsample):
 
     replaces = Downsample
 
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return Downsample(module.body[0].in_channels)
+
 
 class UpsampleInDtype(InDtype, Upsample):
     """Up-sampling."""
 
     replaces = Upsample
 
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return Upsample(module.body[0].in_channels)
+
 
 class ChannelReductionInDtype(InDtype, ChannelReduction):
     """The channel reduction after a skip."""
 
     replaces = ChannelReduction
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return ChannelReduction(module.in_channels, module.bias is not None)

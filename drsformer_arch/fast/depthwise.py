@@ -1,14 +1,17 @@
 """Depth-wise convolution whose weight gradient is right and fast on CPUs, too.
 
-oneDNN, which torch uses there, computes weight gradients of depth-wise kernels wider than 3 pixels 10 to 30 times as
-slowly as of narrow ones, and for dilated kernels in bfloat16 and channels-last memory it returns garbage (torch 2.14).
+Replaces `F.conv2d` inside the other fast forms, and in training its weight gradient only, for kernels wider than 3
+pixels or dilated. Equal, because the columns of a kernel do not see each other: the gradient of a few columns is that
+of a kernel of their own. oneDNN, which torch uses on CPUs, computes weight gradients of depth-wise kernels wider than 3
+pixels 10 to 30 times as slowly as of narrow ones, and for dilated kernels in bfloat16 and channels-last memory it
+returns garbage (torch 2.14).
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 WIDEST_FAST_COLUMNS = 3
 
@@ -92,15 +95,3 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilati
         y = DepthwiseConvolution.apply(x, weight, padding, dilation)
         return y if bias is None else y + bias[:, None, None]
     return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=weight.shape[0])
-
-
-class DepthwiseConv2d(nn.Conv2d):
-    """One filter per channel, "same" padding; parameters and keys are those of `nn.Conv2d`."""
-
-    def __init__(self, channels: int, kernel: int, dilation: int = 1, bias: bool = False) -> None:
-        padding = dilation * (kernel // 2)
-        super().__init__(channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → the same shape."""
-        return depthwise_conv(x, self.weight, self.bias, self.dilation[0])

@@ -5,7 +5,7 @@ the trailing 1x1 convolution, the gate, and the expert's part of the 1x1 convolu
 small product of weights and one matrix product per expert, and the eight results are never held together.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,11 @@ class FoldedExpertStep(FastForm, ExpertStep):
     """A step of MEFC."""
 
     replaces = ExpertStep
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return ExpertStep(module._out[0].out_channels)
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:
         """x: (N, C, H, W), gates: (N, experts) → (N, C, H, W)."""

@@ -41,13 +41,25 @@ class FastForm(nn.Module):
 
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
-        """Whether the form computes what this module does: nothing of it was exchanged, replaced or hooked into."""
+        """Whether the form computes what this module does: nothing of it was changed, exchanged or hooked into."""
         parts = [part for part in module.modules() if part is not module]
-        return cls._is_unchanged(module) and all(type(part) in PARTS and not _has_hooks(part) for part in parts)
+        if not cls._is_unchanged(module) or not all(type(part) in PARTS and not _has_hooks(part) for part in parts):
+            return False
+        with torch.device("meta"):
+            try:
+                return repr(cls.built_anew(module)) == repr(module)
+            except (AttributeError, LookupError, TypeError, ValueError):  # it lacks what a new one has
+                return False
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """A new module of the plain class and of the sizes of this one."""
+        raise NotImplementedError
 
     @classmethod
     def _is_unchanged(cls, module: nn.Module) -> bool:
-        return type(module) is cls.replaces and module.forward.__func__ is cls._plain_forward  # type: ignore[attr-defined]
+        own = module.forward.__func__  # type: ignore[attr-defined]
+        return type(module) is cls.replaces and own is cls._plain_forward
 
     def prepare(self, dtype: torch.dtype | None, tile: int) -> None:
         """Get ready for inference: features in `dtype`, default: as they come; tiles of `tile` pixels."""
@@ -64,9 +76,10 @@ class FastForm(nn.Module):
         return x if self.dtype is None else x.to(self.dtype)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Exchanging a part makes the module plain again."""
+        """Exchanging a part for another kind of part makes the module plain again."""
+        before = self._modules.get(name)
         super().__setattr__(name, value)
-        if isinstance(value, nn.Module):
+        if isinstance(value, nn.Module) and (type(value) is not type(before) or repr(value) != repr(before)):
             self.__class__ = self.replaces  # type: ignore[assignment]
 
 

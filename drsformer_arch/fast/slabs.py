@@ -162,10 +162,21 @@ def sum_of(halves: tuple[HalfFeedForward, HalfFeedForward], bias: Tensor | None,
     return y if bias is None else y + bias[:, None, None]
 
 
+def feed_forward_like(module: Any) -> MixedScaleFeedForward:
+    """A new MSFN of the sizes of another one."""
+    project_in = module.project_in
+    return MixedScaleFeedForward(project_in.in_channels, project_in.out_channels // 2, project_in.bias is not None)
+
+
 class SlabFeedForward(FastForm, MixedScaleFeedForward):
     """MSFN that puts its weights into slabs in every pass."""
 
     replaces = MixedScaleFeedForward
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return feed_forward_like(module)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
@@ -178,6 +189,11 @@ class ArrangedFeedForward(FastForm):
     replaces = MixedScaleFeedForward
     halo = 4  # rows and columns around a pixel that its result depends on: two 5x5 convolutions
     bias: Tensor | None
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return feed_forward_like(module)
 
     def prepare(self, dtype: torch.dtype | None, tile: int) -> None:
         """Arrange the weights of the plain module that this one was."""

@@ -101,6 +101,12 @@ class TiledFeedForward(FastForm, GatedFeedForward):
     replaces = GatedFeedForward
     halo = 1  # rows and columns around a pixel that its result depends on
 
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        project_in = module.project_in
+        return GatedFeedForward(project_in.in_channels, project_in.out_channels // 2, project_in.bias is not None)
+
     def layers_in_dtype(self) -> Iterable[nn.Module]:
         """All."""
         return (self,)
@@ -161,6 +167,11 @@ class TiledExpertSteps(InPlace, ExpertSteps):
     """The body of MEFC."""
 
     replaces = ExpertSteps
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """As the base."""
+        return ExpertSteps(module.preprocess.op[0].in_channels)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
         """All; the gates are computed outside."""
