@@ -61,11 +61,7 @@ class Case(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Case":
-        """The case that is called so.
-
-        Raises:
-            ValueError: none is.
-        """
+        """The case that is called so; a ValueError where none is."""
         training = name.startswith("train-")
         *words, size = name.removeprefix("train-").split("-")
         restormer = words[-1:] == ["restormer"]
