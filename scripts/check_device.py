@@ -6,6 +6,7 @@ Needs torch and numpy only. Every check prints one line; exit code 1 if one fail
 """
 
 import argparse
+import itertools
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # golden values are part of the tests
 
 from drsformer_arch import DRSformer, Restormer  # noqa: E402
+from drsformer_arch.fast import accelerate, plain  # noqa: E402
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json  # noqa: E402
 
 NETWORKS = {"drsformer_small": DRSformer, "drsformer_small_without_mefc": DRSformer, "restormer_small": Restormer}
@@ -35,8 +37,9 @@ def golden_values(device: torch.device) -> str:
     worst = {torch.float64: 0.0, torch.float32: 0.0}
     for name, kind in NETWORKS.items():
         facts, golden = load_json(name), np.load(GOLDEN / f"{name}.npz")
-        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-            net = load_golden_weights(kind(**facts["config"])).to(device, dtype)
+        cases = itertools.product((plain, accelerate), ((torch.float64, 1e-9), (torch.float32, 1e-4)))
+        for form, (dtype, tolerance) in cases:
+            net = form(load_golden_weights(kind(**facts["config"]))).to(device, dtype)
             image = golden_input(facts["input_shape"], facts["input_seed"]).to(device, dtype).requires_grad_()
             output = net(image)
             direction = np.random.RandomState(facts["input_seed"] + 1).standard_normal(tuple(output.shape))
@@ -53,7 +56,7 @@ def golden_values(device: torch.device) -> str:
 
 def half_precision(device: torch.device) -> str:
     image = golden_input((1, 3, 128, 128), 5).to(device)
-    net = load_golden_weights(DRSformer(**SMALL)).to(device).eval()
+    net = load_golden_weights(DRSformer(**SMALL)).to(device).eval()  # plain
     with torch.no_grad():
         expected = net(image)
         texts = []
@@ -71,7 +74,7 @@ def mixed_precision_training(device: torch.device) -> str:
     losses = {}
     for dtype in (None, torch.bfloat16, torch.float16):
         for use_checkpoint in (False, True):
-            net = load_golden_weights(DRSformer(**SMALL, use_checkpoint=use_checkpoint)).to(device)
+            net = accelerate(load_golden_weights(DRSformer(**SMALL, use_checkpoint=use_checkpoint))).to(device)
             optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
             scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
             for _ in range(5):

@@ -13,6 +13,7 @@ import torch
 
 from drsformer_arch import archs
 from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.fast import accelerate
 from drsformer_arch.inference import restored
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
@@ -46,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.networks:
         options = {"with_mefc": False} if name == "DRSformer" and args.without_mefc else {}
-        net, patch = NETWORKS[name](**options), args.patch or PATCHES.get(name, 128)
+        net, patch = accelerate(NETWORKS[name](**options)), args.patch or PATCHES.get(name, 128)
         state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
         for bf16 in (True,) if args.bf16 else (False, True):
             activations = activation_bytes(net, args.batch, patch, bf16)

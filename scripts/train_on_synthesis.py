@@ -26,6 +26,7 @@ from drsformer_arch.data.manifest import read_manifest
 from drsformer_arch.data.overlap import NEAR
 from drsformer_arch.data.prepare import prepare
 from drsformer_arch.data.sources import open_pairs
+from drsformer_arch.fast import accelerate
 from drsformer_arch.inference import restore
 from drsformer_arch.inference.weights import read_weights
 from drsformer_arch.metrics import calculate_psnr_rain200
@@ -80,7 +81,7 @@ def train(name: str, source: dict[str, Any], root: Path, iterations: int) -> Pat
 def load(weights: Path) -> DRSformer:
     arguments = yaml.safe_load(QUICKSTART.read_text())["network_g"]
     arguments.pop("type")
-    network = DRSformer(**arguments)
+    network = accelerate(DRSformer(**arguments))
     network.load_state_dict(read_weights(weights, "params_ema").state)
     return network.eval()
 

@@ -24,6 +24,7 @@ import torch
 from measure_training_memory import activation_bytes
 
 from drsformer_arch import DRSformer, processor
+from drsformer_arch.fast import accelerate
 from drsformer_arch.models.lr_scheduler import build_optimizer
 from drsformer_arch.options import load_yaml
 
@@ -47,7 +48,7 @@ def measure(recipe: dict[str, Any], device: torch.device, bf16: bool, rounds: in
     """Seconds of one patch, seconds of the optimizer, GiB of weights, gradients, moments and one patch."""
     arguments = {key: value for key, value in recipe["network_g"].items() if key != "type"}
     patch = recipe["datasets"]["train"]["gt_size"]
-    net = DRSformer(**arguments)
+    net = accelerate(DRSformer(**arguments))
     state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
     gib = (state + activation_bytes(net, 1, patch, bf16)) / 2**30
     net.to(device)
