@@ -58,6 +58,6 @@ class NetworkBuilder:
 
 def describe(net: nn.Module) -> str:
     """One line for logs: which form of a network runs, and how to switch."""
-    form = form_of(net)
+    form, but_for, parts = form_of(net).partition(" but for ")
     other = "true: the fast one" if form == "plain" else "false: the plain one, which its file says"
-    return f"{type(net).__name__} runs in its {form} form (network_g.{FAST}: {other})."
+    return f"{type(net).__name__} runs in its {form} form{but_for}{parts} (network_g.{FAST}: {other})."

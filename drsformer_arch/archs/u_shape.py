@@ -179,6 +179,10 @@ class UShape(RestorationNetwork):
         self.decoder_level1 = level(2 * dim, 0)
         self.refinement = refinement
         self.output = nn.Conv2d(2 * dim, out_channels, 3, padding=1, bias=bias)
+        self.checkpoint_blocks(use_checkpoint)
+
+    def checkpoint_blocks(self, use_checkpoint: bool) -> None:
+        """Let all blocks be computed again in the backward pass, or stored; call it again after adding some."""
         for module in self.modules():
             if isinstance(module, Checkpointed):
                 module.checkpointing = use_checkpoint

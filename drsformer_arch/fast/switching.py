@@ -25,7 +25,6 @@ from drsformer_arch.fast.forms import FastForm
 from drsformer_arch.fast.slabs import ArrangedFeedForward, SlabFeedForward
 from drsformer_arch.fast.tiles import (
     InPlace,
-    TiledBlock,
     TiledExpertSteps,
     TiledFeedForward,
     TiledSparseTransformerBlock,
@@ -54,6 +53,7 @@ FUSED: Forms = (  # for inference
     ChannelReductionInDtype,
     HalfPrecisionNorm,
 )
+ONLY_FUSED = tuple(set(FUSED) - set(ACCELERATED))
 OWN_NETWORKS = (DRSformer, Restormer)  # none of whose maps is used again once a level has it
 BYTES_PER_PIXEL_AND_FEATURE = (
     52  # of those that the embedding makes: memory at 512x512 on CPUs; larger pictures take less
@@ -176,15 +176,18 @@ def form_of(net: nn.Module) -> str:
     forms = [module for module in net.modules() if isinstance(module, FastForm)]
     if not forms:
         return "plain"
-    classes = {form.replaces for form in ACCELERATED}
-    kept = sorted({type(module).__name__ for module in net.modules() if _is_plain(module, classes)})
-    name = "fused" if any(isinstance(module, ArrangedFeedForward | TiledBlock) for module in forms) else "fast"
+    names = {form.replaces.__name__ for form in ACCELERATED}
+    kept = sorted({type(module).__name__ for module in net.modules() if _is_plain(module, names)})
+    name = "fused" if any(isinstance(module, ONLY_FUSED) for module in forms) else "fast"
     return f"{name} but for {', '.join(kept)}" if kept else name
 
 
-def _is_plain(module: nn.Module, classes: set[type[nn.Module]]) -> bool:
-    """Whether a module runs plain although it, or what it was derived from, has a fast form."""
-    return not isinstance(module, FastForm) and any(kind in classes for kind in type(module).__mro__)
+def _is_plain(module: nn.Module, names: set[str]) -> bool:
+    """Whether a module runs plain although it, what it was derived from or what it is a copy of has a fast form.
+
+    A copy of a network's file has classes of its own under the same names.
+    """
+    return not isinstance(module, FastForm) and any(kind.__name__ in names for kind in type(module).__mro__)
 
 
 def dtype_of(net: nn.Module) -> torch.dtype | None:
