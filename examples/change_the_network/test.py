@@ -1,0 +1,10 @@
+"""Score one of the networks of this folder: python test.py -opt test.yml"""
+
+import five_levels  # noqa: F401 - importing a network's file registers it
+import gated_feed_forward  # noqa: F401
+import top_k_shares  # noqa: F401
+
+from drsformer_arch.plugin import test_pipeline
+
+if __name__ == "__main__":
+    test_pipeline(".")  # results/ is made here
