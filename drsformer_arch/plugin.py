@@ -38,7 +38,7 @@ from drsformer_arch.data.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
 from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
 
-__all__ = ["OURS", "register", "test_pipeline", "train_pipeline"]
+__all__ = ["ARCH_REGISTRY", "OURS", "NetworkBuilder", "register", "test_pipeline", "train_pipeline"]
 
 
 def for_basicsr(metric: metrics.Metric) -> Any:

@@ -82,10 +82,10 @@ def plain(net: Network) -> Network:
     """Let an accelerated network compute what its file says, by the code that is written there.
 
     Raises:
-        ValueError: a fused network, whose weights lie in another order.
+        ValueError: a fused network, whose weights may have another order and type.
     """
     for module in net.modules():
-        if isinstance(module, ArrangedFeedForward):
+        if isinstance(module, ONLY_FUSED):
             raise ValueError("a fused network stays what it is; the one that it was made of is as it was")
         if isinstance(module, FastForm):
             module.__class__ = module.replaces  # type: ignore[assignment]

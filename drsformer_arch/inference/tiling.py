@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drsformer_arch.archs.contract import contract_of, outputs
-from drsformer_arch.fast import fuse, has_fast_form
+from drsformer_arch.fast import OWN_NETWORKS, fuse, has_fast_form
 
 PATCHES_AT_ONCE = 4  # of networks for one size: 1.5 times as fast as one by one on two cores; more gain nothing there
 Network = Any  # a callable; a contract is optional
@@ -63,7 +63,7 @@ def tiles(height: int, width: int, tile: tuple[int, int], overlap: int) -> Itera
 
 
 def inference_form(net: nn.Module, *, bf16: bool, fast: bool = True) -> tuple[nn.Module, bool]:
-    """The network to infer with, and whether bfloat16 is left to torch.autocast, as where there is no fast form.
+    """The network to infer with, and whether bfloat16 is left to torch.autocast, as where not all of it has a fast form.
 
     Args:
         net: plain or accelerated.
@@ -72,7 +72,8 @@ def inference_form(net: nn.Module, *, bf16: bool, fast: bool = True) -> tuple[nn
     """
     if not fast or not has_fast_form(net):
         return net, bf16
-    return fuse(net, torch.bfloat16 if bf16 else None), False
+    fused_in_bf16 = bf16 and type(net) in OWN_NETWORKS
+    return fuse(net, torch.bfloat16 if fused_in_bf16 else None), bf16 and not fused_in_bf16
 
 
 def restored(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, ...]:
