@@ -63,7 +63,7 @@ def tiles(height: int, width: int, tile: tuple[int, int], overlap: int) -> Itera
 
 
 def inference_form(net: nn.Module, *, bf16: bool, fast: bool = True) -> tuple[nn.Module, bool]:
-    """The network to infer with, and whether bfloat16 is left to torch.autocast, as where not all of it has a fast form.
+    """The network to infer with, and whether bfloat16 is left to autocast, as where not all of it has a fast form.
 
     Args:
         net: plain or accelerated.
