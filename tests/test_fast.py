@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import sys
+import types
 
 import pytest
 import torch
@@ -11,7 +13,13 @@ from torch._dynamo.testing import CompileCounter
 from drsformer_arch import archs, fast
 from drsformer_arch.archs import DRSformer, Restormer
 from drsformer_arch.archs.contract import outputs
-from drsformer_arch.archs.drsformer_arch import MixedScaleFeedForward, SparseTransformerBlock, TopKSparseAttention
+from drsformer_arch.archs.drsformer_arch import (
+    Expert,
+    ExpertStep,
+    MixedScaleFeedForward,
+    SparseTransformerBlock,
+    TopKSparseAttention,
+)
 from drsformer_arch.archs.u_shape import Level
 from drsformer_arch.fast import accelerate, form_of, fuse, plain
 from drsformer_arch.fast.slabs import SumOfSlabs
@@ -210,11 +218,135 @@ def test_parts_that_are_exchanged_or_hooked_into_run():
     changed = (accelerate(adapted), accelerate(hooked), accelerate(wider), later)
     assert {type(module) for module in changed} == {TopKSparseAttention}
 
+    own_forward, part_with_forward, watched, mixed, normed, added = (attention() for _ in range(6))
+    own_forward.forward = lambda x: x
+    part_with_forward.qkv.forward = lambda x: x.repeat(1, 3, 1, 1)
+    watched.qkv.register_full_backward_hook(lambda *_: None)
+    mixed.attn1 = nn.Parameter(torch.rand(1, 8, 8))
+    for module in (accelerate(normed), accelerate(added)):
+        assert form_of(module) == "fast"
+    normed.qkv = nn.utils.weight_norm(nn.Conv2d(8, 24, 1, bias=False))  # of the same class, but hooked into
+    added.add_module("qkv", Adapter(8, 24, 1, bias=False))
+    for module in (own_forward, part_with_forward, watched, mixed, normed, added):
+        assert type(accelerate(module)) is TopKSparseAttention
+    accelerated = accelerate(attention())
+    nn.utils.parametrize.register_parametrization(accelerated, "temperature", nn.Softplus())
+    assert not isinstance(vars(TopKSparseAttention).get("temperature"), property)  # only of the one that asked for it
+
+    step = ExpertStep(8)
+    other, x, gates = copy.deepcopy(step), torch.rand(1, 8, 9, 9), torch.rand(1, 8)
+    accelerate(step)
+    adapter, expert = nn.Sequential(nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 8, 3, padding=1)
+    for one in (step, other):
+        one._ops[1].op[4], one._ops[5] = adapter, expert
+    torch.testing.assert_close(step(x, gates), other(x, gates), rtol=1e-4, atol=1e-5)
+
     block = SparseTransformerBlock(8, 1, 16, False, "WithBias")
     block.norm2 = nn.InstanceNorm2d(8)  # looks at all pixels: no tiles
     x = torch.rand(1, 8, 40, 40)
     with torch.no_grad():
         torch.testing.assert_close(fuse(Level(block), tile=8)(x), block(x), rtol=1e-5, atol=1e-5)
+    for part in ("norm1", "attn", "norm2", "ffn"):
+        hooked = SparseTransformerBlock(8, 1, 16, False, "WithBias")
+        hooked.get_submodule(part).register_forward_hook(lambda _module, _x, y: y - y.mean(dim=(2, 3), keepdim=True))
+        assert type(fuse(hooked)) is SparseTransformerBlock
+
+
+def test_experts_whose_class_was_changed_run(monkeypatch):
+    monkeypatch.setattr(Expert, "forward", lambda self, x: 2 * self.op(x))
+    assert type(accelerate(ExpertStep(8))) is ExpertStep
+
+
+def dense(level: Level, x: torch.Tensor) -> torch.Tensor:
+    maps = [x]
+    for block in level:
+        maps.append(block(maps[-1]))
+    return sum(maps[1:], start=x)
+
+
+def stashing(net: nn.Module) -> nn.Module:
+    """With a skip from the embedding to the end, by hooks."""
+    stash = []
+    net.encoder_level0.register_forward_hook(lambda _module, _x, y: stash.append(y))
+    net.refinement.register_forward_hook(lambda _module, _x, y: y + torch.cat((stash.pop(),) * 2, dim=1))
+    return net
+
+
+def one_scale(net: nn.Module) -> nn.Module:
+    """Whose second level gets what is also the first skip."""
+    net.down1_2, net.encoder_level2 = nn.Identity(), copy.deepcopy(net.encoder_level1)
+    net.down2_3, net.up3_2 = nn.Conv2d(8, 32, 2, stride=2), nn.ConvTranspose2d(32, 24, 2, stride=2)
+    net.up2_1 = nn.Conv2d(16, 8, 1)
+    return net.double()
+
+
+def with_method(name: str, of: str, function) -> object:
+    def change(net: nn.Module) -> nn.Module:
+        module = net.get_submodule(of)
+        setattr(module, name, types.MethodType(function, module))
+        return net
+
+    return change
+
+
+CHANGES = {
+    "dense level": with_method("forward", "encoder_level1", dense),
+    "other features": with_method("features", "", OtherUse.features),
+    "stash": stashing,
+    "one scale": one_scale,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_maps_that_a_changed_network_uses_again_are_not_overwritten(change):
+    net = change(network(num_blocks=(2, 1, 1, 1), with_mefc=False))
+    picture = torch.rand(1, 3, 24, 24, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(fuse(net, tile=8)(picture), net(picture), rtol=1e-9, atol=1e-9)
+
+
+def test_a_block_that_is_used_twice_does_not_overwrite_what_it_is_given():
+    block = SparseTransformerBlock(8, 1, 16, False, "WithBias")
+    x = torch.rand(1, 8, 20, 20)
+    before = x.clone()
+    with torch.no_grad():
+        fuse(Level(block, block), tile=8)(x)
+    assert torch.equal(x, before)
+
+
+def test_replicas_of_data_parallel_compute_the_same(monkeypatch):
+    """As on several GPUs, whose copies of the parameters are clones here."""
+    replicate = sys.modules["torch.nn.parallel.replicate"]
+    monkeypatch.setattr(
+        replicate,
+        "_broadcast_coalesced_reshape",
+        lambda tensors, devices, *_, **__: [[tensor.clone() for tensor in tensors] for _ in devices],
+    )
+    net = network().float()
+    picture = torch.rand(1, 3, 16, 16)
+    for form in (net, accelerate(copy.deepcopy(net)), fuse(net, torch.bfloat16, tile=8)):
+        for replica in replicate.replicate(form, [0, 1]):
+            assert form_of(replica) == form_of(form)
+            with torch.no_grad():
+                assert torch.equal(replica(picture), form(picture))
+
+
+@pytest.mark.parametrize("kind", [DRSformer, Restormer])
+def test_networks_of_16_bits_and_fused_ones_inside_autocast(kind):
+    net = load_golden_weights(kind(**SMALL | {"bias": True})).eval()
+    picture = torch.rand(1, 3, 24, 24)
+    with torch.no_grad():
+        expected = net(picture)
+        half = copy.deepcopy(net).bfloat16()
+        results = [form(half)(picture.bfloat16()).float() for form in (copy.deepcopy, accelerate, fuse)]
+        fused = fuse(net, torch.bfloat16, tile=4)
+        results += [pickle.loads(pickle.dumps(fused))(picture)]
+        with torch.autocast("cpu", torch.bfloat16):
+            results += [form(picture) for form in (fused, fuse(net, tile=4))]
+    error = (results[0] - expected).norm()
+    assert all((result - expected).norm() < 1.5 * error for result in results)
+    with pytest.raises(ValueError, match="a fused network stays"):
+        plain(fused)
 
 
 def test_a_network_is_accelerated_and_plain_again_in_the_middle_of_a_training():
@@ -249,6 +381,11 @@ def test_fused_network_is_saved_and_loaded_under_the_published_keys(name):
     assert saved.keys() == net.state_dict().keys()
     for key, value in net.state_dict().items():
         assert torch.equal(saved[key], value), key
+
+    part = {"latent.0.ffn.project_in.weight": other.state_dict()["latent.0.ffn.project_in.weight"]}
+    fused.load_state_dict(part, strict=False)
+    for key, value in (net.state_dict() | part).items():
+        assert torch.equal(fused.state_dict()[key], value), key
 
     fused.load_state_dict(other.state_dict())
     picture = torch.rand(1, 3, 16, 16, dtype=torch.float64)

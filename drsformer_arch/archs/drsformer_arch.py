@@ -151,7 +151,8 @@ class ExpertGate(nn.Module):
     @in_full_precision
     def gates(self, means: Tensor) -> Tensor:
         """means: (N, C) → (N, steps, experts)."""
-        logits = self.ca_fc(means.to(next(self.parameters()).dtype)).to(means.dtype)
+        first: Any = self.ca_fc[0]
+        logits = self.ca_fc(means.to(first.weight.dtype)).to(means.dtype)
         return rearrange(logits, "n (step expert) -> n step expert", expert=len(EXPERTS)).softmax(dim=-1)
 
 

@@ -79,9 +79,9 @@ class FoldedAttention(FastForm):
         Returns:
             (N, C, C), from the channels of the values to those of the result.
         """
+        products, query, key = (sum(part[1:], start=part[0]) for part in zip(*parts, strict=True))
         # Softmax and the choice of the largest scores need float32, also inside torch.autocast.
         with torch.autocast(self.temperature.device.type, enabled=False):
-            products, query, key = (sum(part[1:], start=part[0]) for part in zip(*parts, strict=True))
             # The smallest norm is that of F.normalize. The root of the clamped sum has a gradient at zero.
             query, key = (squares.clamp_min(1e-24).sqrt() for squares in (query, key))
             scores = products / (query[..., :, None] * key[..., None, :]) * self.temperature
@@ -116,7 +116,7 @@ class FoldedTopKAttention(FoldedAttention, TopKSparseAttention):
         ranks = torch.arange(largest.shape[-1], device=scores.device)
         dropped = torch.stack([ranks >= k for k in self.top_k])
         maps = largest.unsqueeze(-2).masked_fill(dropped, float("-inf")).softmax(dim=-1)
-        mixture = torch.cat((self.attn1, self.attn2, self.attn3, self.attn4)) @ maps
+        mixture = torch.cat((self.attn1, self.attn2, self.attn3, self.attn4)).to(maps.dtype) @ maps
         return torch.zeros_like(scores).scatter(-1, where, mixture)
 
 

@@ -8,11 +8,16 @@ from torch import Tensor, nn
 
 from drsformer_arch.archs import drsformer_arch, u_shape
 
-# Layers that a fast form may find inside the module it stands for; anything else, such as an adapter, was put there.
-PARTS = {
-    *(nn.Conv2d, nn.Linear, nn.ReLU, nn.AvgPool2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.Sequential, nn.ModuleList),
-    *(u_shape.LayerNorm, u_shape.LayerNormBody),
-    *(drsformer_arch.Expert, drsformer_arch.ExpertStep, drsformer_arch.PointwiseReLU),
+# Modules that a fast form may find inside and around the one it stands for, with their forwards as they were written;
+# anything else, such as an adapter, was put there.
+PARTS: dict[type[nn.Module], Any] = {
+    kind: kind.forward
+    for kind in (
+        *(nn.Conv2d, nn.Linear, nn.ReLU, nn.AvgPool2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.Sequential),
+        *(nn.ModuleList, nn.Identity, u_shape.LayerNorm, u_shape.LayerNormBody, u_shape.Level),
+        *(drsformer_arch.Expert, drsformer_arch.ExpertStep, drsformer_arch.PointwiseReLU),
+        drsformer_arch.MixtureOfExpertsFeatureCompensator,
+    )
 }
 
 
@@ -42,12 +47,12 @@ class FastForm(nn.Module):
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
         """Whether the form computes what this module does: nothing of it was changed, exchanged or hooked into."""
-        parts = [part for part in module.modules() if part is not module]
-        if not cls._is_unchanged(module) or not all(type(part) in PARTS and not _has_hooks(part) for part in parts):
+        if not cls._is_unchanged(module) or not all(part is module or is_as_written(part) for part in module.modules()):
             return False
         with torch.device("meta"):
             try:
-                return repr(cls.built_anew(module)) == repr(module)
+                new = cls.built_anew(module)
+                return repr(new) == repr(module) and _shapes(new) == _shapes(module)
             except (AttributeError, LookupError, TypeError, ValueError):  # it lacks what a new one has
                 return False
 
@@ -58,8 +63,7 @@ class FastForm(nn.Module):
 
     @classmethod
     def _is_unchanged(cls, module: nn.Module) -> bool:
-        own = module.forward.__func__  # type: ignore[attr-defined]
-        return type(module) is cls.replaces and own is cls._plain_forward
+        return type(module) is cls.replaces and _has_forward(module, cls._plain_forward)
 
     def prepare(self, dtype: torch.dtype | None, tile: int) -> None:
         """Get ready for inference: features in `dtype`, default: as they come; tiles of `tile` pixels."""
@@ -76,12 +80,50 @@ class FastForm(nn.Module):
         return x if self.dtype is None else x.to(self.dtype)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Exchanging a part for another kind of part makes the module plain again."""
-        before = self._modules.get(name)
+        """Exchanging a part for one that the form was not written for makes the module plain again."""
         super().__setattr__(name, value)
-        if isinstance(value, nn.Module) and (type(value) is not type(before) or repr(value) != repr(before)):
-            self.__class__ = self.replaces  # type: ignore[assignment]
+        if isinstance(value, nn.Module):
+            self._remain_if_fit()
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As an assignment."""
+        super().add_module(name, module)
+        self._remain_if_fit()
+
+    def _remain_if_fit(self) -> None:
+        form = type(self)
+        # The parts of a replica, which DataParallel makes in every pass, have no parameters yet. A parametrized module
+        # has a class of its own, which it must keep.
+        if "_is_replica" in vars(self) or not is_form(self):
+            return
+        self.__class__ = self.replaces  # type: ignore[assignment]
+        if form.fits(self):
+            self.__class__ = form
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def is_form(module: nn.Module) -> bool:
+    """Whether a module runs in a fast form, and nobody derived another class from that."""
+    return "replaces" in vars(type(module))
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anybody listens to what the module gets or returns, forward or backward."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
+
+
+def is_as_written(module: nn.Module) -> bool:
+    """Whether a module is one of PARTS, or in a fast form, and nobody changed its forward or hooked into it."""
+    return (
+        not has_hooks(module)
+        and "forward" not in vars(module)
+        and (is_form(module) or _has_forward(module, PARTS.get(type(module))))
+    )
+
+
+def _has_forward(module: nn.Module, forward: Any) -> bool:
+    return "forward" not in vars(module) and type(module).forward is forward
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in module.named_parameters()}

@@ -265,11 +265,11 @@ class ArrangedFeedForward(FastForm):
         plain.to(self.halves()[0].project_in)
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         try:
+            plain.load_state_dict(self.published())
             result = plain.load_state_dict(own, strict=False)
         except RuntimeError as error:
             error_msgs.append(f"{prefix}: {error}")
             return
         missing_keys += [prefix + key for key in result.missing_keys]
         unexpected_keys += [prefix + key for key in result.unexpected_keys]
-        if not result.missing_keys:
-            self.arrange(plain)
+        self.arrange(plain)

@@ -1,10 +1,12 @@
 """Give networks their fast forms, take them away again, and say which form runs."""
 
+import collections
 import copy
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from drsformer_arch.fast.channels_last import (
     UpsampleInDtype,
 )
 from drsformer_arch.fast.experts import FoldedExpertStep
-from drsformer_arch.fast.forms import FastForm
+from drsformer_arch.fast.forms import FastForm, is_as_written, is_form
 from drsformer_arch.fast.slabs import ArrangedFeedForward, SlabFeedForward
 from drsformer_arch.fast.tiles import (
     InPlace,
@@ -54,7 +56,13 @@ FUSED: Forms = (  # for inference
     HalfPrecisionNorm,
 )
 ONLY_FUSED = tuple(set(FUSED) - set(ACCELERATED))
-OWN_NETWORKS = (DRSformer, Restormer)  # none of whose maps is used again once a level has it
+# None of their maps is used again once a level has it, by these methods and with these parts.
+OWN_NETWORKS: dict[type[nn.Module], Any] = {kind: (kind.forward, kind.features) for kind in (DRSformer, Restormer)}
+RESAMPLERS = {
+    "patch_embed": ChannelsLastEmbedding,
+    **dict.fromkeys(("down1_2", "down2_3", "down3_4"), DownsampleInDtype),
+    **dict.fromkeys(("up4_3", "up3_2", "up2_1"), UpsampleInDtype),
+}
 BYTES_PER_PIXEL_AND_FEATURE = (
     52  # of those that the embedding makes: memory at 512x512 on CPUs; larger pictures take less
 )
@@ -87,7 +95,7 @@ def plain(net: Network) -> Network:
     for module in net.modules():
         if isinstance(module, ONLY_FUSED):
             raise ValueError("a fused network stays what it is; the one that it was made of is as it was")
-        if isinstance(module, FastForm):
+        if isinstance(module, FastForm) and is_form(module):
             module.__class__ = module.replaces  # type: ignore[assignment]
     return net
 
@@ -96,7 +104,7 @@ def fuse(net: Network, dtype: torch.dtype | None = None, tile: int | None = None
     """The same function for inference: weights arranged once, the inside of blocks computed in tiles, in place.
 
     The result is a network of its own: training this one on does not change it. It is saved and loaded under the same
-    keys. As maps are overwritten, what forward hooks keep of one may be that of a later block.
+    keys. As maps are overwritten, what hooks of the result keep of one may be that of a later block.
 
     Args:
         net: plain or accelerated; modules without a fast form are taken over as they are.
@@ -113,7 +121,7 @@ def fuse(net: Network, dtype: torch.dtype | None = None, tile: int | None = None
     for module in _become(net, FUSED):
         module.prepare(dtype, tile)
     _mark_own_inputs(net)
-    if isinstance(net, OWN_NETWORKS) and _is_own(net) and tile:
+    if isinstance(net, DRSformer | Restormer) and _is_own(net) and tile:
         memory = BYTES_PER_PIXEL_AND_FEATURE * net.patch_embed.proj.out_channels
         net.contract = dataclasses.replace(net.contract, bytes_per_pixel=memory)
     if dtype is not None:
@@ -123,21 +131,32 @@ def fuse(net: Network, dtype: torch.dtype | None = None, tile: int | None = None
 
 def _mark_own_inputs(net: nn.Module) -> None:
     """Let blocks overwrite maps that nobody else uses: what the block before returned, what our networks pass on."""
+    places = collections.Counter(child for module in net.modules() for child in module._modules.values())
+
+    def own(block: nn.Module | None) -> None:
+        if isinstance(block, InPlace) and places[block] == 1:  # elsewhere, others may use its input
+            block.owns_input = True
+
     for level in net.modules():
-        if type(level) is Level:
+        if type(level) is Level and is_as_written(level):
             for before, block in itertools.pairwise(level):
-                if isinstance(block, InPlace):
-                    block.owns_input = isinstance(before, InPlace)
+                if isinstance(before, InPlace) and is_as_written(before) and is_as_written(block):
+                    own(block)
     for child in net.children() if _is_own(net) else ():
-        first = next(child.children(), None) if type(child) is Level else None
-        if type(child) is MixtureOfExpertsFeatureCompensator:
-            first = child.layers[1]
-        if isinstance(first, InPlace):
-            first.owns_input = True
+        if places[child] == 1:
+            first = next(child.children(), None) if type(child) is Level else None
+            own(child.layers[1] if type(child) is MixtureOfExpertsFeatureCompensator else first)
 
 
 def _is_own(net: nn.Module) -> bool:
-    return type(net) in OWN_NETWORKS
+    """Whether a network is one of ours with all of its parts, and nobody changed or hooked into what passes maps on."""
+    methods = OWN_NETWORKS.get(type(net))
+    return (
+        methods == (type(net).forward, getattr(type(net), "features", None))
+        and not {"forward", "features"} & vars(net).keys()
+        and all(type(getattr(net, name, None)) is kind for name, kind in RESAMPLERS.items())
+        and all(map(is_as_written, net.children()))
+    )
 
 
 def _become(net: nn.Module, forms: Forms) -> list[FastForm]:
@@ -154,15 +173,14 @@ def _become(net: nn.Module, forms: Forms) -> list[FastForm]:
 
 def _keep_types(net: nn.Module, dtype: torch.dtype) -> None:
     """Let modules without a fast form compute in the type of their parameters whatever comes in."""
-
-    def in_own_type(module: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
-        own = next(module.parameters(recurse=False)).dtype
-        return tuple(x.to(own) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
-
     for module in net.modules():
-        types = {value.dtype for value in module.parameters(recurse=False)}
-        if types - {dtype} and not isinstance(module, FastForm):
-            module.register_forward_pre_hook(in_own_type)
+        types = [value.dtype for value in module.parameters(recurse=False)]
+        if {*types} - {dtype} and not isinstance(module, FastForm):
+            module.register_forward_pre_hook(functools.partial(_in_type, types[0]))
+
+
+def _in_type(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:  # noqa: ARG001
+    return tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
 
 
 def has_fast_form(net: nn.Module) -> bool:

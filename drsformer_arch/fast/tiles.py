@@ -20,7 +20,7 @@ from drsformer_arch.archs.restormer_arch import GatedFeedForward, TransformerBlo
 from drsformer_arch.archs.u_shape import LayerNorm
 from drsformer_arch.fast.channel_attention import FoldedAttention
 from drsformer_arch.fast.experts import HALO as EXPERTS_HALO
-from drsformer_arch.fast.forms import FastForm
+from drsformer_arch.fast.forms import FastForm, has_hooks, is_as_written
 from drsformer_arch.fast.slabs import ArrangedFeedForward
 
 # Attention and experts are computed in tiles that are wider than those of a feed-forward by this factor: their
@@ -126,9 +126,13 @@ class TiledBlock(InPlace):
 
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
-        """Attention and feed-forward may be anybody's, the norms may not: others may look at all pixels."""
+        """Attention and feed-forward may be anybody's, the norms may not: others, and hooks, may look at all pixels."""
         norms = [getattr(module, name, None) for name in ("norm1", "norm2")]
-        return cls._is_unchanged(module) and all(type(norm) is LayerNorm for norm in norms)
+        return (
+            cls._is_unchanged(module)
+            and all(type(norm) is LayerNorm and all(map(is_as_written, norm.modules())) for norm in norms)
+            and not any(map(has_hooks, module.children()))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
