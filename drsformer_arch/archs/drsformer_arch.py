@@ -9,8 +9,8 @@ published weights disagree, this file computes what the weights were trained for
 - MSFN shares one 1x1 convolution between its two branches; the paper's figure draws one per branch.
 - "Learnable top-k" means that the mixture of four fixed k is learned, not k itself.
 
-Edit this file, or a copy of it: `network_g: {type: DRSformer, fast: false}` runs what is written here, and without that
-line the classes that were not changed run in their fast forms (`drsformer_arch.fast`), which compute the same.
+`network_g: {type: DRSformer, fast: false}` runs what is written here. Without that line the fast forms do, which compute
+the same (`drsformer_arch.fast`, held to this file by tests/test_fast.py). Classes of a copy of this file run as written.
 """
 
 import dataclasses

@@ -63,9 +63,7 @@ RESAMPLERS = {
     **dict.fromkeys(("down1_2", "down2_3", "down3_4"), DownsampleInDtype),
     **dict.fromkeys(("up4_3", "up3_2", "up2_1"), UpsampleInDtype),
 }
-BYTES_PER_PIXEL_AND_FEATURE = (
-    52  # of those that the embedding makes: memory at 512x512 on CPUs; larger pictures take less
-)
+BYTES_PER_PIXEL_AND_FEATURE = 52  # features of the embedding; measured at 512x512 on CPUs, larger pictures take less
 TILE_OF_CPUS, TILE_ELSEWHERE = 128, 512  # on CPUs tiles in the cache are also faster, elsewhere only memory gains
 
 
