@@ -9,8 +9,8 @@ published weights disagree, this file computes what the weights were trained for
 - MSFN shares one 1x1 convolution between its two branches; the paper's figure draws one per branch.
 - "Learnable top-k" means that the mixture of four fixed k is learned, not k itself.
 
-`network_g: {type: DRSformer, fast: false}` runs what is written here. Without that line the fast forms do, which compute
-the same (`drsformer_arch.fast`, held to this file by tests/test_fast.py). Classes of a copy of this file run as written.
+`network_g: {type: DRSformer, fast: false}` runs what is written here. Without that the fast forms run, which compute
+the same (`drsformer_arch.fast`, held to this file by tests/test_fast.py). Classes of a copy of it run as written.
 """
 
 import dataclasses
