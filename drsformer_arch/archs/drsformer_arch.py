@@ -67,10 +67,12 @@ class TopKSparseAttention(nn.Module):
             for part in self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
         )
         scores = self.scores(q, k)
-        mixed = torch.zeros_like(v)
-        for kept, weight in zip(self.top_k, (self.attn1, self.attn2, self.attn3, self.attn4), strict=True):
-            sparse = top_k(scores, kept).softmax(dim=-1)  # equation 2
-            mixed = mixed + (sparse * weight).to(v.dtype) @ v
+        weights = (self.attn1, self.attn2, self.attn3, self.attn4)
+        sparse = [  # equation 2
+            (top_k(scores, kept).softmax(dim=-1) * weight).to(v.dtype)
+            for kept, weight in zip(self.top_k, weights, strict=True)
+        ]
+        mixed = sum((attention @ v for attention in sparse[1:]), start=sparse[0] @ v)
         return self.project_out(rearrange(mixed, "n head c (h w) -> n (head c) h w", h=x.shape[2]))
 
     @in_full_precision
