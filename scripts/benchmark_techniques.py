@@ -35,19 +35,20 @@ from torch import Tensor, nn
 from drsformer_arch import DRSformer, processor
 from drsformer_arch.fast import accelerate, depthwise, fuse, plain
 from drsformer_arch.fast.channel_attention import FoldedTopKAttention
-from drsformer_arch.fast.channels_last import ChannelsLastEmbedding
+from drsformer_arch.fast.channels_last import ChannelsLastEmbedding, ChannelsLastNorm
 from drsformer_arch.fast.experts import FoldedExpertStep
 from drsformer_arch.fast.forms import FastForm
 from drsformer_arch.fast.slabs import SlabFeedForward
 
 Form = type[FastForm]
 CHANNELS_LAST = "channels-last memory"
-TECHNIQUES: dict[str, Form] = {
-    CHANNELS_LAST: ChannelsLastEmbedding,
-    "folded attention": FoldedTopKAttention,
-    "slabs": SlabFeedForward,
-    "folded experts": FoldedExpertStep,
+TECHNIQUES: dict[str, tuple[Form, ...]] = {
+    CHANNELS_LAST: (ChannelsLastEmbedding, ChannelsLastNorm),
+    "folded attention": (FoldedTopKAttention,),
+    "slabs": (SlabFeedForward,),
+    "folded experts": (FoldedExpertStep,),
 }
+EVERY = tuple(form for forms in TECHNIQUES.values() for form in forms)
 GRADIENTS = "depth-wise gradients"  # no form: the others use them
 PLAIN, ALL = "plain", "all"
 ALONE, WITH, WITHOUT = "alone", "with", "without"
@@ -72,16 +73,16 @@ class Depthwise(nn.Conv2d):
 
 def variants(training: bool) -> dict[str, Variant]:
     """All that is measured of `accelerate`, by "plain", "all", or the way and the technique."""
-    found = {PLAIN: Variant(), ALL: Variant(tuple(TECHNIQUES.values()))}
-    for name, form in TECHNIQUES.items():
-        found[f"{ALONE} {name}"] = Variant((form,))
-        if form is not ChannelsLastEmbedding:
-            found[f"{WITH} {name}"] = Variant((ChannelsLastEmbedding, form))
-        found[f"{WITHOUT} {name}"] = Variant(tuple(other for other in TECHNIQUES.values() if other is not form))
+    found = {PLAIN: Variant(), ALL: Variant(EVERY)}
+    for name, forms in TECHNIQUES.items():
+        found[f"{ALONE} {name}"] = Variant(forms)
+        if name != CHANNELS_LAST:
+            found[f"{WITH} {name}"] = Variant((*TECHNIQUES[CHANNELS_LAST], *forms))
+        found[f"{WITHOUT} {name}"] = Variant(tuple(form for form in EVERY if form not in forms))
     if training:
         found[f"{ALONE} {GRADIENTS}"] = Variant(gradients=True)
-        found[f"{WITH} {GRADIENTS}"] = Variant((ChannelsLastEmbedding,), gradients=True)
-        found[f"{WITHOUT} {GRADIENTS}"] = Variant(tuple(TECHNIQUES.values()), gradients=False)
+        found[f"{WITH} {GRADIENTS}"] = Variant(TECHNIQUES[CHANNELS_LAST], gradients=True)
+        found[f"{WITHOUT} {GRADIENTS}"] = Variant(EVERY, gradients=False)
     return found
 
 

@@ -54,7 +54,7 @@ class LayerNorm(nn.Module):
             precise = at_least_float32(pixels)
             deviation = torch.sqrt(precise.var(dim=-1, keepdim=True, correction=0) + 1e-5)
             pixels = (precise / deviation * weight).to(x.dtype)
-        return rearrange(pixels, "n (h w) c -> n c h w", h=x.shape[2])
+        return rearrange(pixels, "n hw c -> n c hw").reshape(x.shape)
 
 
 class Checkpointed(nn.Module):

@@ -1,9 +1,9 @@
 """Channels-last memory: the channels of a pixel lie side by side.
 
-Replaces the embedding, which puts the picture into that order; every layer after it keeps it. Equal, because only the
-order in memory changes. There a matrix product over the channels of all pixels needs no copy, and on CPUs norms and
-depth-wise convolutions are faster. In inference the layers between embedding and output also compute in another type
-here, where one is asked for; norms compute in float32 whatever it is.
+Replaces the embedding, which puts the picture into that order, and the norms, which keep it, as every other layer does.
+Equal, because only the order in memory changes. There a matrix product over the channels of all pixels needs no copy,
+and on CPUs norms and depth-wise convolutions are faster. In inference the layers between embedding and output also
+compute in another type here, where one is asked for; norms compute in float32 whatever it is.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drsformer_arch.archs.precision import at_least_float32
 from drsformer_arch.archs.u_shape import ChannelReduction, Downsample, LayerNorm, PatchEmbedding, Upsample
 from drsformer_arch.fast.forms import FastForm
 
@@ -42,8 +43,8 @@ class ChannelsLastEmbedding(FastForm, PatchEmbedding):
         return self.enter(super().forward(x.contiguous(memory_format=torch.channels_last)))
 
 
-class HalfPrecisionNorm(FastForm, LayerNorm):
-    """The norm of features in another type than its parameters have; it sums in float32."""
+class ChannelsLastNorm(FastForm, LayerNorm):
+    """The norm; it sums in float32 whatever the type of the features."""
 
     replaces = LayerNorm
 
@@ -55,10 +56,14 @@ class HalfPrecisionNorm(FastForm, LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape and type."""
         weight, bias = self.body.weight, self.body.bias
-        if bias is None or weight.dtype == x.dtype:
-            return super().forward(x)
-        last = x.permute(0, 2, 3, 1)  # all arguments must have one type on GPUs
-        return F.layer_norm(last, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps=1e-5).permute(0, 3, 1, 2)
+        last = x.permute(0, 2, 3, 1)
+        if bias is not None:  # all arguments must have one type on GPUs
+            last = F.layer_norm(last, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps=1e-5)
+        else:
+            precise = at_least_float32(last)
+            variance = precise.var(dim=-1, keepdim=True, correction=0)
+            last = (precise * torch.rsqrt(variance + 1e-5) * weight).to(x.dtype)
+        return last.permute(0, 3, 1, 2)
 
 
 class InDtype(FastForm):

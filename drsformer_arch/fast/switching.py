@@ -18,8 +18,8 @@ from drsformer_arch.fast.channel_attention import FoldedTopKAttention, FoldedTra
 from drsformer_arch.fast.channels_last import (
     ChannelReductionInDtype,
     ChannelsLastEmbedding,
+    ChannelsLastNorm,
     DownsampleInDtype,
-    HalfPrecisionNorm,
     UpsampleInDtype,
 )
 from drsformer_arch.fast.experts import FoldedExpertStep
@@ -38,6 +38,7 @@ Forms = Iterable[type[FastForm]]
 
 SHARED: tuple[type[FastForm], ...] = (
     ChannelsLastEmbedding,
+    ChannelsLastNorm,
     FoldedTopKAttention,
     FoldedTransposedAttention,
     FoldedExpertStep,
@@ -53,7 +54,6 @@ FUSED: Forms = (  # for inference
     DownsampleInDtype,
     UpsampleInDtype,
     ChannelReductionInDtype,
-    HalfPrecisionNorm,
 )
 ONLY_FUSED = tuple(set(FUSED) - set(ACCELERATED))
 # None of their maps is used again once a level has it, by these methods and with these parts.
