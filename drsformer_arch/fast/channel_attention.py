@@ -4,7 +4,8 @@ Replaces the forward of TKSA and MDTA. Equal, because everything after the softm
 be summed, and multiplied with the 1x1 convolution that follows, while they are small. As the k largest scores are among
 the k+1 largest, one descending order of each row serves all four maps. Norms of queries and keys are divided out of
 their products instead of out of the maps. Query, key and value are computed one after the other, in channels-last
-memory, where the products need no copies.
+memory, where the products need no copies. Without it all others together are 0.9 times as fast.
+(docs/how_it_is_fast.md)
 """
 
 from collections.abc import Iterable

@@ -3,7 +3,8 @@
 Replaces the embedding, which puts the picture into that order, and the norms, which keep it, as every other layer does.
 Equal, because only the order in memory changes. There a matrix product over the channels of all pixels needs no copy,
 and on CPUs norms and depth-wise convolutions are faster. In inference the layers between embedding and output also
-compute in another type here, where one is asked for; norms compute in float32 whatever it is.
+compute in another type here, where one is asked for; norms compute in float32 whatever it is. Alone 1.25 times as fast
+in inference, 1.4 in training; without it the others give two thirds. (docs/how_it_is_fast.md)
 """
 
 from collections.abc import Iterable

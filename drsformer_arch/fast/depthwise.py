@@ -4,7 +4,8 @@ Replaces `F.conv2d` inside the other fast forms, and in training its weight grad
 pixels or dilated. Equal, because the columns of a kernel do not see each other: the gradient of a few columns is that
 of a kernel of their own. oneDNN, which torch uses on CPUs, computes weight gradients of depth-wise kernels wider than 3
 pixels 10 to 30 times as slowly as of narrow ones, and for dilated kernels in bfloat16 and channels-last memory it
-returns garbage (torch 2.14).
+returns garbage (torch 2.14). Without it all others together are 0.86 times as fast in training.
+(docs/how_it_is_fast.md)
 """
 
 from typing import Any

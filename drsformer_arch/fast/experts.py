@@ -2,7 +2,8 @@
 
 Replaces the forward of a step of MEFC. Equal, because all of it is linear after the expert's depth-wise convolution:
 the trailing 1x1 convolution, the gate, and the expert's part of the 1x1 convolution over all experts. A step costs one
-small product of weights and one matrix product per expert, and the eight results are never held together.
+small product of weights and one matrix product per expert, and the eight results are never held together. Without it
+all others together are 0.91 times as fast, in training 0.85 times. (docs/how_it_is_fast.md)
 """
 
 from collections.abc import Iterable

@@ -3,7 +3,9 @@
 Replaces the forward of MSFN. Equal, because where the even and the odd channels lie in two slabs, a convolution that
 mixes two adjacent channels is a depth-wise convolution of both slabs and their sum. Every library computes the grouped
 ones slowly. The published weights are put into that order in every pass of training, and once for inference, where
-`ArrangedFeedForward` holds them in it and nothing else, so that there is nothing they could disagree with.
+`ArrangedFeedForward` holds them in it and nothing else, so that there is nothing they could disagree with. Alone 1.44
+times as fast in inference; without it all others together are 0.66 times as fast, in training 0.73 times.
+(docs/how_it_is_fast.md)
 """
 
 from typing import Any, NamedTuple
