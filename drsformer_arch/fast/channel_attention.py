@@ -52,7 +52,7 @@ class FoldedAttention(FastForm):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return cls.replaces(module.qkv.in_channels, module.heads, module.qkv.bias is not None)
 
     def maps(self, scores: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class ChannelsLastEmbedding(FastForm, PatchEmbedding):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return PatchEmbedding(module.proj.in_channels, module.proj.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class ChannelsLastNorm(FastForm, LayerNorm):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return LayerNorm(len(module.body.weight), "BiasFree" if module.body.bias is None else "WithBias")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class DownsampleInDtype(InDtype, Downsample):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return Downsample(module.body[0].in_channels)
 
 
@@ -98,7 +98,7 @@ class UpsampleInDtype(InDtype, Upsample):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return Upsample(module.body[0].in_channels)
 
 
@@ -109,5 +109,5 @@ class ChannelReductionInDtype(InDtype, ChannelReduction):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return ChannelReduction(module.in_channels, module.bias is not None)

@@ -51,7 +51,7 @@ class FoldedExpertStep(FastForm, ExpertStep):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return ExpertStep(module._out[0].out_channels)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:

@@ -86,7 +86,7 @@ class FastForm(nn.Module):
             self._remain_if_fit()
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """As an assignment."""
+        """Exchange a part, as an assignment does."""
         super().add_module(name, module)
         self._remain_if_fit()
 

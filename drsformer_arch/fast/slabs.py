@@ -177,7 +177,7 @@ class SlabFeedForward(FastForm, MixedScaleFeedForward):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return feed_forward_like(module)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class ArrangedFeedForward(FastForm):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return feed_forward_like(module)
 
     def prepare(self, dtype: torch.dtype | None, tile: int) -> None:

@@ -103,7 +103,7 @@ class TiledFeedForward(FastForm, GatedFeedForward):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         project_in = module.project_in
         return GatedFeedForward(project_in.in_channels, project_in.out_channels // 2, project_in.bias is not None)
 
@@ -174,7 +174,7 @@ class TiledExpertSteps(InPlace, ExpertSteps):
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
-        """As the base."""
+        """A new plain module of the same sizes, see `FastForm`."""
         return ExpertSteps(module.preprocess.op[0].in_channels)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
