@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from drsformer_arch.archs.contract import RestorationNetwork
-from drsformer_arch.fast import accelerate, form_of, has_fast_form
+from drsformer_arch.fast import accelerate, form_and_exceptions, has_fast_form
 
 FAST = "fast"
 
@@ -58,6 +58,7 @@ class NetworkBuilder:
 
 def describe(net: nn.Module) -> str:
     """One line for logs: which form of a network runs, and how to switch."""
-    form, but_for, parts = form_of(net).partition(" but for ")
+    form, kept = form_and_exceptions(net)
+    but_for = f" but for {', '.join(kept)}" if kept else ""
     other = "true: the fast one" if form == "plain" else "false: the plain one, which its file says"
-    return f"{type(net).__name__} runs in its {form} form{but_for}{parts} (network_g.{FAST}: {other})."
+    return f"{type(net).__name__} runs in its {form} form{but_for} (network_g.{FAST}: {other})."

@@ -4,6 +4,15 @@ Nothing here needs to be read to understand or to change a network: archs/ says 
 technique, and begins with what it replaces, why that is equal and what it gains.
 """
 
-from drsformer_arch.fast.switching import OWN_NETWORKS, accelerate, dtype_of, form_of, fuse, has_fast_form, plain
+from drsformer_arch.fast.switching import (
+    OWN_NETWORKS,
+    accelerate,
+    dtype_of,
+    form_and_exceptions,
+    form_of,
+    fuse,
+    has_fast_form,
+    plain,
+)
 
-__all__ = ["OWN_NETWORKS", "accelerate", "dtype_of", "form_of", "fuse", "has_fast_form", "plain"]
+__all__ = ["OWN_NETWORKS", "accelerate", "dtype_of", "form_and_exceptions", "form_of", "fuse", "has_fast_form", "plain"]

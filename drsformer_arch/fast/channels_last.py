@@ -80,26 +80,25 @@ class InDtype(FastForm):
         return result
 
 
-class DownsampleInDtype(InDtype, Downsample):
+class ResamplerInDtype(InDtype):
+    """A convolution and a pixel shuffle."""
+
+    @classmethod
+    def built_anew(cls, module: Any) -> nn.Module:
+        """A new plain module of the same sizes, see `FastForm`."""
+        return cls.replaces(module.body[0].in_channels)
+
+
+class DownsampleInDtype(ResamplerInDtype, Downsample):
     """Down-sampling."""
 
     replaces = Downsample
 
-    @classmethod
-    def built_anew(cls, module: Any) -> nn.Module:
-        """A new plain module of the same sizes, see `FastForm`."""
-        return Downsample(module.body[0].in_channels)
 
-
-class UpsampleInDtype(InDtype, Upsample):
+class UpsampleInDtype(ResamplerInDtype, Upsample):
     """Up-sampling."""
 
     replaces = Upsample
-
-    @classmethod
-    def built_anew(cls, module: Any) -> nn.Module:
-        """A new plain module of the same sizes, see `FastForm`."""
-        return Upsample(module.body[0].in_channels)
 
 
 class ChannelReductionInDtype(InDtype, ChannelReduction):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from drsformer_arch.archs.drsformer_arch import MixedScaleFeedForward
 from drsformer_arch.fast.depthwise import depthwise_conv
-from drsformer_arch.fast.forms import FastForm
+from drsformer_arch.fast.forms import FeedForwardForm
 
 
 def even_and_odd_slabs(weight: Tensor, extra: Tensor | None = None) -> Tensor:
@@ -164,38 +164,22 @@ def sum_of(halves: tuple[HalfFeedForward, HalfFeedForward], bias: Tensor | None,
     return y if bias is None else y + bias[:, None, None]
 
 
-def feed_forward_like(module: Any) -> MixedScaleFeedForward:
-    """A new MSFN of the sizes of another one."""
-    project_in = module.project_in
-    return MixedScaleFeedForward(project_in.in_channels, project_in.out_channels // 2, project_in.bias is not None)
-
-
-class SlabFeedForward(FastForm, MixedScaleFeedForward):
+class SlabFeedForward(FeedForwardForm, MixedScaleFeedForward):
     """MSFN that puts its weights into slabs in every pass."""
 
     replaces = MixedScaleFeedForward
-
-    @classmethod
-    def built_anew(cls, module: Any) -> nn.Module:
-        """A new plain module of the same sizes, see `FastForm`."""
-        return feed_forward_like(module)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
         return sum_of(halves_of(self), self.project_out.bias, x)
 
 
-class ArrangedFeedForward(FastForm):
+class ArrangedFeedForward(FeedForwardForm):
     """MSFN that holds its weights in slabs and nothing else; saved and loaded under the published keys."""
 
     replaces = MixedScaleFeedForward
     halo = 4  # rows and columns around a pixel that its result depends on: two 5x5 convolutions
     bias: Tensor | None
-
-    @classmethod
-    def built_anew(cls, module: Any) -> nn.Module:
-        """A new plain module of the same sizes, see `FastForm`."""
-        return feed_forward_like(module)
 
     def prepare(self, dtype: torch.dtype | None, tile: int) -> None:
         """Arrange the weights of the plain module that this one was."""

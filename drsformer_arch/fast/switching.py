@@ -188,14 +188,19 @@ def has_fast_form(net: nn.Module) -> bool:
 
 
 def form_of(net: nn.Module) -> str:
-    """Which form of a network runs, for logs: "plain", "fast", "fused", or "fast in part", with what is plain."""
+    """Which form of a network runs: "plain", "fast" or "fused", the latter two perhaps with "but for" what is plain."""
+    form, kept = form_and_exceptions(net)
+    return f"{form} but for {', '.join(kept)}" if kept else form
+
+
+def form_and_exceptions(net: nn.Module) -> tuple[str, list[str]]:
+    """Which form of a network runs, and the classes of a fast one that run plain."""
     forms = [module for module in net.modules() if isinstance(module, FastForm)]
     if not forms:
-        return "plain"
+        return "plain", []
     names = {form.replaces.__name__ for form in ACCELERATED}
     kept = sorted({type(module).__name__ for module in net.modules() if _is_plain(module, names)})
-    name = "fused" if any(isinstance(module, ONLY_FUSED) for module in forms) else "fast"
-    return f"{name} but for {', '.join(kept)}" if kept else name
+    return "fused" if any(isinstance(module, ONLY_FUSED) for module in forms) else "fast", kept
 
 
 def _is_plain(module: nn.Module, names: set[str]) -> bool:

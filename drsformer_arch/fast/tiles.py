@@ -20,7 +20,7 @@ from drsformer_arch.archs.restormer_arch import GatedFeedForward, TransformerBlo
 from drsformer_arch.archs.u_shape import LayerNorm
 from drsformer_arch.fast.channel_attention import FoldedAttention
 from drsformer_arch.fast.experts import HALO as EXPERTS_HALO
-from drsformer_arch.fast.forms import FastForm, has_hooks, is_as_written
+from drsformer_arch.fast.forms import FastForm, FeedForwardForm, has_hooks, is_as_written
 from drsformer_arch.fast.slabs import ArrangedFeedForward
 
 # Attention and experts are computed in tiles that are wider than those of a feed-forward by this factor: their
@@ -95,17 +95,11 @@ class InPlace(FastForm):
         return x.clone(memory_format=torch.channels_last) if copies else entered
 
 
-class TiledFeedForward(FastForm, GatedFeedForward):
+class TiledFeedForward(FeedForwardForm, GatedFeedForward):
     """GDFN, of which is known how far it looks."""
 
     replaces = GatedFeedForward
     halo = 1  # rows and columns around a pixel that its result depends on
-
-    @classmethod
-    def built_anew(cls, module: Any) -> nn.Module:
-        """A new plain module of the same sizes, see `FastForm`."""
-        project_in = module.project_in
-        return GatedFeedForward(project_in.in_channels, project_in.out_channels // 2, project_in.bias is not None)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
         """All."""
