@@ -49,6 +49,6 @@ setup(
         "test": TEST,
         "dev": [*TEST, "ruff", "mypy", "types-PyYAML", "import-linter"],
     },
-    package_data={"drsformer_arch": ["report/page/*", "weights/*"]},
+    package_data={"drsformer_arch": ["page/assets/*", "weights/*"]},
     entry_points={"console_scripts": ["drsformer=drsformer_arch.cli:main"]},
 )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drsformer_arch.archs import IDT, DRSformer, DualGCN, Restormer, SPDNet
-    from drsformer_arch.inference.restorer import Restorer
+    from drsformer_arch.restore.restorer import Restorer
 
 __all__ = ["IDT", "DRSformer", "DualGCN", "Restorer", "Restormer", "SPDNet", "__version__"]
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ if os.environ.get("DRSFORMER_MAX_PIXELS", "").strip().isdecimal():
 def __getattr__(name: str) -> Any:
     """Networks are loaded when asked for: `drsformer --help` and worker processes that only read need no torch."""
     if name == "Restorer":
-        from drsformer_arch.inference.restorer import Restorer  # noqa: PLC0415
+        from drsformer_arch.restore.restorer import Restorer  # noqa: PLC0415
 
         return Restorer
     if name in __all__:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch import terminal
+from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of
 from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
-from drsformer_arch.errors import UserError, debugging, is_debugging, printable, show_traceback
-from drsformer_arch.trouble import EXIT_TROUBLE, trouble_of
+from drsformer_arch.system import terminal
+from drsformer_arch.system.errors import UserError, debugging, is_debugging, printable, show_traceback
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -14,7 +14,7 @@ needs no second import whose order matters:
 import functools
 from typing import Any
 
-from drsformer_arch import basicsr_fixes
+from drsformer_arch.bridge import basicsr_fixes
 
 # isort: split
 from basicsr.test import test_pipeline
@@ -30,13 +30,13 @@ from basicsr.utils.registry import (
 
 from drsformer_arch import metrics
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.builders import NetworkBuilder
-from drsformer_arch.data import loaders
-from drsformer_arch.data.mixed_dataset import MixedRainDataset
-from drsformer_arch.data.paired_dataset import Dataset_PairedImage, PairedRainDataset
-from drsformer_arch.data.rain_synthesis_dataset import RainSynthesisDataset
-from drsformer_arch.models.derain_model import DerainModel, ImageCleanModel
-from drsformer_arch.models.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
+from drsformer_arch.data.datasets.mixed_dataset import MixedRainDataset
+from drsformer_arch.data.datasets.paired_dataset import Dataset_PairedImage, PairedRainDataset
+from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDataset
+from drsformer_arch.fast.builders import NetworkBuilder
+from drsformer_arch.training import loaders
+from drsformer_arch.training.derain_model import DerainModel, ImageCleanModel
+from drsformer_arch.training.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
 
 __all__ = ["ARCH_REGISTRY", "OURS", "NetworkBuilder", "register", "test_pipeline", "train_pipeline"]
 

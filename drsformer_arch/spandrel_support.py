@@ -23,10 +23,10 @@ from typing_extensions import override
 
 from drsformer_arch.archs import NETWORKS
 from drsformer_arch.archs.contract import RestorationNetwork
-from drsformer_arch.errors import UserError
 from drsformer_arch.fast import accelerate
-from drsformer_arch.inference import build_network, recognise, restore
-from drsformer_arch.inference.weights import without_by_products
+from drsformer_arch.restore import build_network, recognise, restore
+from drsformer_arch.restore.weights import without_by_products
+from drsformer_arch.system.errors import UserError
 
 
 class DerainingArchitecture(Architecture[RestorationNetwork]):

@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from drsformer_arch import DRSformer, Restormer, processor
+from drsformer_arch import DRSformer, Restormer
+from drsformer_arch.system import processor
 
 Ask = Callable[[str], float]
 CPU = torch.device("cpu")

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from benchmark_common import photographs
 
-from drsformer_arch import processor
-from drsformer_arch.data.pictures import encode_png
-from drsformer_arch.report.evaluation import evaluate
-from drsformer_arch.report.pairing import Pair, find_pairs
+from drsformer_arch.data.pairing.pairing import Pair, find_pairs
+from drsformer_arch.evaluate.evaluation import evaluate
+from drsformer_arch.images.pictures import encode_png
+from drsformer_arch.system import processor
 
 SAME, ALL = ("ddn", "rgb"), ("rain200", "ddn", "rgb")
 HEIGHT, WIDTH, NOISE = 321, 481, 8  # noise: standard deviation of 255
@@ -44,7 +44,7 @@ def make_pictures(root: Path, count: int) -> None:
 def by_basicsr(pairs: Sequence[Pair]) -> list[dict[str, float]]:
     """BasicSR's scores, under the names of ours."""
     # Not at the top: every worker process of ours loads this script, and none of them needs torch.
-    from drsformer_arch import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable
+    from drsformer_arch.bridge import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable
 
     # isort: split
     from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: PLC0415

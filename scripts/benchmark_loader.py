@@ -28,10 +28,10 @@ import numpy as np
 from benchmark_common import cpu_seconds, memory_of, photographs
 from PIL import Image
 
-from drsformer_arch.data.lmdb_builder import build_lmdb
-from drsformer_arch.data.pictures import pictures_in_folder
-from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.rain_synthesis import add_rain
+from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.store.lmdb_builder import build_lmdb
+from drsformer_arch.images.pictures import pictures_in_folder
+from drsformer_arch.rain.rain_synthesis import add_rain
 
 SIZES = {"512x512": (512, 512), "481x321": (321, 481)}
 CASES = {
@@ -80,7 +80,7 @@ def measure(case: str, root: Path, workers: int, seconds: float) -> dict[str, fl
     """One case in this process."""
     from torch.utils.data import DataLoader, default_collate  # noqa: PLC0415
 
-    from drsformer_arch.data.loaders import collate  # noqa: PLC0415
+    from drsformer_arch.training.loaders import collate  # noqa: PLC0415
 
     pairs = data_set(case, root)
     theirs = case.startswith("basicsr")

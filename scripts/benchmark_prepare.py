@@ -26,7 +26,7 @@ import numpy as np
 from benchmark_common import memory_of, photographs
 from PIL import Image
 
-from drsformer_arch.data.rain_synthesis import add_rain
+from drsformer_arch.rain.rain_synthesis import add_rain
 
 
 def make_pairs(root: Path, count: int, size: int, different: int) -> None:

@@ -29,9 +29,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from drsformer_arch import DRSformer, Restormer, processor
+from drsformer_arch import DRSformer, Restormer
 from drsformer_arch.fast import accelerate, fuse
-from drsformer_arch.inference.export import ForPictures, write_onnx
+from drsformer_arch.restore.export import ForPictures, write_onnx
+from drsformer_arch.system import processor
 
 PLAIN = "plain"
 INFERENCE = [PLAIN, "fast", "fused", "bf16", "plain-restormer", "restormer", "restormer-bf16"]

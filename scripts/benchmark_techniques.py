@@ -32,13 +32,14 @@ import torch
 from benchmark_speed import machine, pictures_of
 from torch import Tensor, nn
 
-from drsformer_arch import DRSformer, processor
+from drsformer_arch import DRSformer
 from drsformer_arch.fast import accelerate, depthwise, fuse, plain
 from drsformer_arch.fast.channel_attention import FoldedTopKAttention
 from drsformer_arch.fast.channels_last import ChannelsLastEmbedding, ChannelsLastNorm
 from drsformer_arch.fast.experts import FoldedExpertStep
 from drsformer_arch.fast.forms import FastForm
 from drsformer_arch.fast.slabs import SlabFeedForward
+from drsformer_arch.system import processor
 
 Form = type[FastForm]
 CHANNELS_LAST = "channels-last memory"

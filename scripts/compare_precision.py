@@ -11,9 +11,9 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-from drsformer_arch.data.pictures import decode, read_file
-from drsformer_arch.inference.restorer import Restorer
+from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.metrics import calculate_psnr_rain200
+from drsformer_arch.restore.restorer import Restorer
 
 psnr = partial(calculate_psnr_rain200, channel_order="rgb")
 

@@ -1,6 +1,6 @@
 """Does a preset of the rain synthesis look like a real set of pairs? Numbers and pictures side by side.
 
-Rain of the preset is drawn on the clean pictures of the set, and `drsformer_arch.data.rain_statistics` measures the set
+Rain of the preset is drawn on the clean pictures of the set, and `drsformer_arch.rain.rain_statistics` measures the set
 and its imitation. A statistic passes where the imitation's median over all pictures lies within the quartiles of the
 set. Exit code 0 where all pass, 1 where one does not, 2 where the input is at fault.
 
@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from drsformer_arch.data.pictures import decode, pictures_in_folder, read_file
-from drsformer_arch.data.rain_presets import RAINS, RainParameters
-from drsformer_arch.data.rain_statistics import RainStatistics, rain_statistics
-from drsformer_arch.data.rain_synthesis import add_rain
-from drsformer_arch.errors import UserError
+from drsformer_arch.images.pictures import decode, pictures_in_folder, read_file
+from drsformer_arch.rain.rain_presets import RAINS, RainParameters
+from drsformer_arch.rain.rain_statistics import RainStatistics, rain_statistics
+from drsformer_arch.rain.rain_synthesis import add_rain
+from drsformer_arch.system.errors import UserError
 
 Picture = npt.NDArray[np.uint8]
 

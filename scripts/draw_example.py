@@ -16,9 +16,9 @@ import skimage
 from show_demo_results import labelled, read
 
 from drsformer_arch import Restorer
-from drsformer_arch.data.rain_presets import RainParameters
-from drsformer_arch.data.rain_synthesis import add_rain
 from drsformer_arch.metrics import calculate_psnr_rain200
+from drsformer_arch.rain.rain_presets import RainParameters
+from drsformer_arch.rain.rain_synthesis import add_rain
 
 SIZE = (280, 380)  # height and width
 # File, top left corner of what is shown, kind of rain, seed of the rain.

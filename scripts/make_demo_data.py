@@ -1,6 +1,6 @@
 """Make a small data set for the quick start out of photographs that are installed with scikit-image, without a network.
 
-Rain is drawn by `drsformer_arch.data.rain_synthesis`. Training and test differ in photographs and in seeds of the rain.
+Rain is drawn by `drsformer_arch.rain.rain_synthesis`. Training and test differ in photographs and in seeds of the rain.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy.typing as npt
 import skimage
 from tqdm import tqdm
 
-from drsformer_arch.data.prepare import REPORT, prepare
-from drsformer_arch.data.rain_presets import RainParameters, Strength
-from drsformer_arch.data.rain_synthesis import add_rain
+from drsformer_arch.data.prepare.prepare import REPORT, prepare
 from drsformer_arch.metrics import calculate_psnr_ddn
+from drsformer_arch.rain.rain_presets import RainParameters, Strength
+from drsformer_arch.rain.rain_synthesis import add_rain
 
 Picture = npt.NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drsformer_arch.report.published import PUBLISHED
+from drsformer_arch.compare.published import PUBLISHED
 
 OPTIONS = Path(__file__).resolve().parent.parent / "options"
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drsformer_arch import DRSformer, Restorer, processor
+from drsformer_arch import DRSformer, Restorer
+from drsformer_arch.system import processor
 
 
 def measure(weights: str, size: int, tile: int, precision: str, device: str | None) -> tuple[int, float]:

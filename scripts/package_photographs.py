@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drsformer_arch.data.pictures import decode, encode_png, read_file
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import write_atomically
+from drsformer_arch.images.pictures import decode, encode_png, read_file
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import write_atomically
 
 SMALLEST = 128  # px
 

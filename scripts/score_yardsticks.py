@@ -25,13 +25,13 @@ import yardsticks
 from tqdm import tqdm
 
 from drsformer_arch import Restorer
-from drsformer_arch.data.pictures import Picture
-from drsformer_arch.errors import UserError, did_you_mean
-from drsformer_arch.files import write_atomically
-from drsformer_arch.inference.weights import DEFAULT
+from drsformer_arch.evaluate.evaluation import score_pictures
+from drsformer_arch.evaluate.summary import NIQE
+from drsformer_arch.images.pictures import Picture
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.report.evaluation import score_pictures
-from drsformer_arch.report.summary import NIQE
+from drsformer_arch.restore.weights import DEFAULT
+from drsformer_arch.system.errors import UserError, did_you_mean
+from drsformer_arch.system.files import write_atomically
 
 PARTS = (
     "rain100l",

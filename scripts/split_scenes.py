@@ -51,10 +51,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from drsformer_arch.data.pictures import Picture, decode, pictures_in_folder, read_file
-from drsformer_arch.errors import UserError, did_you_mean, first_few
-from drsformer_arch.files import fsync, write_atomically
-from drsformer_arch.json_files import read_json
+from drsformer_arch.images.pictures import Picture, decode, pictures_in_folder, read_file
+from drsformer_arch.system.errors import UserError, did_you_mean, first_few
+from drsformer_arch.system.files import fsync, write_atomically
+from drsformer_arch.system.json_files import read_json
 
 FORMAT = 1  # of the manifest
 SIDE, FREQUENCIES = 32, 12  # of the reduced picture, of its corner of cosine frequencies

@@ -22,14 +22,14 @@ import torch
 import yaml
 
 from drsformer_arch import DRSformer
-from drsformer_arch.data.manifest import read_manifest
-from drsformer_arch.data.overlap import NEAR
-from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.sources import open_pairs
+from drsformer_arch.data.datasets.sources import open_pairs
+from drsformer_arch.data.prepare.overlap import NEAR
+from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.fast import accelerate
-from drsformer_arch.inference import restore
-from drsformer_arch.inference.weights import read_weights
 from drsformer_arch.metrics import calculate_psnr_rain200
+from drsformer_arch.restore import restore
+from drsformer_arch.restore.weights import read_weights
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "options/quickstart.yml"
 WANTED_SHARE = 0.5

@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from measure_training_memory import activation_bytes
 
-from drsformer_arch import DRSformer, processor
+from drsformer_arch import DRSformer
 from drsformer_arch.fast import accelerate
-from drsformer_arch.models.lr_scheduler import build_optimizer
-from drsformer_arch.options import load_yaml
+from drsformer_arch.options.options import load_yaml
+from drsformer_arch.system import processor
+from drsformer_arch.training.lr_scheduler import build_optimizer
 
 RECIPES = Path(__file__).resolve().parent.parent / "options/train/DRSformer"
 WARM_UP = 1

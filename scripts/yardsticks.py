@@ -9,7 +9,7 @@ network on them. These are
     clean         the clean halves of Rain800's, to be left as they are
     photographs   of installed packages; likewise
     patterns      50 drawn pictures of lattices, fences, blinds, hatchings and stripes, without and with rain. Of what
-                  `drsformer_arch.data.line_patterns` holds out of training they have two families whole, and of the
+                  `drsformer_arch.rain.line_patterns` holds out of training they have two families whole, and of the
                   other three families 3 of 10 by their angle and 3 by the distance of their lines
     large         4000x3000 pixels made of scikit-image's photograph of a cup of coffee, with rain at that scale
     real          20 photographs of real rain, with the regions in which the first generation leaves thick streaks
@@ -32,15 +32,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from drsformer_arch.data.line_patterns import FAMILIES, PERIODS, Family, draw_pattern, is_held_out
-from drsformer_arch.data.pictures import Picture, decode, encode_png, pictures_in_folder, read_file
-from drsformer_arch.data.rain_presets import Preset, RainParameters, Streaks
-from drsformer_arch.data.rain_synthesis import add_rain
-from drsformer_arch.data.rain_synthesis_dataset import RainSynthesisDataset
-from drsformer_arch.data.samples import WHOLE, to_picture
-from drsformer_arch.data.sources import open_pairs
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import write_atomically
+from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDataset
+from drsformer_arch.data.datasets.samples import WHOLE, to_picture
+from drsformer_arch.data.datasets.sources import open_pairs
+from drsformer_arch.images.pictures import Picture, decode, encode_png, pictures_in_folder, read_file
+from drsformer_arch.rain.line_patterns import FAMILIES, PERIODS, Family, draw_pattern, is_held_out
+from drsformer_arch.rain.rain_presets import Preset, RainParameters, Streaks
+from drsformer_arch.rain.rain_synthesis import add_rain
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import write_atomically
 
 FROZEN = Path(__file__).resolve().parent.parent / "options/DRSformer-S/yardsticks.json"
 SETS = ("rain100l", "rain800", "rain200h")

@@ -11,8 +11,8 @@ import pytest
 from skimage import data
 
 import drsformer_arch.plugin  # noqa: F401 - makes BasicSR importable before any test module imports it
-from drsformer_arch.data.lmdb_builder import build_lmdb
-from drsformer_arch.data.rain_synthesis import add_rain
+from drsformer_arch.data.store.lmdb_builder import build_lmdb
+from drsformer_arch.rain.rain_synthesis import add_rain
 
 SMALL_NETWORK = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
 

@@ -16,8 +16,8 @@ from unittest.mock import patch
 import torch
 import yaml
 
-from drsformer_arch import training_records
 from drsformer_arch.cli import main
+from drsformer_arch.training import training_records
 
 COMMAND = [sys.executable, "-c", "import sys; from drsformer_arch.cli import main; sys.exit(main())"]
 TRAIN_DISTRIBUTED = Path(__file__).parents[1] / "scripts" / "train_distributed.sh"
@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 # Processes of the command are forks of one that has done nothing but import: this takes seconds, and a fork does not.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["drsformer_arch.run", "drsformer_arch.models.derain_model", "tests.runs"])
+PROCESSES.set_forkserver_preload(["drsformer_arch.bridge.run", "drsformer_arch.training.derain_model", "tests.runs"])
 
 
 class Run:

@@ -15,10 +15,10 @@ import cv2
 import pytest
 from skimage import data
 
-from drsformer_arch.data import archives
-from drsformer_arch.data.archives import is_archive, unpack
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import lock
+from drsformer_arch.system import archives
+from drsformer_arch.system.archives import is_archive, unpack
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import lock
 
 PICTURE = cv2.imencode(".png", data.coffee()[:60, :80])[1].tobytes()
 FILES = {

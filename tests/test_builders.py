@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from drsformer_arch import DRSformer, Restorer, archs
-from drsformer_arch.builders import NetworkBuilder
 from drsformer_arch.cli import main
 from drsformer_arch.fast import form_of
-from drsformer_arch.models.derain_model import DerainModel
+from drsformer_arch.fast.builders import NetworkBuilder
+from drsformer_arch.training.derain_model import DerainModel
 from tests.conftest import SMALL_NETWORK
 from tests.golden_weights import load_golden_weights
 

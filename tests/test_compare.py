@@ -14,12 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
+from drsformer_arch.compare import comparison
+from drsformer_arch.compare.comparison import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
+from drsformer_arch.compare.figures import quality_against_cost
+from drsformer_arch.compare.tables import comma_separated, latex, markdown, per_picture
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
-from drsformer_arch.report import comparison
-from drsformer_arch.report.comparison import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
-from drsformer_arch.report.escapes import csv_line
-from drsformer_arch.report.figures import quality_against_cost
-from drsformer_arch.report.tables import comma_separated, latex, markdown, per_picture
+from drsformer_arch.system.escapes import csv_line
 from tests.golden_weights import load_golden_weights
 from tests.runs import PROCESSES
 

@@ -15,12 +15,12 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
-from drsformer_arch.basicsr_fixes import refuse_damaged_pictures
-from drsformer_arch.data.loaders import CheckedDataset, ResumableSampler
-from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.rain_presets import PRESETS
-from drsformer_arch.errors import UserError
-from drsformer_arch.options import check_dataset
+from drsformer_arch.bridge.basicsr_fixes import refuse_damaged_pictures
+from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.options.options import check_dataset
+from drsformer_arch.rain.rain_presets import PRESETS
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.training.loaders import CheckedDataset, ResumableSampler
 
 
 def dataset(phase: str = "train", **options: object):

@@ -15,14 +15,14 @@ from skimage.data import astronaut
 from torch import nn
 
 from drsformer_arch import DRSformer
-from drsformer_arch.data.loaders import CheckedDataset, refuse_equal_names
-from drsformer_arch.errors import UserError
 from drsformer_arch.fast.channel_attention import FoldedTopKAttention
-from drsformer_arch.inference import restore
-from drsformer_arch.models.batch_plan import batch_plan
-from drsformer_arch.models.derain_model import DerainModel
-from drsformer_arch.models.lr_scheduler import CosineAnnealingRestartCyclicLR
-from drsformer_arch.report.run_pages import write_test_page
+from drsformer_arch.page.run_pages import write_test_page
+from drsformer_arch.restore import restore
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.training.batch_plan import batch_plan
+from drsformer_arch.training.derain_model import DerainModel
+from drsformer_arch.training.loaders import CheckedDataset, refuse_equal_names
+from drsformer_arch.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from tests.golden_weights import load_golden_weights, load_json
 
 

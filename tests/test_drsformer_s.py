@@ -11,11 +11,11 @@ import skimage
 
 from drsformer_arch import Restorer, __version__
 from drsformer_arch.cli import main
-from drsformer_arch.data.rain_presets import RainParameters
-from drsformer_arch.data.rain_synthesis import add_rain
-from drsformer_arch.inference.weights import DEFAULT, find_weights
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.options import load_yaml
+from drsformer_arch.options.options import load_yaml
+from drsformer_arch.rain.rain_presets import RainParameters
+from drsformer_arch.rain.rain_synthesis import add_rain
+from drsformer_arch.restore.weights import DEFAULT, find_weights
 
 ROOT = Path(__file__).parents[1]
 # Left out of everything that it was trained on, see scripts/package_photographs.py.

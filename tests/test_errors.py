@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from drsformer_arch.errors import LONGEST_REASON, UserError, debugging, line_of, printable
+from drsformer_arch.system.errors import LONGEST_REASON, UserError, debugging, line_of, printable
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from basicsr.metrics import calculate_niqe, calculate_psnr, calculate_ssim
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.report import evaluation
-from drsformer_arch.report.evaluation import GROUPS, evaluate, score_pictures
-from drsformer_arch.report.pairing import Pair, find_pairs
+from drsformer_arch.data.pairing.pairing import Pair, find_pairs
+from drsformer_arch.evaluate import evaluation
+from drsformer_arch.evaluate.evaluation import GROUPS, evaluate, score_pictures
+from drsformer_arch.system.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "metric_pairs"
 REFERENCE = json.loads((GOLDEN / "reference.json").read_text())

@@ -15,9 +15,9 @@ from skimage import data
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
-from drsformer_arch.inference import export as exporting
-from drsformer_arch.inference import load_network, restore, restored, weights
-from drsformer_arch.inference.photographs import read_photograph
+from drsformer_arch.images.photographs import read_photograph
+from drsformer_arch.restore import export as exporting
+from drsformer_arch.restore import load_network, restore, restored, weights
 from tests.golden_weights import load_golden_weights
 
 SMALL = {

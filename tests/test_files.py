@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import pytest
 
-from drsformer_arch import files
 from drsformer_arch.archs.drsformer_arch import DRSformer
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import atomic_file, atomic_path, write_atomically
-from drsformer_arch.inference.weights import save_safetensors
+from drsformer_arch.restore.weights import save_safetensors
+from drsformer_arch.system import files
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import atomic_file, atomic_path, write_atomically
 from tests.test_derain import picture
 
 NETWORK = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
@@ -100,7 +100,7 @@ def test_old_content_stays_where_writing_fails(tmp_path):
 def test_left_overs_of_killed_processes_go_and_those_at_work_stay(tmp_path):
     script = "\n".join(
         [
-            "import os, sys, pathlib, drsformer_arch.files as files",
+            "import os, sys, pathlib, drsformer_arch.system.files as files",
             "with files.atomic_path(pathlib.Path(sys.argv[1]), '.mp4') as unfinished:",
             "    unfinished.write_bytes(b'a part')",
             "    print('writing', flush=True)",

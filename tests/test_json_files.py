@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drsformer_arch.json_files import MOST_LEVELS, parse_json, read_json
+from drsformer_arch.system.json_files import MOST_LEVELS, parse_json, read_json
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from drsformer_arch.data.benchmarks import count_warning
-from drsformer_arch.data.pair_keys import Pair
-from drsformer_arch.data.pair_search import FoundPairs, find_pairs
-from drsformer_arch.errors import UserError
+from drsformer_arch.data.pairing.benchmarks import count_warning
+from drsformer_arch.data.pairing.pair_keys import Pair
+from drsformer_arch.data.pairing.pair_search import FoundPairs, find_pairs
+from drsformer_arch.system.errors import UserError
 
 # An accent in two forms, another script, dots, blanks, and names that are the beginning of others.
 NAMES = ("1", "11", "im.v1", "cafe\N{COMBINING ACUTE ACCENT} 2", "雨天")

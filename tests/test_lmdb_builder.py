@@ -12,11 +12,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from drsformer_arch.data import environments
-from drsformer_arch.data.environments import Writer
-from drsformer_arch.data.lmdb_builder import build_lmdb
-from drsformer_arch.data.pictures import pictures_in_folder
-from drsformer_arch.errors import UserError
+from drsformer_arch.data.store import environments
+from drsformer_arch.data.store.environments import Writer
+from drsformer_arch.data.store.lmdb_builder import build_lmdb
+from drsformer_arch.images.pictures import pictures_in_folder
+from drsformer_arch.system.errors import UserError
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 def basicsr_pairs(rainy: Path, clean: Path, backend: str) -> list[dict]:
     """All samples of BasicSR's own data set."""
-    import_module("drsformer_arch.basicsr_fixes")  # BasicSR cannot be imported without
+    import_module("drsformer_arch.bridge.basicsr_fixes")  # BasicSR cannot be imported without
     options = {"dataroot_lq": str(rainy), "dataroot_gt": str(clean), "io_backend": {"type": backend}}
     data_set = import_module("basicsr.data.paired_image_dataset").PairedImageDataset(
         options | {"phase": "val", "scale": 1}
@@ -134,7 +134,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy as np
 from drsformer_arch.data import lmdb_builder
-from drsformer_arch.data.environments import Writer
+from drsformer_arch.data.store.environments import Writer
 
 class Slow(dict):
     def __getitem__(self, key):

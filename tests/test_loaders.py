@@ -10,8 +10,8 @@ import pytest
 import torch
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
 
-from drsformer_arch.data.loaders import ResumableSampler, create_train_val_dataloader
-from drsformer_arch.errors import UserError
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.training.loaders import ResumableSampler, create_train_val_dataloader
 
 
 def drawn(sampler: ResumableSampler, epoch: int) -> list[tuple[int, int]]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from drsformer_arch.bridge.run import prepare
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.models.derain_model import DerainModel
-from drsformer_arch.options import load_yaml, override, read_options
-from drsformer_arch.run import prepare
+from drsformer_arch.options.options import load_yaml, override, read_options
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.training.derain_model import DerainModel
 from tests.test_derain_model import batch
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from drsformer_arch.data import overlap
-from drsformer_arch.data.overlap import NEAR, Fingerprints, Near, find_duplicates, perceptual_hash
+from drsformer_arch.data.prepare import overlap
+from drsformer_arch.data.prepare.overlap import NEAR, Fingerprints, Near, find_duplicates, perceptual_hash
 
 PHOTOGRAPHS = {
     "astronaut": data.astronaut(),

@@ -11,9 +11,9 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.data.picture_headers import LIMIT
-from drsformer_arch.data.pictures import ORIENTATION, BadPicture
-from drsformer_arch.inference.photographs import Photograph, read_photograph, write_photograph
+from drsformer_arch.images.photographs import Photograph, read_photograph, write_photograph
+from drsformer_arch.images.picture_headers import LIMIT
+from drsformer_arch.images.pictures import ORIENTATION, BadPicture
 
 PHOTOGRAPH = Image.fromarray(data.astronaut()[:60, :75])
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

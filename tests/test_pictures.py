@@ -12,10 +12,10 @@ import tifffile
 from PIL import Image, ImageOps
 from skimage import data
 
-from drsformer_arch.data import pictures
-from drsformer_arch.data.picture_headers import LIMIT
-from drsformer_arch.data.pictures import BadPicture, decode
-from drsformer_arch.errors import UserError
+from drsformer_arch.images import pictures
+from drsformer_arch.images.picture_headers import LIMIT
+from drsformer_arch.images.pictures import BadPicture, decode
+from drsformer_arch.system.errors import UserError
 
 PIXELS = np.asarray(Image.fromarray(data.astronaut()[:300, :410]).resize((41, 30)))
 

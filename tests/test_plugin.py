@@ -40,7 +40,7 @@ def run(folder: Path, script: str, *arguments: str) -> str:
 DERIVED_MODEL = """
 import drsformer_arch.plugin
 from basicsr.utils.registry import MODEL_REGISTRY
-from drsformer_arch.models.derain_model import DerainModel
+from drsformer_arch.training.derain_model import DerainModel
 
 @MODEL_REGISTRY.register()
 class Mine(DerainModel):
@@ -129,7 +129,7 @@ def test_a_model_derived_from_ours_accumulates_in_a_strangers_pipeline(options, 
 
 def test_names_of_others_stay_theirs():
     script = """
-import drsformer_arch.basicsr_fixes
+import drsformer_arch.bridge.basicsr_fixes
 from basicsr.utils.registry import ARCH_REGISTRY
 class DRSformer: ...
 DRSformer.__module__ = "other.package"

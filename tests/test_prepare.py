@@ -24,15 +24,15 @@ from basicsr.data import build_dataset
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.data import building
-from drsformer_arch.data.manifest import read_manifest
-from drsformer_arch.data.pair_keys import Pair
-from drsformer_arch.data.pictures import decode
-from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.rain_synthesis import add_rain
-from drsformer_arch.data.store import Store, entries
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import lock, sha256_of_file
+from drsformer_arch.data.pairing.pair_keys import Pair
+from drsformer_arch.data.prepare import building
+from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.store.manifest import read_manifest
+from drsformer_arch.data.store.store import Store, entries
+from drsformer_arch.images.pictures import decode
+from drsformer_arch.rain.rain_synthesis import add_rain
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import lock, sha256_of_file
 from tests.runs import Run, drsformer
 
 COMMAND = [sys.executable, "-m", "drsformer_arch.cli", "prepare", "pairs"]

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from drsformer_arch import processor
+from drsformer_arch.system import processor
 
 PAGE_FAULTS = """
 import resource, sys
 import numpy as np
 import drsformer_arch.plugin
-from drsformer_arch.processor import keep_freed_memory
+from drsformer_arch.system.processor import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

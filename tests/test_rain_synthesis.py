@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from drsformer_arch.data.rain_presets import RAINS, Curtain, RainParameters, Streaks
-from drsformer_arch.data.rain_statistics import rain_statistics
-from drsformer_arch.data.rain_synthesis import add_rain
+from drsformer_arch.rain.rain_presets import RAINS, Curtain, RainParameters, Streaks
+from drsformer_arch.rain.rain_statistics import rain_statistics
+from drsformer_arch.rain.rain_synthesis import add_rain
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SHAPES = [(120, 90, 3), (97, 121), (16, 16, 3), (1, 1, 3), (3, 200)]

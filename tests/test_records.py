@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from drsformer_arch.data import records
-from drsformer_arch.errors import UserError
+from drsformer_arch.data.store import records
+from drsformer_arch.system.errors import UserError
 
 
 def picture(rng: np.random.Generator, height: int, width: int, channels: int, dtype: type) -> np.ndarray:

@@ -14,11 +14,11 @@ import torch
 from basicsr.data import build_dataset
 from skimage import data
 
-from drsformer_arch.data.environments import forget
-from drsformer_arch.data.prepare import prepare
-from drsformer_arch.data.store import Store, _checksum, verify
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import crc32_of_file, sha256_of_file
+from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.store.environments import forget
+from drsformer_arch.data.store.store import Store, _checksum, verify
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import crc32_of_file, sha256_of_file
 
 # EXIF with one entry: orientation 6, a quarter turn.
 TURNED = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"

@@ -12,8 +12,8 @@ import pytest
 from basicsr.utils.logger import get_root_logger, initialized_logger
 from tqdm import tqdm
 
-from drsformer_arch import terminal
 from drsformer_arch.cli import main
+from drsformer_arch.system import terminal
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[31m\rb\x9b2J\u202egnp\u2066\u2028\udcff\x7f"
 ESCAPED = r"a\x1b]0;owned\x07\x1b[31m\rb\x9b2J\u202egnp\u2066\u2028\udcff\x7f"

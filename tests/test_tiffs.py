@@ -11,8 +11,8 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from skimage import data
 
-from drsformer_arch.data.pictures import BadPicture, decode
-from drsformer_arch.inference.photographs import Photograph, read_photograph, write_photograph
+from drsformer_arch.images.photographs import Photograph, read_photograph, write_photograph
+from drsformer_arch.images.pictures import BadPicture, decode
 
 PIXELS = np.ascontiguousarray(data.astronaut()[100:140, 200:256])  # (40, 56, 3)
 ALPHA = 255 - PIXELS[::-1, :, 1]

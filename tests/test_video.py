@@ -17,10 +17,10 @@ from skimage import data
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.inference import video_by_ffmpeg, video_sound
-from drsformer_arch.inference.video import derain_video
-from drsformer_arch.inference.video_containers import refuse_cut
+from drsformer_arch.images import video_by_ffmpeg, video_sound
+from drsformer_arch.images.video import derain_video
+from drsformer_arch.images.video_containers import refuse_cut
+from drsformer_arch.system.errors import UserError
 from tests.golden_weights import load_golden_weights
 
 FFMPEG = shutil.which("ffmpeg")
@@ -375,7 +375,7 @@ def test_a_signal_leaves_no_temporary_file(number, ffmpeg, weights, tmp_path):
     script += "" if ffmpeg else "shutil.which = lambda _: None; "
     # Frames come one by one, and never all.
     script += (
-        "import time; from drsformer_arch.inference.restorer import Restorer; "
+        "import time; from drsformer_arch.restore.restorer import Restorer; "
         "Restorer.batch = lambda _, frames: time.sleep(0.2) or frames; "
     )
     script += "sys.exit(main(sys.argv[1:]))"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drsformer_arch.data import line_patterns
-from drsformer_arch.data.line_patterns import (
+from drsformer_arch.rain import line_patterns
+from drsformer_arch.rain.line_patterns import (
     HELD_OUT_ANGLES,
     HELD_OUT_FAMILIES,
     HELD_OUT_PERIODS,

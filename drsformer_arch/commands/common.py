@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch import files
-from drsformer_arch.errors import UserError
+from drsformer_arch.system import files
+from drsformer_arch.system.errors import UserError
 
 EXIT_SOME_FAILED = 1  # of many pictures; each was named
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
-from drsformer_arch.errors import UserError
+from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
 published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures. A network, a data
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.report.compare import compare  # noqa: PLC0415 - torch and BasicSR take seconds to load
+    from drsformer_arch.compare.compare import compare  # noqa: PLC0415 - torch and BasicSR take seconds to load
 
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit must be 1 or more")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, whole_number
-from drsformer_arch.errors import UserError
+from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """INPUT is pictures, videos, folders (searched recursively, also through links) or patterns. Results keep
 their names below OUT, their format, depth, transparency, colour profile and EXIF notes; videos keep their sound and the
@@ -58,8 +58,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import processor  # noqa: PLC0415 - --help needs none of this
-    from drsformer_arch.inference.derain import derain, find_jobs  # noqa: PLC0415
+    from drsformer_arch.restore.derain import derain, find_jobs  # noqa: PLC0415
+    from drsformer_arch.system import processor  # noqa: PLC0415 - --help needs none of this
 
     tile = args.tile if args.tile == "auto" else whole_number("--tile", args.tile)
     if args.batch < 1 or args.overlap < 0 or (args.memory is not None and args.memory <= 0):
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     suffix = None if args.format is None else f".{args.format}"
     jobs = find_jobs(args.inputs, args.out, suffix, overwrite=args.overwrite)
 
-    from drsformer_arch.inference.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
+    from drsformer_arch.restore.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
 
     restorer = Restorer(
         args.weights,

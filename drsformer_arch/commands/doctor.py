@@ -14,6 +14,6 @@ def add(commands: Any) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import doctor  # noqa: PLC0415 - works where BasicSR does not import
+    from drsformer_arch.bridge import doctor  # noqa: PLC0415 - works where BasicSR does not import
 
     return doctor.report()

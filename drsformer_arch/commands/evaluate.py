@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce
-from drsformer_arch.errors import UserError
+from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """RESULT, TARGET and RAINY are folders (searched recursively) or single pictures. They are paired by
 names: equal without extension, or all by one rule, which is printed, such as rain-1 + norain-1, 900_1 + 900 or
@@ -40,11 +40,11 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import processor  # noqa: PLC0415 - OpenCV takes a while to load
+    from drsformer_arch.data.pairing.pairing import find_pairs  # noqa: PLC0415
+    from drsformer_arch.evaluate.evaluation import score_files  # noqa: PLC0415
+    from drsformer_arch.evaluate.summary import NIQE  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
-    from drsformer_arch.report.evaluation import score_files  # noqa: PLC0415
-    from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
-    from drsformer_arch.report.summary import NIQE  # noqa: PLC0415
+    from drsformer_arch.system import processor  # noqa: PLC0415 - OpenCV takes a while to load
 
     if args.workers is not None and args.workers < 1:
         raise UserError("--workers must be 1 or more")

@@ -37,8 +37,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.errors import UserError, did_you_mean  # noqa: PLC0415 - --help needs none of this
-    from drsformer_arch.files import is_stream  # noqa: PLC0415
+    from drsformer_arch.system.errors import UserError, did_you_mean  # noqa: PLC0415 - --help needs none of this
+    from drsformer_arch.system.files import is_stream  # noqa: PLC0415
 
     kind = args.format or FORMATS.get(args.out.suffix)
     if kind is None:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if len(notes) != len(args.note):
         raise UserError("--note: write KEY=TEXT, every key once")
 
-    from drsformer_arch.inference.export import export  # noqa: PLC0415 - torch takes seconds to load
+    from drsformer_arch.restore.export import export  # noqa: PLC0415 - torch takes seconds to load
 
     exported = export(args.weights, args.out, kind, param_key=args.param_key, notes=notes)
     compared = "" if exported.error is None else f", relative error at three sizes {exported.error:.1e}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
-from drsformer_arch.errors import TrainingStopped
-from drsformer_arch.options import MODEL_TYPES
+from drsformer_arch.options.options import MODEL_TYPES
+from drsformer_arch.system.errors import TrainingStopped
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
 
@@ -42,8 +42,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch import basicsr_fixes, option_trials  # noqa: PLC0415 - torch takes seconds; --help must not
-    from drsformer_arch import run as pipelines  # noqa: PLC0415
+    from drsformer_arch.bridge import basicsr_fixes, option_trials  # noqa: PLC0415 - torch takes seconds; --help must not
+    from drsformer_arch.bridge import run as pipelines  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)
     if is_train:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         code = EXIT_STOPPED
     basicsr_fixes.disconnect_processes()
     if page is not None and options["rank"] == 0:
-        from drsformer_arch.report.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
+        from drsformer_arch.page.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
 
         problems: list[str] = []
         write_test_page(options, page, problems.append)
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request_stop(number: int, _frame: Any) -> None:
-    from drsformer_arch.models.derain_model import stop_requested  # noqa: PLC0415 - loaded by now
+    from drsformer_arch.training.derain_model import stop_requested  # noqa: PLC0415 - loaded by now
 
     if stop_requested.is_set() and number == signal.SIGINT:
         raise KeyboardInterrupt

@@ -26,10 +26,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.errors import UserError  # noqa: PLC0415 - --help needs none of this
-    from drsformer_arch.files import is_stream, write_atomically  # noqa: PLC0415
-    from drsformer_arch.report.curves import read_all  # noqa: PLC0415
-    from drsformer_arch.report.training_figure import MOST_PANELS, draw  # noqa: PLC0415
+    from drsformer_arch.plot.curves import read_all  # noqa: PLC0415
+    from drsformer_arch.plot.training_figure import MOST_PANELS, draw  # noqa: PLC0415
+    from drsformer_arch.system.errors import UserError  # noqa: PLC0415 - --help needs none of this
+    from drsformer_arch.system.files import is_stream, write_atomically  # noqa: PLC0415
 
     if args.out.suffix != ".png" and not is_stream(args.out):
         raise UserError(f"-o {args.out}: the figure is a .png file")

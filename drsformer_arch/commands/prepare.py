@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import add_command
-from drsformer_arch.errors import UserError, printable
+from drsformer_arch.system.errors import UserError, printable
 
 DATA_SETS = ("rain200l", "rain200h", "did", "ddn", "spa", "rain100l", "rain100h", "rain800", "rain13k", "pairs")
 EXAMPLES = """DATASET is one of {names}. SRC is a folder
@@ -55,7 +55,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.data import prepare, store  # noqa: PLC0415 - OpenCV takes a while to load
+    from drsformer_arch.data.prepare import prepare  # noqa: PLC0415 - OpenCV takes a while to load
+    from drsformer_arch.data.store import store  # noqa: PLC0415 - OpenCV takes a while to load
 
     if args.verify is not None:
         if args.what:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
-from drsformer_arch.errors import UserError
-from drsformer_arch.files import is_stream
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import is_stream
 
 if TYPE_CHECKING:
-    from drsformer_arch.report.page import Exhibit
-    from drsformer_arch.report.summary import PictureScores, Summary
+    from drsformer_arch.evaluate.summary import PictureScores, Summary
+    from drsformer_arch.page.page import Exhibit
 
 EXAMPLES = """One HTML file without server or network: every picture before and after, its residual and scores, a table
 to sort, and training curves. RESULT, TARGET and RAINY are folders (searched recursively) or single pictures, paired by
@@ -53,13 +53,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from tqdm import tqdm  # noqa: PLC0415 - this and OpenCV take a while to load
 
-    from drsformer_arch import __version__, processor  # noqa: PLC0415
+    from drsformer_arch import __version__  # noqa: PLC0415
+    from drsformer_arch.data.pairing.pairing import find_pairs  # noqa: PLC0415
+    from drsformer_arch.evaluate.evaluation import columns, evaluate  # noqa: PLC0415
+    from drsformer_arch.evaluate.summary import DESCRIPTIONS, NIQE, Summary  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
-    from drsformer_arch.report.curves import read_all  # noqa: PLC0415
-    from drsformer_arch.report.evaluation import columns, evaluate  # noqa: PLC0415
-    from drsformer_arch.report.page import write_page  # noqa: PLC0415
-    from drsformer_arch.report.pairing import find_pairs  # noqa: PLC0415
-    from drsformer_arch.report.summary import DESCRIPTIONS, NIQE, Summary  # noqa: PLC0415
+    from drsformer_arch.page.page import write_page  # noqa: PLC0415
+    from drsformer_arch.plot.curves import read_all  # noqa: PLC0415
+    from drsformer_arch.system import processor  # noqa: PLC0415
 
     _check(args)
     protocols = tuple(SCORES) if args.protocol == "all" else (args.protocol or "rain200",)
@@ -119,7 +120,7 @@ def _exhibits(
     rows: Iterable["PictureScores"], summary: "Summary", complain: Callable[[str], None]
 ) -> Iterator["Exhibit"]:
     """What can be scored; the problems of the others go to `complain`."""
-    from drsformer_arch.report.page import Exhibit  # noqa: PLC0415
+    from drsformer_arch.page.page import Exhibit  # noqa: PLC0415
 
     for row in rows:
         summary.add(row)
@@ -132,6 +133,6 @@ def _exhibits(
 
 
 def _read(path: Path) -> Any:
-    from drsformer_arch.data.pictures import decode, read_file  # noqa: PLC0415
+    from drsformer_arch.images.pictures import decode, read_file  # noqa: PLC0415
 
     return decode(read_file(path), path)

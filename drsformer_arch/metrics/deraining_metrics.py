@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drsformer_arch.errors import UserError
+from drsformer_arch.system.errors import UserError
 
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float64]

@@ -8,9 +8,9 @@ import gated_feed_forward  # noqa: F401
 import top_k_shares  # noqa: F401
 import torch
 
-from drsformer_arch.data.samples import to_picture, to_tensor
-from drsformer_arch.inference import inference_form, read_weights, restore
+from drsformer_arch.data.datasets.samples import to_picture, to_tensor
 from drsformer_arch.plugin import ARCH_REGISTRY
+from drsformer_arch.restore import inference_form, read_weights, restore
 
 
 def main(weights: str, rainy: str, clean: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from drsformer_arch.archs import u_shape
 from drsformer_arch.archs.drsformer_arch import MixtureOfExpertsFeatureCompensator, SparseTransformerBlock
 from drsformer_arch.archs.u_shape import NormType, UShape
-from drsformer_arch.builders import NetworkBuilder
+from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.plugin import ARCH_REGISTRY
 
 __all__ = ["DRSformerFiveLevels"]

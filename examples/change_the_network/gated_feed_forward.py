@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from drsformer_arch.archs.drsformer_arch import MixtureOfExpertsFeatureCompensator, TopKSparseAttention
 from drsformer_arch.archs.restormer_arch import GatedFeedForward
 from drsformer_arch.archs.u_shape import LayerNorm, NormType, UShape
-from drsformer_arch.builders import NetworkBuilder
+from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.plugin import ARCH_REGISTRY
 
 __all__ = ["DRSformerGDFN"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from drsformer_arch.archs.drsformer_arch import MixedScaleFeedForward, MixtureOfExpertsFeatureCompensator, top_k
 from drsformer_arch.archs.precision import in_full_precision
 from drsformer_arch.archs.u_shape import LayerNorm, NormType, UShape
-from drsformer_arch.builders import NetworkBuilder
+from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.plugin import ARCH_REGISTRY
 
 __all__ = ["DRSformerQuarters"]

@@ -33,7 +33,7 @@ from skimage import data
 
 from drsformer_arch.archs import DRSformer
 from drsformer_arch.cli import main
-from drsformer_arch.data.store import Store
+from drsformer_arch.data.store.store import Store
 from tests.faults.mutation import spoiled, spoiled_values
 from tests.golden_weights import load_golden_weights
 
@@ -344,7 +344,7 @@ def stores(folder: Path, number: int, rng: random.Random, count: Count) -> None:
 
 def described(tree: object) -> bytes:
     """A description of a store with its right checksum, as an attacker would write it."""
-    from drsformer_arch.data import store  # noqa: PLC0415
+    from drsformer_arch.data.store import store  # noqa: PLC0415
 
     if isinstance(tree, dict):
         tree["crc32"] = store._checksum(tree)

@@ -13,7 +13,7 @@ import cv2
 import pytest
 import torch
 
-from drsformer_arch import training_records
+from drsformer_arch.training import training_records
 from tests.runs import COMMAND, ENVIRONMENT, Run, assert_same, drsformer, everything, losses, write
 
 KILLS, MANY_KILLS = 3, 100  # in the short and the long form

@@ -9,11 +9,10 @@ import cv2
 import pytest
 import torch
 
-from drsformer_arch import training_records
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.models import checkpoints
-from drsformer_arch.models.checkpoints import read_manifest, verify
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.training import checkpoints, training_records
+from drsformer_arch.training.checkpoints import read_manifest, verify
 from tests.runs import drsformer, write
 
 STEPS = [{"iter": n, "epoch": 0, "lr": 1e-3, "l_pix": 0.5 / n, "grad_norm": 1.0} for n in range(1, 6)]

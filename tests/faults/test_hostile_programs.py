@@ -13,9 +13,9 @@ from PIL import Image
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.inference.onnx_file import seal
-from drsformer_arch.inference.onnx_program import OnnxProgram
+from drsformer_arch.restore.onnx_file import seal
+from drsformer_arch.restore.onnx_program import OnnxProgram
+from drsformer_arch.system.errors import UserError
 
 NETWORK = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "with_mefc": False}
 FREE = ["batch", 3, "height", "width"]

@@ -16,9 +16,9 @@ from skimage import data
 
 from drsformer_arch.archs import IDT, DRSformer
 from drsformer_arch.cli import main
-from drsformer_arch.errors import UserError
-from drsformer_arch.inference import load_network, read_weights, save_safetensors
-from drsformer_arch.inference.weights import load_file
+from drsformer_arch.restore import load_network, read_weights, save_safetensors
+from drsformer_arch.restore.weights import load_file
+from drsformer_arch.system.errors import UserError
 
 ARGUMENTS = {"dim": 8, "num_blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "with_mefc": False}
 LONGEST_MESSAGE = 500  # characters, of which the file's path takes many

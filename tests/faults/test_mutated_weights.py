@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from drsformer_arch.archs import DRSformer
-from drsformer_arch.errors import UserError
-from drsformer_arch.inference import load_network, save_safetensors
-from drsformer_arch.inference.onnx_program import OnnxProgram
+from drsformer_arch.restore import load_network, save_safetensors
+from drsformer_arch.restore.onnx_program import OnnxProgram
+from drsformer_arch.system.errors import UserError
 from tests.faults.mutation import spoiled
 from tests.faults.test_hostile_programs import program
 from tests.faults.test_hostile_weights import ARGUMENTS, LONGEST_MESSAGE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from drsformer_arch.errors import UserError
-from drsformer_arch.run import prepare
+from drsformer_arch.bridge.run import prepare
+from drsformer_arch.system.errors import UserError
 
 TRIED, TRIED_LONG = 120, 3000
 VALUES = [

@@ -19,10 +19,10 @@ import pytest
 from basicsr.utils import misc
 from torch.utils.data import get_worker_info
 
+from drsformer_arch.bridge.trouble import trouble_of
 from drsformer_arch.cli import main
-from drsformer_arch.data.paired_dataset import PairedRainDataset
-from drsformer_arch.data.prepare import prepare
-from drsformer_arch.trouble import trouble_of
+from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
+from drsformer_arch.data.prepare.prepare import prepare
 from tests.runs import ENVIRONMENT, PROCESSES, assert_same, drsformer, everything, write
 
 TOTAL = 9

@@ -1,0 +1,310 @@
+"""Start BasicSR's pipelines from a checked option file."""
+
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drsformer_arch import plugin
+from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.bridge import basicsr_fixes, option_trials
+from drsformer_arch.bridge.option_trials import check_arguments, find
+from drsformer_arch.bridge.trouble import MachineTrouble, trouble_of
+from drsformer_arch.fast.builders import FAST, NetworkBuilder
+from drsformer_arch.options.option_kinds import BOOL, shortened, shown
+from drsformer_arch.options.options import DATASET_TYPES, MODEL_TYPES, read_options
+from drsformer_arch.restore import find_weights
+from drsformer_arch.restore.outline import outline
+from drsformer_arch.system import processor
+from drsformer_arch.system.errors import UserError, line_of
+from drsformer_arch.system.files import lock
+from drsformer_arch.training import loaders
+from drsformer_arch.training.batch_plan import batch_plan
+from drsformer_arch.training.derain_model import refuse_random_weights
+
+# isort: split
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+
+BASICSR_SETS = ("PairedImageDataset", "SingleImageDataset")
+BASICSR_DEBUG = "debug"  # a name that holds it makes BasicSR validate and save every 8 iterations
+
+
+def work_where_it_ran(path: str) -> str:
+    """Change to the folder that an option file belongs to, if it is the copy in an experiment's own folder.
+
+    Its relative paths are meant from there, and its experiment goes on from wherever the command runs.
+
+    Returns:
+        the option file's path from the new working directory.
+    """
+    file = Path(path).resolve()
+    experiments = file.parent.parent
+    root = experiments.parent
+    if experiments.name != "experiments" or not (file.parent / "training_states").is_dir() or root == Path.cwd():
+        return path
+    print(f"{path} belongs to an experiment of {root}: working there", flush=True)
+    os.chdir(root)
+    return str(file.relative_to(root))
+
+
+def prepare(
+    path: str,
+    overrides: Sequence[str],
+    *,
+    is_train: bool,
+    distributed: bool,
+    resumes: bool = False,
+    debug: bool = False,
+) -> dict[str, Any]:
+    """Read an option file and find its mistakes before anything is created or moved.
+
+    Args:
+        path: the option file.
+        overrides: of `--force_yml`.
+        is_train: train or test.
+        distributed: started by torchrun or Slurm.
+        resumes: continues an experiment instead of moving its folder away.
+        debug: BasicSR's debug mode, under a name of its own.
+
+    Raises:
+        UserError: one line that names the file and the option.
+    """
+    try:
+        options, messages = read_options(path, overrides, is_train=is_train)
+        if debug and not options["name"].startswith(BASICSR_DEBUG):
+            options["name"] = f"debug_{options['name']}"  # as BasicSR does, but before anything is locked or moved
+        messages += _check(options, path, is_train=is_train, distributed=distributed, resumes=resumes)
+    except UserError as error:
+        raise UserError(line_of(error, path)) from None
+    except Exception as error:  # a file can hold anything: what trips over it is said in one line too
+        raise UserError(f"{path}: {line_of(error, 'the options cannot be used')}") from error
+    for message in messages:
+        print(f"{path}: {message}", flush=True)
+    return options
+
+
+def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: bool, resumes: bool) -> list[str]:
+    """Check options that were read; returns one message per thing that is done otherwise than the file says."""
+    messages = []
+    ours = options["model_type"] in MODEL_TYPES
+    gpus = torch.cuda.device_count()
+    wanted = options["num_gpu"]
+    if wanted != "auto" and wanted > gpus and (gpus == 0 or not distributed):
+        messages.append(f"num_gpu is {wanted}, this machine has {gpus}: using {gpus}")
+        options["num_gpu"] = gpus
+    network = check_names(options, is_train=is_train)
+    refuse_random_weights(options)
+    check_files(options)
+    if ours:
+        _check_sizes(options, network)
+        if isinstance(network, nn.Module):
+            _check_channels(options, network)
+    if not is_train:
+        return messages
+    if BASICSR_DEBUG in options["name"]:
+        messages.append("the name holds 'debug': val_freq and save_checkpoint_freq are 8, print_freq is 1")
+    else:
+        option_trials.check_loggers(options["logger"])
+    if ours:
+        messages += _check_training(options, network, distributed)
+    else:
+        option_trials.try_basicsr(find(MODEL_REGISTRY, options["model_type"], "model_type"), options["train"])
+    _refuse_archiving_the_option_file(path, options, resumes)
+    return messages
+
+
+def check_names(options: dict[str, Any], *, is_train: bool) -> Any:
+    """Check that all registered names exist and that their arguments do.
+
+    Returns:
+        What the network declares can be read from it: one of ours without weights, or another package's class. None
+        where the options name no network.
+
+    Raises:
+        UserError: an unknown name or argument, with the nearest known one.
+    """
+    find(MODEL_REGISTRY, options["model_type"], "model_type")
+    network = None
+    if options.get("network_g") is not None:  # other people's models may name their networks otherwise
+        network = _check_network(options["network_g"])
+    for phase, dataset in options["datasets"].items():
+        for where, section in _with_parts(f"datasets.{phase}", dataset):
+            find(DATASET_REGISTRY, section["type"], f"{where}.type")
+    option_trials.try_metrics(options["val"].get("metrics") or {})
+    if is_train and options["model_type"] in MODEL_TYPES:
+        option_trials.try_losses(options["train"])
+    return network
+
+
+def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """A data set's section and, of a mixture, those of its sets, each with its name in messages."""
+    parts = dataset.get("sets", ()) if dataset.get("type") == "MixedRainDataset" else ()
+    return [(where, dataset), *((f"{where}.sets[{number}]", part) for number, part in enumerate(parts))]
+
+
+def _check_network(network: dict[str, Any]) -> Any:
+    """Check the network's arguments; ours are also tried out. Returns what `check_names` does."""
+    check_arguments(ARCH_REGISTRY, network, "network_g")
+    built = find(ARCH_REGISTRY, network["type"], "network_g")
+    arguments = {key: value for key, value in network.items() if key != "type"}
+    if not isinstance(built, NetworkBuilder):
+        option_trials.try_network(built, arguments)
+        return built
+    if not BOOL.accepts(fast := arguments.pop(FAST, True)):
+        raise UserError(f"option network_g.{FAST} must be {BOOL.name}, not {shown(fast)}")
+    return outline(built.kind, arguments, "option network_g")
+
+
+def check_files(options: dict[str, Any]) -> None:
+    """Check that the files and folders named exist.
+
+    Raises:
+        UserError: one that does not.
+    """
+    for phase, dataset in options["datasets"].items():
+        for where, section in _with_parts(f"datasets.{phase}", dataset):
+            for key, value in section.items():
+                if key.startswith("dataroot") and value is not None and not os.path.isdir(os.path.expanduser(value)):
+                    hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
+                    raise UserError(f"{where}.{key}: there is no folder {shortened(str(value))}{hint}")
+    for key, value in options["path"].items():
+        if key.startswith("pretrain_network") and value == "":
+            raise UserError(f"option path.{key} is empty: name a file, or ~ for none")
+        if key.startswith("pretrain_network") and value is not None:
+            try:
+                find_weights(value)
+            except (UserError, OSError, RuntimeError) as error:  # RuntimeError: ~somebody who is not there
+                raise UserError(f"path.{key}: {error}") from error
+        if key == "resume_state" and value:
+            _check_state(value, options["name"])
+
+
+def _check_state(state: str, name: str) -> None:
+    """A training state must be one of this experiment: its weights are looked for there."""
+    path = Path(os.path.expanduser(state))
+    if not os.path.isfile(path):
+        raise UserError(f"path.resume_state: there is no file {state}")
+    states = Path("experiments", name, "training_states")
+    if path.resolve().parent != states.resolve():
+        raise UserError(
+            f"path.resume_state: {state} is not of this experiment, whose states lie in {states}; go on from its "
+            f"weights with path.pretrain_network_g instead, or set name to that of its experiment"
+        )
+
+
+def _check_channels(options: dict[str, Any], network: nn.Module) -> None:
+    """Our sets and BasicSR's give pictures in colour, BasicSR's also luma; those of others are not known."""
+    wanted = contract_of(network).picture_channels
+    for phase, dataset in options["datasets"].items():
+        for where, section in _with_parts(f"datasets.{phase}", dataset):
+            given = 1 if section.get("color") == "y" else 3
+            if section["type"] in {*DATASET_TYPES, *BASICSR_SETS} and given != wanted:
+                raise UserError(
+                    f"network_g: this {options['network_g']['type']} takes pictures of {wanted} channel"
+                    f"{'s' * (wanted > 1)}, those of {where} have {given}; build it for {given}"
+                )
+
+
+def _check_sizes(options: dict[str, Any], network: Any) -> None:
+    """Patches, padding and tiles must suit the network."""
+    name = options["network_g"]["type"]
+    multiple, only = contract_of(network).size_multiple, contract_of(network).patch_size
+    train = options["datasets"].get("train", {})
+    if train.get("type") in DATASET_TYPES and "gt_size" not in train:
+        raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")
+    for key in ("gt_size", "gt_sizes"):
+        sizes = train.get(key, [])
+        for size in sizes if isinstance(sizes, list) else [sizes]:
+            if only and size != only:
+                raise UserError(f"datasets.train.{key}: {size} is not the {only} that {name} was built for")
+            if size % multiple:
+                raise UserError(f"datasets.train.{key}: {size} is no multiple of {multiple}, which the network needs")
+    if options["val"].get("window_size", multiple) % multiple:
+        raise UserError(f"val.window_size must be a multiple of {multiple}, which the network needs")
+    if only and options["val"].get("tile"):
+        raise UserError(f"val.tile: {name} has tiles of its own, {only}x{only}; remove the option")
+
+
+def _check_training(options: dict[str, Any], network: Any, distributed: bool) -> list[str]:
+    """What `DerainModel` would refuse while it starts; returns a note where there is something to say."""
+    train, dataset = options["train"], options["datasets"]["train"]
+    if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt")):
+        raise UserError("there is no loss: option train.pixel_opt is missing")
+    if dataset.get("prefetch_mode") == "cuda" and not torch.cuda.is_available():
+        raise UserError("datasets.train.prefetch_mode: cuda needs a GPU")
+    gpus = torch.cuda.device_count() if options["num_gpu"] == "auto" else options["num_gpu"]
+    world_size = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) if distributed else 1
+    started = {**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size}
+    option_trials.check_batch(started, batch_plan(started))
+    option_trials.try_optimizer(train, network, gpu=gpus > 0)
+    for network_name in options["path"].get("ignore_resume_networks") or ():
+        if options.get(network_name) is None:
+            raise UserError(f"option path.ignore_resume_networks: there is no network {network_name!r}")
+        if not options["path"].get(f"pretrain_{network_name}"):
+            raise UserError(
+                f"option path.ignore_resume_networks: without its own weights {network_name} would go on from random "
+                f"ones; give path.pretrain_{network_name}"
+            )
+    note = option_trials.check_best(options)
+    return [] if note is None else [note]
+
+
+def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:
+    """A run that starts anew moves an old experiment folder away, before BasicSR reads the option file again."""
+    folder = Path("experiments", options["name"]).resolve()
+    if options["path"].get("resume_state") or (resumes and any(folder.glob("training_states/*.state"))):
+        return
+    if folder in Path(path).resolve().parents:
+        raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
+
+
+def lock_experiment(name: str, *, distributed: bool) -> None:
+    """Keep other runs away from an experiment's folder: a new one would move it, two would mix their files.
+
+    The first process of a run holds the lock until it ends.
+
+    Raises:
+        UserError: another run is at it.
+    """
+    if distributed and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
+        return
+    path = Path("experiments", f".{name}.lock")
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    try:
+        lock(path, wait=False)
+    except BlockingIOError:
+        raise UserError(
+            f"another training named {name} is running here; give this one another name (--force_yml name=...)"
+        ) from None
+    for left in Path("experiments", name).glob("*/.*.tmp"):  # what a killed run was writing
+        left.unlink()
+
+
+def use_processor(options: dict[str, Any]) -> None:
+    """Tune the process where it computes on the CPU; a process that feeds a GPU needs no memory kept."""
+    if options["num_gpu"] == 0 or not torch.cuda.is_available():
+        processor.tune()
+
+
+def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
+    """Run BasicSR's training or test pipeline; experiments and results go below `root`."""
+    basicsr_fixes.apply_for_command(options, loaders)
+    pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
+    try:
+        pipeline(root)
+    except Exception as error:
+        trouble = trouble_of(error, options["datasets"])
+        if trouble is not None:
+            raise MachineTrouble(trouble) from error
+        if not isinstance(error, ValueError):
+            raise
+        # Our networks, metrics and tiles raise plain ValueErrors of one clear line; others keep their traceback.
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, UserError) or Path(__file__).parents[1] not in Path(frames[-1].filename).parents:
+            raise
+        raise UserError(str(error)) from error

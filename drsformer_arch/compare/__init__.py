@@ -1,0 +1,1 @@
+"""Several networks on the same data sets: quality, cost, tables and figures."""

@@ -1,0 +1,191 @@
+"""`drsformer compare`: from option files, checkpoints and data sets to a table and two figures."""
+
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drsformer_arch.bridge import run
+from drsformer_arch.compare import figures, tables
+from drsformer_arch.compare.comparison import INPUT, Measured, Method, Pictures, Settings, measure
+from drsformer_arch.metrics import PROTOCOLS
+from drsformer_arch.page.run_pages import write_comparison_page
+from drsformer_arch.restore import find_weights
+from drsformer_arch.system import processor
+from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
+from drsformer_arch.system.files import refuse_unwritable, write_atomically
+from drsformer_arch.system.names import check_name
+
+OPTION_FILES = (".yml", ".yaml")
+
+
+def compare(
+    sources: Sequence[str],
+    data: Sequence[str],
+    *,
+    protocol: str | None = None,
+    out: Path = Path("results/compare"),
+    limit: int | None = None,
+    device: str | None = None,
+    page: Path | None = None,
+) -> tuple[str, list[str]]:
+    """Compare networks and write tables, figures and result pictures.
+
+    Networks, data sets and pictures that fail are named on stderr and in the table's notes; the rest goes on.
+
+    Args:
+        sources: test option files, and weight files, of our networks.
+        data: NAME=FOLDER of pairs, for all sources; where empty, option files bring their own.
+        protocol: of the scores on `data`.
+        out: folder of the results.
+        limit: number of pictures per data set; default: all.
+        device: default: the GPU where there is one.
+        page: HTML file that shows all results; default: none.
+
+    Returns:
+        The table in Markdown, and the lines of what failed.
+
+    Raises:
+        UserError: something in the input is wrong so that nothing can be compared.
+    """
+    pictures = tuple(_given_pictures(one, protocol) for one in data)
+    problems: list[str] = []
+
+    def complain(problem: str) -> None:
+        problems.append(problem)
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+
+    methods = _methods(sources, pictures, complain)
+    for path in filter(None, (out / "comparison.md", page)):
+        refuse_unwritable(path)
+    every = {one.name: one for method in methods for one in method.pictures}
+    rainy = Method(INPUT, None, None, None, {}, tuple(every.values()))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings = Settings(out, limit, device)
+    results = measure([rainy, *methods], settings, complain)
+    if len(results) == 1:
+        raise UserError("no network can be compared; the problems are named above")
+    conditions = [*_conditions(settings, results), *(f"Failed: {problem}" for problem in problems)]
+    table = tables.markdown(results, conditions)
+    cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
+    contents = {
+        "comparison.md": table.encode(),
+        "comparison.csv": tables.comma_separated(results),
+        "pictures.csv": tables.per_picture(results),
+        "comparison.tex": tables.latex(results).encode(),
+        "quality_cost.png": cost,
+        "crops.png": crops,
+    }
+    for name, content in contents.items():
+        with _named_if_unwritten(out / name, complain):
+            write_atomically(out / name, content)
+    if page is not None:
+        overview = [
+            ("Quality against cost; a disc's area is the number of parameters", cost, "PSNR over seconds per picture"),
+            ("The picture on which the networks differ most", crops, "The same region from every network"),
+        ]
+        with _named_if_unwritten(page, complain):
+            write_comparison_page(
+                [rainy, *methods], results, out, page, conditions=conditions, overview=overview, complain=complain
+            )
+    return table, problems
+
+
+@contextmanager
+def _named_if_unwritten(path: Path, complain: Callable[[str], None]) -> Iterator[None]:
+    """What was measured took long: a file that cannot be written must not take the table and the others along."""
+    try:
+        yield
+    except UserError as error:
+        complain(str(error))
+    except OSError as error:
+        complain(printable(f"{path} cannot be written: {error.strerror or error}"))
+
+
+def _methods(sources: Sequence[str], pictures: tuple[Pictures, ...], complain: Callable[[str], None]) -> list[Method]:
+    """The networks of the files that can be used, each with a name of its own; the others' lines go to `complain`."""
+    methods: list[tuple[str, Method]] = []
+    for source in sources:
+        try:
+            methods.append((source, _method(source, pictures)))
+        except Exception as error:  # whatever reading a stranger's file raises; the others go on
+            if len(sources) == 1:
+                raise
+            complain(line_of(error, source))
+    if not methods:
+        raise UserError("no network can be compared; the problems are named above")
+    labels = Counter([INPUT, *(method.label for _, method in methods)])
+    named = [
+        method._replace(label=Path(source).stem) if labels[method.label] > 1 else method for source, method in methods
+    ]
+    if len({INPUT, *(method.label for method in named)}) <= len(named):
+        raise UserError("two of the files have the same network and the same name; rename one")
+    return named
+
+
+def _given_pictures(text: str, protocol: str | None) -> Pictures:
+    name, equals, folder = text.partition("=")
+    if not equals:
+        raise UserError(f"--data {text}: write NAME=FOLDER")
+    check_name(name, f"NAME of --data {text}")
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: with which the scores are compared")
+    if not Path(folder).expanduser().is_dir():
+        raise UserError(f"--data {text}: there is no folder {folder}")
+    return Pictures(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)
+
+
+def _method(source: str, pictures: tuple[Pictures, ...]) -> Method:
+    if not source.endswith(OPTION_FILES):
+        find_weights(source)
+        if not pictures:
+            raise UserError(f"{source}: a weight file says nothing of data sets; name them with --data NAME=FOLDER")
+        return Method(Path(source).stem, source, None, None, {}, pictures)
+    options = run.prepare(source, [], is_train=False, distributed=False)
+    weights = options["path"].get("pretrain_network_g")
+    if not weights:
+        raise UserError(f"{source}: path.pretrain_network_g is empty; a comparison needs trained weights")
+    return Method(
+        options["network_g"]["type"],
+        weights,
+        options["network_g"],
+        options["path"].get("param_key_g"),
+        options["val"],
+        pictures or tuple(_own_pictures(source, options)),
+    )
+
+
+def _own_pictures(source: str, options: dict[str, Any]) -> list[Pictures]:
+    metrics = (options["val"].get("metrics") or {}).values()
+    used = {name for name in PROTOCOLS for metric in metrics if metric["type"].endswith(f"_{name}")}
+    if len(used) != 1:
+        known = did_you_mean("", [f"calculate_psnr_{name}" for name in PROTOCOLS])
+        raise UserError(f"{source}: val.metrics must be those of one protocol{known}")
+    return [Pictures(one["name"], dict(one), *used) for one in options["datasets"].values()]
+
+
+def _conditions(settings: Settings, results: Sequence[Measured]) -> list[str]:
+    counted = ", ".join(f"{len(one.names)} of {name}" for name, one in results[0].scores.items())
+    if settings.device == "cpu":
+        hardware = f"{processor.model_name()}, {torch.get_num_threads()} threads"
+    else:
+        hardware = torch.cuda.get_device_name()
+    first = "the first " if settings.limit else ""
+    infinite = [
+        f"PSNR of {result.label} on {name}: {count} of {len(scores.psnr)} pictures equal their targets, which makes it "
+        "infinite; the mean is that of the others, if any."
+        for result in results
+        for name, scores in result.scores.items()
+        if (count := sum(map(math.isinf, scores.psnr)))
+    ]
+    return [
+        f"Pictures: {first}{counted}. Times: mean of all pictures. Memory: at the peak, beyond weights and libraries.",
+        f"Hardware: {hardware} ({os.cpu_count()} cores), torch {torch.__version__}.",
+        *infinite,
+    ]

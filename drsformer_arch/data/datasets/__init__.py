@@ -1,0 +1,1 @@
+"""BasicSR's data set classes, and the samples they give."""

@@ -1,0 +1,89 @@
+"""Pairs of rainy and clean pictures from stores, folders or BasicSR's LMDB."""
+
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.data.datasets import samples
+from drsformer_arch.data.datasets.sources import Pairs, Paths, match_pairs, open_pairs
+from drsformer_arch.options.options import check_dataset, translate_dataset
+from drsformer_arch.system.errors import UserError
+
+# isort: split
+from basicsr.utils import get_root_logger
+
+
+class PairedRainDataset(Dataset):
+    """What BasicSR's PairedImageDataset does, for pairs of equal size, without decoding more than a patch needs.
+
+    Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders
+    or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further `partial` (accept a store with missing shards),
+    `gt_size`, `use_hflip`, `use_rot` (upside down and transposed), `use_vflip` (upside down; for `use_rot: false`),
+    and `resize`, two factors between which training resizes both pictures of a pair. An unknown option is an error
+    instead of being ignored.
+
+    Samples: `lq` and `gt` (3, H, W) float32 RGB in [0, 1], `lq_path`, `gt_path`. Training draws a random crop and one
+    of 8 symmetries from Python's global generator, in BasicSR's order; pictures smaller than the patch are reflected.
+    Gray pictures become three equal channels, 16 bits keep their depth, alpha is dropped, EXIF turns.
+
+    Raises:
+        UserError: missing or empty sources, pairs that do not match, unreadable pictures.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        for message in translate_dataset(opt):
+            get_root_logger().info(message)
+        opt.setdefault("name", opt["phase"])
+        check_dataset(opt, f"data set {opt['name']}", "datasets")
+        opt.setdefault("use_hflip", True)
+        opt.setdefault("use_rot", True)
+        self.opt = opt
+        try:
+            self._pairs = _open(opt)
+        except UserError as error:
+            raise UserError(f"data set {opt['name']}: {error}") from error
+        if len(self._pairs) == 0:
+            raise UserError(f"data set {opt['name']} is empty")
+        self.paths = Paths(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        lq_path, gt_path = self._pairs.names(index)
+        try:
+            lq, gt = self._pairs.pair(index)
+        except UserError as error:
+            raise UserError(f"data set {self.opt['name']}: {error}") from error
+        if lq.shape[:2] != gt.shape[:2]:
+            raise UserError(
+                f"data set {self.opt['name']}: {lq_path} is {lq.shape[1]}x{lq.shape[0]} but its target {gt_path} is "
+                f"{gt.shape[1]}x{gt.shape[0]} pixels"
+            )
+        if self.opt["phase"] == "train":
+            size = int(self.opt["gt_size"])
+            whole = size
+            if "resize" in self.opt:
+                whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
+            window = samples.random_window(gt.shape, whole)
+            flips = {key: self.opt.get(key, False) for key in ("use_hflip", "use_rot", "use_vflip")}
+            symmetry = samples.random_symmetry(**flips)
+            cuts = [samples.resize(samples.cut(one, window, whole), size) for one in (lq, gt)]
+            patches = [samples.apply_symmetry(one, symmetry) for one in cuts]
+        else:
+            patches = [one[samples.WHOLE] for one in (lq, gt)]
+        lq_patch, gt_patch = map(samples.to_tensor, patches)
+        return {"lq": lq_patch, "gt": gt_patch, "lq_path": lq_path, "gt_path": gt_path}
+
+
+class Dataset_PairedImage(PairedRainDataset):
+    """`PairedRainDataset` under the published fork's name."""
+
+
+def _open(opt: dict[str, Any]) -> Pairs:
+    if opt.get("dataroot") is not None:
+        return open_pairs(opt["dataroot"], partial=opt.get("partial", False))
+    if opt.get("dataroot_gt") is None:
+        raise UserError("option dataroot_gt is missing")
+    return match_pairs(opt["dataroot_lq"], opt["dataroot_gt"], opt.get("filename_tmpl", "{}"))

@@ -1,0 +1,79 @@
+"""Pairs made on the fly: clean pictures in, rain drawn on them in the worker processes."""
+
+import random
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.data.datasets import samples
+from drsformer_arch.data.datasets.sources import Paths, open_pictures
+from drsformer_arch.options.options import check_dataset
+from drsformer_arch.rain.drawn_scenes import draw_scene
+from drsformer_arch.rain.rain_presets import RAINS, RainParameters
+from drsformer_arch.rain.rain_synthesis import add_rain
+from drsformer_arch.system.errors import UserError
+
+
+class RainSynthesisDataset(Dataset):
+    """Clean pictures with synthetic rain, drawn anew for every sample from its seed.
+
+    Options: `dataroot_gt`, a folder of clean pictures, an LMDB in BasicSR's layout, or a store, of which the clean
+    pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights
+    (default: `rain_presets.RAINS`); `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`; `resize`,
+    two factors between which training resizes a picture before it rains; `drawn_scenes`, the share of training samples
+    in which `drawn_scenes.draw_scene` puts lines, text, grass or hair in the picture's place or in front of it.
+
+    Samples: as of `PairedRainDataset`. Training draws everything from Python's global generator; in other phases the
+    whole picture gets rain that depends on its index and `rain_seed` alone, so that scores can be compared.
+
+    Raises:
+        UserError: missing or empty sources, unreadable pictures.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        opt.setdefault("name", opt["phase"])
+        check_dataset(opt, f"data set {opt['name']}", "datasets: RainSynthesisDataset")
+        self.opt = opt
+        presets = opt.get("presets", list(RAINS))
+        weights = (
+            presets
+            if isinstance(presets, dict)
+            else dict.fromkeys([presets] if isinstance(presets, str) else presets, 1)
+        )
+        self._presets, self._weights = list(weights), list(weights.values())
+        try:
+            self._pictures = open_pictures(opt["dataroot_gt"], partial=opt.get("partial", False))
+        except UserError as error:
+            raise UserError(f"data set {opt['name']}: {error}") from error
+        self.paths = Paths(self._pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self._pictures.name(index)
+        try:
+            picture = self._pictures.picture(index)
+        except UserError as error:
+            raise UserError(f"data set {self.opt['name']}: {error}") from error
+        if self.opt["phase"] == "train":
+            size = int(self.opt["gt_size"])
+            flips = {key: self.opt.get(key, True) for key in ("use_hflip", "use_rot")}
+            whole = size
+            if "resize" in self.opt:
+                whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
+            clean = samples.cut(picture, samples.random_window(picture.shape, whole), whole)
+            clean = samples.resize(clean, size)
+            # Before the rain: transposed rain would fall sideways.
+            clean = np.ascontiguousarray(samples.apply_symmetry(clean, samples.random_symmetry(**flips)))
+            rng = np.random.default_rng(random.getrandbits(64))
+            if "drawn_scenes" in self.opt and rng.random() < self.opt["drawn_scenes"]:
+                clean = draw_scene(rng, clean)
+        else:
+            clean = picture[samples.WHOLE]
+            rng = np.random.default_rng([self.opt.get("rain_seed", 0), index])
+        chosen = self._presets[rng.choice(len(self._presets), p=np.array(self._weights) / sum(self._weights))]
+        rainy = add_rain(np.broadcast_to(clean, (*clean.shape[:2], 3)), rng, RainParameters.sample(rng, chosen))
+        return {"lq": samples.to_tensor(rainy), "gt": samples.to_tensor(clean), "lq_path": path, "gt_path": path}

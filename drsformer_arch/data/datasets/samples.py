@@ -1,0 +1,80 @@
+"""From a source's picture to a training sample: window, padding, symmetry, tensor. Crop first, convert last."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from drsformer_arch.data.datasets.sources import Window
+from drsformer_arch.images.pictures import Picture
+
+WHOLE = (slice(None), slice(None))
+
+
+def random_window(shape: tuple[int, ...], size: int) -> tuple[slice, slice]:
+    """A square window of a picture of that shape, smaller where the picture is; draws as BasicSR does."""
+    top = random.randint(0, max(shape[0] - size, 0))
+    left = random.randint(0, max(shape[1] - size, 0))
+    return slice(top, top + size), slice(left, left + size)
+
+
+def cut(picture: Window, window: tuple[slice, slice], size: int) -> Picture:
+    """A patch (size, size, C); what a smaller picture lacks below and at the right is reflected."""
+    patch = picture[window]
+    missing = size - patch.shape[0], size - patch.shape[1]
+    if missing == (0, 0):
+        return patch
+    return np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
+
+
+def random_scale(limits: Sequence[float]) -> float:
+    """A factor between the two limits, uniform in its logarithm."""
+    low, high = limits
+    return math.exp(random.uniform(math.log(low), math.log(high)))
+
+
+def resize(patch: Picture, size: int) -> Picture:
+    """A square patch (H, H, C) of another size; areas are averaged where it becomes smaller, else it is cubic."""
+    if patch.shape[0] == size:
+        return patch
+    interpolation = cv2.INTER_AREA if patch.shape[0] > size else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(patch), (size, size), interpolation=interpolation).reshape(size, size, -1)
+
+
+def random_symmetry(*, use_hflip: bool, use_rot: bool, use_vflip: bool = False) -> tuple[bool, bool, bool]:
+    """Whether to mirror left and right, up and down, and to transpose; draws as BasicSR does."""
+    hflip = use_hflip and random.random() < 0.5
+    vflip = (use_rot or use_vflip) and random.random() < 0.5
+    transpose = use_rot and random.random() < 0.5
+    return hflip, vflip, transpose
+
+
+def apply_symmetry(patch: Picture, symmetry: tuple[bool, bool, bool]) -> Picture:
+    """A view of (H, W, C) under one of the 8 symmetries of the square."""
+    hflip, vflip, transpose = symmetry
+    if hflip:
+        patch = patch[:, ::-1]
+    if vflip:
+        patch = patch[::-1]
+    return patch.swapaxes(0, 1) if transpose else patch
+
+
+def to_tensor(picture: Picture) -> torch.Tensor:
+    """(H, W, 3) RGB or (H, W, 1) gray of 8 or 16 bits → (3, H, W) float32 RGB in [0, 1]."""
+    planes = np.broadcast_to(picture, (*picture.shape[:2], 3)).transpose(2, 0, 1)
+    # First in order, as bytes, then converted: mirrored and transposed views are slow to read twice.
+    samples = np.ascontiguousarray(planes).astype(np.float32)
+    samples /= np.float32(np.iinfo(picture.dtype).max)
+    return torch.from_numpy(samples)
+
+
+def to_picture(image: torch.Tensor, dtype: npt.DTypeLike = np.uint8) -> Picture:
+    """(C, H, W) in [0, 1] → (H, W, C) of 8 or 16 bits, clamped and rounded."""
+    samples = image.clamp(0, 1).cpu().numpy() * np.float32(np.iinfo(np.dtype(dtype)).max)
+    return np.ascontiguousarray(np.rint(samples).astype(dtype).transpose(1, 2, 0))

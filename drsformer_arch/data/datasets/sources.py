@@ -1,0 +1,236 @@
+"""Where pictures come from: folders, BasicSR's LMDBs and stores, read alike.
+
+A source of single pictures has a length, ``name(index)`` and ``picture(index)``; a source of pairs has ``names(index)``
+and ``pair(index)``. What they give has a ``shape`` (H, W, C) and is cut by ``picture[top:bottom, left:right]`` into an
+array, see ``drsformer_arch.images.pictures``: whether that decodes everything or only the window is theirs to know.
+Names are kept as arrays of bytes, which worker processes share instead of copying them one by one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from drsformer_arch.data.store.environments import open_shared
+from drsformer_arch.data.store.meta_info import META_INFO, lmdb_keys, name_of_key
+from drsformer_arch.data.store.store import Store, StoredPicture, is_store
+from drsformer_arch.images.pictures import Picture, decode, pictures_in_folder, read_file
+from drsformer_arch.system.errors import UserError
+
+
+class Window(Protocol):
+    """A picture that may not be decoded yet."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, window: tuple[slice, slice], /) -> Picture: ...
+
+
+class Pictures(Protocol):
+    """A source of single pictures."""
+
+    def __len__(self) -> int: ...
+    def name(self, index: int) -> str: ...
+    def picture(self, index: int) -> Window: ...
+
+
+class Pairs(Protocol):
+    """A source of pairs."""
+
+    def __len__(self) -> int: ...
+    def names(self, index: int) -> tuple[str, str]: ...
+    def pair(self, index: int) -> tuple[Window, Window]: ...
+
+
+class FolderPictures:
+    """Picture files below a folder; they are sorted by their paths without extension, the keys."""
+
+    def __init__(self, folder: Path, *, recursive: bool) -> None:
+        self.folder = folder
+        found = pictures_in_folder(folder, recursive=recursive)
+        self.keys = list(found)
+        self._files = _names(os.path.relpath(path, folder) for path in found.values())
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def name(self, index: int) -> str:
+        return os.path.join(self.folder, os.fsdecode(self._files[index]))
+
+    def picture(self, index: int) -> Picture:
+        path = Path(self.name(index))
+        return decode(read_file(path), path)
+
+
+class LmdbPictures:
+    """An LMDB in BasicSR's layout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.keys = lmdb_keys(folder)
+        self._keys = _names(self.keys)
+        held = open_shared(folder).stat()["entries"]
+        if held < len(self.keys):
+            raise UserError(
+                f"{folder} holds {held:,} pictures, but its {META_INFO} names {len(self.keys):,}; it is incomplete: "
+                "make it anew"
+            )
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def name(self, index: int) -> str:
+        return name_of_key(self._key(index))
+
+    def picture(self, index: int) -> Picture:
+        with open_shared(self.folder).begin() as transaction:
+            content = transaction.get(bytes(self._keys[index]))
+        if content is None:
+            raise UserError(f"LMDB {self.folder} has no key '{self._key(index)}'")
+        return decode(content, f"{self.folder}, key {self._key(index)}")
+
+    def _key(self, index: int) -> str:
+        return os.fsdecode(self._keys[index])
+
+
+class StoredTargets:
+    """The clean pictures of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def name(self, index: int) -> str:
+        return name_of_key(self._store.names(index)[1])
+
+    def picture(self, index: int) -> StoredPicture:
+        return self._store.pair(index)[1]
+
+
+class StoredPairs:
+    """The pairs of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def names(self, index: int) -> tuple[str, str]:
+        lq, gt = self._store.names(index)
+        return name_of_key(lq), name_of_key(gt)
+
+    def pair(self, index: int) -> tuple[StoredPicture, StoredPicture]:
+        return self._store.pair(index)
+
+
+class MatchedPairs:
+    """Two sources whose keys match: the rainy key is ``template`` with the clean key in place of ``{}``.
+
+    Raises:
+        UserError: a key without its partner.
+    """
+
+    def __init__(self, lq: FolderPictures | LmdbPictures, gt: FolderPictures | LmdbPictures, template: str) -> None:
+        if len(lq) != len(gt):
+            raise UserError(f"{len(lq)} pictures in {lq.folder} but {len(gt)} in {gt.folder}")
+        places = {key: index for index, key in enumerate(lq.keys)}
+        order = []
+        for key in gt.keys:
+            folder, _, stem = key.rpartition("/")
+            wanted = f"{folder}/{template.format(stem)}" if folder else template.format(stem)
+            if wanted not in places:
+                raise UserError(f"{lq.folder} has no {wanted} for {key} of {gt.folder}")
+            order.append(places[wanted])
+        self._lq, self._gt, self._order = lq, gt, np.array(order)
+        del lq.keys, gt.keys  # as Python objects they would be copied into every worker process
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def names(self, index: int) -> tuple[str, str]:
+        return self._lq.name(self._order[index]), self._gt.name(index)
+
+    def pair(self, index: int) -> tuple[Picture, Picture]:
+        return self._lq.picture(self._order[index]), self._gt.picture(index)
+
+
+class Paths(Sequence):
+    """Names of a source as BasicSR's data sets give them: ``lq_path`` and ``gt_path``, made when asked for."""
+
+    def __init__(self, source: Pairs | Pictures) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        source: Any = self._source
+        lq, gt = source.names(index) if hasattr(source, "names") else [source.name(index)] * 2
+        return {"lq_path": lq, "gt_path": gt}
+
+
+def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
+    """The pictures of a folder or of an LMDB in BasicSR's layout; the clean ones of a store or a prepared folder.
+
+    Raises:
+        UserError: there is nothing of the kind.
+    """
+    path = Path(folder).expanduser()
+    if is_store(path):
+        return StoredTargets(Store(path, partial=partial))
+    clean = [path / f"target{ending}" for ending in (".lmdb", "") if (path / f"input{ending}").is_dir()]
+    return _open_plain(next((one for one in clean if one.is_dir()), path), recursive=True)
+
+
+def open_pairs(root: str, *, partial: bool = False) -> Pairs:
+    """The pairs of a store, or of a folder with ``input`` and ``target`` (folders, or LMDBs in BasicSR's layout).
+
+    Raises:
+        UserError: there is nothing of the kind.
+    """
+    path = Path(root).expanduser()
+    if is_store(path):
+        return StoredPairs(Store(path, partial=partial))
+    for ending in (".lmdb", ""):
+        if (path / f"input{ending}").is_dir() and (path / f"target{ending}").is_dir():
+            lq, gt = (_open_plain(path / f"{role}{ending}", recursive=True) for role in ("input", "target"))
+            return MatchedPairs(lq, gt, "{}")
+    if not path.is_dir():
+        raise UserError(f"there is no {root}; drsformer prepare makes it (see datasets/README.md)")
+    raise UserError(f"{root} is no store (store.json is missing) and has no folders input and target")
+
+
+def match_pairs(lq_root: str, gt_root: str, template: str = "{}") -> Pairs:
+    """The pairs of two folders, without their subfolders, or of two LMDBs in BasicSR's layout: as BasicSR finds them.
+
+    Raises:
+        UserError: there is nothing of the kind, or a picture lacks its partner.
+    """
+    lq, gt = (_open_plain(Path(root).expanduser(), recursive=False) for root in (lq_root, gt_root))
+    return MatchedPairs(lq, gt, template)
+
+
+def _open_plain(path: Path, *, recursive: bool) -> FolderPictures | LmdbPictures:
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}")
+    if (path / META_INFO).is_file():
+        return LmdbPictures(path)
+    if is_store(path):
+        raise UserError(f"{path} is a store of pairs: name it as dataroot, without dataroot_lq and dataroot_gt")
+    if path.suffix == ".lmdb":
+        raise UserError(f"{path} is no LMDB of BasicSR (no {META_INFO})")
+    return FolderPictures(path, recursive=recursive)
+
+
+def _names(names: Any) -> np.ndarray:
+    encoded = [os.fsencode(name) for name in names]
+    return np.array(encoded, dtype=bytes if encoded else "S1")

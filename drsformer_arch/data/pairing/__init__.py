@@ -1,0 +1,1 @@
+"""Which files belong together: rainy and clean, result and target."""

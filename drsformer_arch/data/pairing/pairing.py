@@ -1,0 +1,195 @@
+"""Which result belongs to which target: by the names, by one rule for all of a folder, never by order."""
+
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from drsformer_arch.data.pairing.layouts import LAYOUTS, Layout, Match, match_folders
+from drsformer_arch.data.pairing.source_tree import Folder, Source, stem, walk
+from drsformer_arch.images.pictures import PICTURE_SUFFIXES
+from drsformer_arch.system.errors import UserError, first_few
+
+EQUAL = Layout("{}", "{}")
+# Of a result, which mostly has the name of its rainy picture, and of its target.
+NAMES = tuple(
+    dict.fromkeys(
+        (
+            EQUAL,
+            *(Layout(posixpath.basename(rainy), posixpath.basename(clean)) for rainy, clean in LAYOUTS),
+            Layout("{}", "norain-{}"),
+            Layout("rain-{}", "{}"),
+            Layout("{}x2", "norain-{}"),
+            Layout("{}", "{}_clean"),  # DID: 1_rain, where _rain counts as an ending
+            Layout("{}", "{}_gt"),  # SPA: real_1000_rain
+        )
+    )
+)
+# Of a result and of its rainy picture: results may also have the name of their target, where that is theirs alone.
+RAINY_NAMES = (*(Layout(clean, rainy) for rainy, clean in NAMES if "#" not in rainy), Layout("{}", "{}_rain"))
+
+
+class Pair(NamedTuple):
+    """A result and what it is compared with."""
+
+    name: str  # path of the result below its folder, without extension
+    result: Path
+    target: Path | None
+    rainy: Path | None
+
+
+def find_pairs(
+    result: Path, target: Path | None, rainy: Path | None, *, skip_missing: bool = False
+) -> tuple[list[Pair], list[str]]:
+    """Pair the pictures of folders, searched recursively, by their names and the names of the folders in them.
+
+    Equal names without extension come first. Else one rule must pair all results: one of `NAMES`, alone or with an
+    ending that all results share, such as ``_DRSformer``. Two files are a pair whatever their names are.
+
+    Args:
+        result: folder or file.
+        target: folder or file; several results may share a target where the rule has a number (``{}_# + {}``).
+        rainy: folder or file of the rainy pictures.
+        skip_missing: leave out results that have no partner.
+
+    Returns:
+        the pairs, sorted by name with numbers as numbers, and notes for the user: the rules, what is left out.
+
+    Raises:
+        UserError: nothing there, no pictures, a result without its partner, two files of one name, or names that can
+            be read in two ways.
+    """
+    results = _source(result)
+    pictures: dict[str, Path] = {}
+    for name, path in _named(results):
+        if pictures.setdefault(name, path) is not path:
+            raise UserError(f"two results have one name: {pictures[name]} and {path}; take one of them away")
+    partners: dict[str, dict[Path, Path]] = {"target": {}, "rainy picture": {}}
+    notes: list[str] = []
+    for role, given, names in (("target", target, NAMES), ("rainy picture", rainy, RAINY_NAMES)):
+        if given is None:
+            continue
+        if result.is_file() and given.is_file():
+            partners[role] = {result: given}
+            continue
+        partners[role], said = _partners(results, _source(given), names, role, skip_missing)
+        notes += said
+    wanted = [found for found, given in zip(partners.values(), (target, rainy), strict=True) if given is not None]
+    pairs = [
+        Pair(name, path, partners["target"].get(path), partners["rainy picture"].get(path))
+        for name, path in pictures.items()
+        if all(path in found for found in wanted)
+    ]
+    if not pairs:
+        raise UserError(f"no result in {result} has both a target and a rainy picture")
+    return sorted(pairs, key=lambda pair: _natural(pair.name)), notes
+
+
+def _source(path: Path) -> Source:
+    """A folder, or a file as a folder that holds only this."""
+    if not path.is_file():
+        source = walk(path)
+        if not source.folders:
+            raise UserError(f"no picture ({', '.join(sorted(PICTURE_SUFFIXES))}) in {path}")
+        return source
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise UserError(f"{path} is no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    return Source(path.parent, [Folder(path.parent, ("",), [path.name])])
+
+
+def _named(source: Source) -> Iterator[tuple[str, Path]]:
+    for folder in source.folders:
+        for picture in folder.pictures:
+            yield "/".join((*folder.parts[1:], stem(picture))), folder.path / picture
+
+
+def _partners(
+    results: Source, others: Source, names: Sequence[Layout], role: str, skip_missing: bool
+) -> tuple[dict[Path, Path], list[str]]:
+    """The partner of every result, by the rule that finds the most, and notes."""
+    matches = _matches(results, others, names)
+    most = max(len(match.found) for match in matches)
+    if most == 0:
+        raise _nothing_found(results, others, names, role)
+    best = [match for match in matches if len(match.found) == most]
+    found, rule = _paths(best[0]), _shown(best[0].layout)
+    paths = [path for _, path in _named(results)]
+    missing = [path.name for path in paths if path not in found]
+    without = f"{len(missing):,} of {len(paths):,} results without a {role} ({first_few(missing)})"
+    if missing and not skip_missing:
+        raise UserError(f"{without}; the others pair by {rule}; --skip-missing leaves them out")
+    if best[0].layout != EQUAL:
+        _refuse_two_readings(best)
+    if best[0].twice is not None:
+        one, two = best[0].twice
+        raise UserError(f"two files for one name: {one.path} and {two.path}; take one of them away")
+    notes = [
+        f"{'pairs' if role == 'target' else 'rainy pictures'}: {rule}",
+        *([f"left out: {without}"] if missing else []),
+    ]
+    used = set(found.values())
+    unused = [path.name for _, path in _named(others) if path not in used]
+    if unused:
+        notes.append(f"{len(unused):,} of {len(unused) + len(used):,} {role}s have no result ({first_few(unused)})")
+    return found, notes
+
+
+def _nothing_found(results: Source, others: Source, names: Sequence[Layout], role: str) -> UserError:
+    (_, ours), (_, theirs) = next(_named(results)), next(_named(others))
+    return UserError(
+        f"no result in {results.root} has its {role} in {others.root}: {ours.name} and {theirs.name}, for example; "
+        "names must be equal without extension, or equal up to an ending such as _DRSformer that all results share, or "
+        f"follow one rule: {', '.join(map(_shown, names[1:]))}"
+    )
+
+
+def _refuse_two_readings(matches: Sequence[Match]) -> None:
+    """Rules may agree, but not disagree."""
+    first = _paths(matches[0])
+    for match in matches[1:]:
+        second = _paths(match)
+        for path in {**first, **second}:
+            if first.get(path) != second.get(path):
+                partners = [found[path].name if path in found else "nothing" for found in (first, second)]
+                rules = _shown(matches[0].layout), _shown(match.layout)
+                raise UserError(
+                    f"the names can be read in two ways: {path.name} belongs to {partners[0]} by {rules[0]}, and to "
+                    f"{partners[1]} by {rules[1]}; rename them"
+                )
+
+
+def _shown(layout: Layout) -> str:
+    return "equal names" if layout == EQUAL else " + ".join(layout)
+
+
+def _matches(results: Source, others: Source, names: Sequence[Layout]) -> list[Match]:
+    """What every rule finds; only equal names where these are complete."""
+    ours, theirs = ([(folder, folder.parts[1:]) for folder in source.folders] for source in (results, others))
+    stems = [stem(picture) for folder in results.folders for picture in folder.pictures]
+    equal = match_folders(EQUAL, (), ours, theirs)
+    if len(equal.found) == len(stems):
+        return [equal]
+    layouts = [Layout(first + ending, second) for ending in ("", *_endings(stems)) for first, second in names]
+    return [equal, *(match_folders(layout, (), ours, theirs) for layout in layouts if layout != EQUAL)]
+
+
+def _paths(match: Match) -> dict[Path, Path]:
+    return {found.rainy.path: found.clean.path for found in match.found}
+
+
+def _endings(names: Sequence[str]) -> Iterator[str]:
+    """What all names may end with, such as _DRSformer, the shortest first."""
+    shared = ""
+    for characters in zip(*map(reversed, names), strict=False):
+        if len(set(characters)) > 1:
+            break
+        shared = characters[0] + shared
+    for start in range(len(shared) - 1, -1, -1):
+        if shared[start] in "_-." and not set("{}#") & set(shared[start:]):
+            yield shared[start:]
+
+
+def _natural(name: str) -> list[str | int]:
+    """To sort by: numbers in the name as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,1 @@
+"""`drsformer prepare`: a data set as it was downloaded becomes folders, LMDBs or stores."""

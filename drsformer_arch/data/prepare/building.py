@@ -1,0 +1,290 @@
+"""What the worker processes of ``drsformer prepare`` do: decode, check and write one shard of pairs.
+
+A shard gets its name when it is on the disk and was read back; then its rows follow, a small file with what is known
+of its pairs. Both exist, or the shard is built again: so a build that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import lmdb
+import numpy as np
+
+from drsformer_arch.data.pairing.pair_keys import Pair
+from drsformer_arch.data.prepare.overlap import perceptual_hash
+from drsformer_arch.data.store import records
+from drsformer_arch.data.store.environments import Writer, forget
+from drsformer_arch.data.store.store import check_shard, pair_key
+from drsformer_arch.images.pictures import BadPicture, Picture, decode, encode_png, read_file
+from drsformer_arch.system import worker
+from drsformer_arch.system.errors import UserError, line_of, printable
+from drsformer_arch.system.files import crc32_of_file, fsync, lock, write_atomically
+from drsformer_arch.system.json_files import parse_json
+
+Form = Literal["folder", "raw", "compressed", "png"]
+
+
+class Job(NamedTuple):
+    """A shard to build.
+
+    Attributes:
+        folder: rows of finished shards, locks; its ``content`` is the output.
+        shards: folder of the shards.
+        number: of the shard.
+        form: how pictures are written; "png" are shards on their way into BasicSR's layout.
+        pairs: in their order.
+        fingerprint: of the pairs and the form; a finished shard with the same one is kept.
+        folders: the sources; names in the manifest are relative to them.
+        skip_bad: list pairs that cannot be used instead of stopping.
+    """
+
+    folder: Path
+    shards: Path
+    number: int
+    form: Form
+    pairs: list[Pair]
+    fingerprint: str
+    folders: tuple[Path, ...]
+    skip_bad: bool
+
+    @property
+    def shard(self) -> Path:
+        return self.shards / f"shard-{self.number:05d}.mdb"
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / f"rows-{self.number:05d}.jsonl"
+
+
+class Stopped(Exception):
+    """The main process asked to stop."""
+
+
+class Shared(NamedTuple):
+    """What a worker shares with the main process: how many pairs are done, and whether to stop."""
+
+    done: Any
+    stop: Any
+
+
+_shared: Shared | None = None
+
+
+def start_worker(shared: Shared, folder: Path) -> None:
+    """Set up a worker process."""
+    global _shared  # noqa: PLW0603 - the way a process pool hands things to its workers
+    _shared = shared
+    worker.set_up()
+    lock(folder, shared=True)  # until the process ends
+
+
+def name_in_source(path: Path, folders: Sequence[Path]) -> str:
+    """A file's path relative to the source it lies in; with several sources their names stand first.
+
+    Bytes that are no UTF-8, which a manifest cannot hold, become ``\\xff``.
+    """
+    name = path.as_posix()
+    for folder in folders:
+        if path.is_relative_to(folder):
+            inside = path.relative_to(folder).as_posix()
+            name = inside if len(folders) == 1 else f"{folder.name}/{inside}"
+            break
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def disk_errors_named(folder: Path) -> Iterator[None]:
+    """Turn a failure to write into one line.
+
+    Raises:
+        UserError: instead of OSError and lmdb.Error.
+    """
+    try:
+        yield
+    except (OSError, lmdb.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        free = shutil.disk_usage(folder).free / 2**30
+        where = getattr(error, "filename", None) or folder
+        raise UserError(
+            f"cannot write to {where}: {reason} ({free:.1f} GiB free); what is finished stays, the same command goes on"
+        ) from error
+
+
+def finished_rows(job: Job) -> dict[str, Any] | None:
+    """The first line of a finished shard's rows, None where the shard must be built."""
+    try:
+        with job.rows.open("rb") as file:
+            head = parse_json(file.readline())
+        is_finished = (
+            head["fingerprint"] == job.fingerprint
+            and (job.skip_bad or not head["skipped"])
+            and _bytes_of(job) == head["bytes"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged in whatever way
+        return None
+    return head if is_finished else None
+
+
+def _bytes_of(job: Job) -> int:
+    """Size of a job's shard or of all its picture files, as far as they are there."""
+    if job.form != "folder":
+        return job.shard.stat().st_size if job.shard.is_file() else -1
+    size = 0
+    with job.rows.open(encoding="utf-8") as rows:
+        next(rows)
+        for row in map(json.loads, rows):
+            for role in ("input", "target") if "skipped" not in row else ():
+                path = _path_in_folder(job, role, row)
+                size += path.stat().st_size if path.is_file() else -1
+    return size
+
+
+def build_shard(job: Job) -> None:
+    """Build one shard and its rows.
+
+    Raises:
+        UserError: a picture or pair that cannot be used (unless skipped), a full disk.
+        Stopped: on request.
+    """
+    temporary = job.shards / f".shard-{job.number:05d}.{os.getpid()}.part"
+    rows: list[dict[str, Any]] = []
+    facts: dict[str, Any]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(disk_errors_named(job.folder))
+        stack.callback(temporary.unlink, missing_ok=True)
+        stack.callback(forget, temporary)
+        if job.form == "folder":
+            size = 0
+            for pair, row, content in _checked_pairs(job, rows):
+                for role in ("input", "target"):
+                    size += _write_file(_path_in_folder(job, role, row), content[role], is_half=bool(pair.halves))
+            facts = {"bytes": size}
+            if hasattr(os, "sync"):
+                os.sync()  # before the rows vouch for them; one call for all
+        else:
+            pairs = _write_shard(job, temporary, rows)
+            check_shard(temporary, pairs)
+            forget(temporary)
+            facts = {"bytes": temporary.stat().st_size, "crc32": crc32_of_file(temporary)}
+            os.replace(temporary, job.shard)
+        skipped = sum("skipped" in row for row in rows)
+        head = {"fingerprint": job.fingerprint, "pairs": len(rows) - skipped, "skipped": skipped, **facts}
+        lines = [json.dumps(line, ensure_ascii=False) for line in (head, *rows)]
+        write_atomically(job.rows, ("\n".join(lines) + "\n").encode())
+
+
+def _write_shard(job: Job, path: Path, rows: list[dict[str, Any]]) -> int:
+    """All pairs of a job into an LMDB file; a target that several pairs share is written once."""
+    writer, finished, number = Writer(path, subdir=False), False, 0
+    last: tuple[Path, bytes] | None = None
+    try:
+        for pair, _, content in _checked_pairs(job, rows):
+            input_key = f"input/{pair.key}".encode()
+            writer.put(input_key, records.pack(content["input"].pixels, job.form))  # type: ignore[arg-type]
+            if last is None or last[0] != pair.target or pair.halves:
+                last = pair.target, f"target/{pair.key}".encode()
+                writer.put(last[1], records.pack(content["target"].pixels, job.form))  # type: ignore[arg-type]
+            writer.put(pair_key(number), input_key + b"\0" + last[1])
+            number += 1
+        finished = True
+    finally:
+        writer.close(finished=finished)
+    fsync(path)
+    return number
+
+
+class Loaded(NamedTuple):
+    """A picture and the file content it was decoded from."""
+
+    pixels: Picture
+    content: bytes
+
+
+def _checked_pairs(job: Job, rows: list[dict[str, Any]]) -> Iterator[tuple[Pair, dict[str, Any], dict[str, Loaded]]]:
+    """Decoded pairs that are in order, each with its row of the manifest; every row is added to ``rows``."""
+    target: tuple[Path, Loaded, dict[str, Any]] | None = None
+    for pair in job.pairs:
+        if _shared is not None:
+            if _shared.stop.is_set():
+                raise Stopped
+            with _shared.done.get_lock():
+                _shared.done.value += 1
+        try:
+            if pair.halves:
+                rainy, clean = _halves(pair)
+                target = None
+            else:
+                rainy = _load(pair.input)
+                clean = target[1] if target is not None and target[0] == pair.target else _load(pair.target)
+            if rainy.pixels.shape[:2] != clean.pixels.shape[:2]:
+                sizes = [f"{one.pixels.shape[1]}x{one.pixels.shape[0]}" for one in (rainy, clean)]
+                raise BadPicture(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
+            if target is None or target[0] != pair.target:
+                facts = _facts(clean.pixels, pair.target, job) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
+                target = pair.target, clean, facts
+            row = {"name": pair.key, "input": _facts(rainy.pixels, pair.input, job), "target": target[2]}
+        except Exception as error:  # of any kind: what is wrong with a pair is that pair's line
+            reason = str(error) if isinstance(error, UserError) else line_of(error, f"picture {pair.input}")
+            if not job.skip_bad:
+                raise UserError(reason) from error
+            for path in (pair.input, pair.target):
+                reason = reason.replace(printable(path), printable(name_in_source(path, job.folders)))
+            rows.append({"name": pair.key, "skipped": reason})
+            continue
+        rows.append(row)
+        yield pair, row, {"input": rainy, "target": clean}
+
+
+def _load(path: Path) -> Loaded:
+    content = read_file(path)
+    return Loaded(decode(content, path), content)
+
+
+def _halves(pair: Pair) -> tuple[Loaded, Loaded]:
+    """Rainy and clean half of a picture that holds both."""
+    both = _load(pair.input)
+    width = both.pixels.shape[1]
+    if width % 2:
+        raise BadPicture(f"picture {pair.input} holds two halves side by side, but its width {width} is odd")
+    left, right = (Loaded(np.ascontiguousarray(half), b"") for half in np.split(both.pixels, 2, axis=1))
+    return (right, left) if pair.halves == "clean_left" else (left, right)
+
+
+def _facts(pixels: Picture, path: Path, job: Job) -> dict[str, Any]:
+    """A row's entry of one picture; the hash is that of the pixels (RGB, row by row, little-endian)."""
+    little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    return {
+        "file": name_in_source(path, job.folders),
+        "shape": list(pixels.shape),
+        "dtype": f"uint{8 * pixels.itemsize}",
+        "sha256": hashlib.sha256(little_endian.data).hexdigest(),
+    }
+
+
+def _path_in_folder(job: Job, role: str, row: dict[str, Any]) -> Path:
+    """Where a picture goes in the folder form: under its pair's name, a half as PNG."""
+    both = row["input"]["file"] == row["target"]["file"]
+    ending = ".png" if both else os.path.splitext(row[role]["file"])[1]
+    return job.folder / "content" / role / f"{row['name']}{ending}"
+
+
+def _write_file(path: Path, picture: Loaded, *, is_half: bool) -> int:
+    """The file as it came, or a half as PNG; returns its size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.part")  # no longer than the name itself may be
+    content = encode_png(picture.pixels) if is_half else picture.content
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return len(content)

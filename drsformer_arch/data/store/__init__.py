@@ -1,0 +1,1 @@
+"""Stores and LMDBs: many pictures in few files, read by the patch."""

@@ -1,0 +1,311 @@
+"""`drsformer evaluate`: scores of result pictures against their targets, streamed from the disk to a table.
+
+==========  ===========================================================================================================
+group       columns
+==========  ===========================================================================================================
+rain200     psnr_rain200 (dB), ssim_rain200: the protocol of Rain200L, Rain200H and SPA-Data
+ddn         psnr_ddn (dB), ssim_ddn: the protocol of DID-Data and DDN-Data
+rgb         psnr_rgb (dB), ssim_rgb: all samples of the RGB picture, SSIM as the mean of the three channels
+niqe        niqe: NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks), lower is
+            better; needs no target
+==========  ===========================================================================================================
+
+The same columns of the rainy pictures begin with ``input_``. Pictures of 16 bits are rounded to 8, of which published
+scores are; gray counts as R = G = B.
+"""
+
+import multiprocessing
+import signal
+import sys
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from drsformer_arch.data.pairing.pairing import Pair
+from drsformer_arch.evaluate.summary import DESCRIPTIONS, INPUT, NIQE, NIQE_BLOCK, PictureScores, Summary
+from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
+from drsformer_arch.metrics import SCORES, Planes
+from drsformer_arch.system import processor, worker
+from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
+from drsformer_arch.system.escapes import csv_line
+from drsformer_arch.system.files import atomic_file
+
+GROUPS = tuple(DESCRIPTIONS)
+PAIRS_PER_WORKER = 8  # fewer are scored before another process has started
+AHEAD = 4  # pairs per worker that are waiting or done and not asked for yet
+
+
+def columns(which: Sequence[str], *, target: bool = True, rainy: bool = False) -> list[str]:
+    """The columns of column groups, for pairs with or without targets and rainy pictures."""
+    own = [f"{what}_{group}" for group in which if group in SCORES and target for what in SCORES[group]]
+    own += [NIQE] * (NIQE in which)
+    return own + [f"{INPUT}{column}" for column in own] * rainy
+
+
+def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]) -> dict[str, float]:
+    """The scores of one result.
+
+    Args:
+        result: (H, W, C) RGB or gray, uint8 or uint16.
+        target: of the same height and width; without it there is only NIQE.
+        which: column groups of `GROUPS`.
+
+    Returns:
+        column to value: PSNR in dB, infinite where the planes are equal; without `niqe` where the picture has none.
+
+    Raises:
+        ValueError: the sizes differ, or a side is shorter than SSIM's window.
+    """
+    return _scores(_planes(result), None if target is None else _planes(target), which)
+
+
+def evaluate(
+    pairs: Sequence[Pair], which: Sequence[str], *, workers: int | None = None
+) -> Generator[PictureScores, None, None]:
+    """Score pairs in their order; a pair that cannot be scored says why, the rest goes on.
+
+    Only some pairs per worker are read ahead of what the caller takes, so that the memory does not grow with their
+    number. Closing the iterator stops the workers.
+
+    Args:
+        pairs: of `find_pairs`.
+        which: column groups of `GROUPS`.
+        workers: processes; 1: none but this one. Default: as many as there are cores and work for. They are started
+            anew (spawn), so that a script needs ``if __name__ == "__main__":``.
+
+    Raises:
+        UserError: an unknown group, or worker processes do not start.
+    """
+    for group in which:
+        if group not in GROUPS:
+            raise UserError(f"unknown scores {group!r}{did_you_mean(group, GROUPS)}")
+    if workers is None:
+        workers = min(processor.usable_cores(), len(pairs) // PAIRS_PER_WORKER)
+    if workers <= 1:
+        return (_score(pair, tuple(which)) for pair in pairs)
+    return _in_processes(pairs, tuple(which), workers)
+
+
+def _in_processes(pairs: Sequence[Pair], which: tuple[str, ...], workers: int) -> Generator[PictureScores, None, None]:
+    """In the order of the pairs. A process that dies takes the others of its pool along; their pairs are done again."""
+    pool = _pool(workers, which)
+    running: deque[tuple[Pair, Future[PictureScores]]] = deque()
+
+    def submit(pair: Pair) -> None:
+        try:
+            with _interrupts_held_back():  # from the beginning, in the process that this may start
+                running.append((pair, pool.submit(_score, pair, which)))
+        except BrokenProcessPool as error:
+            running.append((pair, Future()))
+            running[-1][1].set_exception(error)
+
+    def first_row() -> PictureScores:
+        nonlocal pool
+        pair, future = running.popleft()
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            pool.shutdown()
+            row = _alone(pair, which)
+            again = [pair for pair, _ in running]
+            running.clear()
+            pool = _pool(workers, which)
+            for pair in again:
+                submit(pair)
+            return row
+
+    try:
+        try:
+            with _interrupts_held_back():
+                beginning = pool.submit(int)
+            beginning.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process ended early (out of memory? fewer --workers take less; a script needs "
+                "if __name__ == '__main__':)"
+            ) from error
+        for pair in pairs:
+            submit(pair)
+            if len(running) == AHEAD * workers:
+                yield first_row()
+        while running:
+            yield first_row()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int, which: tuple[str, ...]) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which,))
+
+
+def _alone(pair: Pair, which: tuple[str, ...]) -> PictureScores:
+    """What killed a process among others may fit the memory alone, or it kills only its own."""
+    with _pool(1, which) as pool, _interrupts_held_back():
+        future = pool.submit(_score, pair, which)
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return PictureScores(pair, {}, f"{printable(pair.result)}: the process that reads it dies (out of memory?)")
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, and reaches no process that is started in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(with_niqe: bool) -> None:
+    worker.set_up()
+    processor.keep_freed_memory()
+    if with_niqe:
+        import torch  # noqa: PLC0415 - only BasicSR's NIQE needs it
+
+        torch.set_num_threads(1)
+
+
+def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
+    """Read and score one pair; whatever decoders and metrics raise becomes its problem."""
+    subject, pictures = pair.result, dict[Path, Picture]()
+    try:
+        for subject in filter(None, pair[1:]):
+            pictures[subject] = decode(read_file(subject), subject)
+        subject = pair.result
+        for path, picture in pictures.items():
+            if picture.shape[:2] != pictures[pair.result].shape[:2]:
+                raise UserError(f"{pair.result} is {_size(pictures[pair.result])} but {path} is {_size(picture)}")
+        planes = {path: _planes(picture) for path, picture in pictures.items()}
+        target = planes[pair.target] if pair.target is not None else None
+        scores = _scores(planes[pair.result], target, which)
+        if pair.rainy is not None:
+            of_input = _scores(planes[pair.rainy], target, which)
+            scores |= {f"{INPUT}{column}": value for column, value in of_input.items()}
+    except Exception as error:  # of many libraries, and none may end the other pairs
+        return PictureScores(pair, {}, line_of(error, subject))
+    return PictureScores(pair, scores, None, any(picture.dtype != np.uint8 for picture in pictures.values()))
+
+
+def _size(picture: Picture) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"
+
+
+def _planes(picture: Picture) -> Planes:
+    if picture.dtype == np.uint16:
+        from drsformer_arch.images.photographs import eight_bits  # noqa: PLC0415 - loads torch, for few pictures
+
+        picture = eight_bits(picture)
+    return Planes(picture)
+
+
+def _scores(result: Planes, target: Planes | None, which: Sequence[str]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if target is not None:
+        if result.picture.shape[:2] != target.picture.shape[:2]:
+            raise UserError(f"the pictures differ in size: {_size(result.picture)} and {_size(target.picture)}")
+        if result.picture.shape != target.picture.shape:
+            result, target = (Planes(_in_colour(one.picture)) for one in (result, target))
+        scores = {
+            f"{what}_{group}": score(result, target)
+            for group in which
+            if group in SCORES
+            for what, score in SCORES[group].items()
+        }
+    if NIQE in which:
+        quality = _niqe(_in_colour(result.picture))
+        if quality is not None:
+            scores[NIQE] = quality
+    return scores
+
+
+def _in_colour(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return picture if picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
+
+
+def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
+    """Of (H, W, 3) RGB; None where there are not two blocks to compare, or all are flat."""
+    height, width = picture.shape[:2]
+    if (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
+        return None
+    from drsformer_arch.bridge import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable, and loads torch
+
+    # isort: split
+    from basicsr.metrics import calculate_niqe  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # Flat blocks divide zero by zero; BasicSR leaves them out itself.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            quality = float(calculate_niqe(picture[..., ::-1], crop_border=0))
+        except np.linalg.LinAlgError:  # nothing is left
+            return None
+    return quality if np.isfinite(quality) else None
+
+
+def score_files(
+    pairs: Sequence[Pair], which: Sequence[str], out: Path | None = None, *, workers: int | None = None
+) -> Summary:
+    """Score pairs with a progress bar; a picture that fails is named on stderr, the rest goes on.
+
+    Args:
+        pairs: of `find_pairs`, at least one.
+        which: column groups of `GROUPS`.
+        out: CSV file with one line per picture, in the order of the pairs; it is replaced when the last one is done.
+            Where that fails after scores were computed, `Summary.unwritten` says why, and all pictures are scored.
+        workers: as `evaluate` takes them.
+
+    Raises:
+        UserError: an unknown group, `out` is a folder or named as a picture, or worker processes do not start.
+        OSError: `out` cannot be written, as is seen before anything is scored, or nobody reads the pipe any more.
+    """
+    if out is not None and (out.is_dir() or out.suffix.lower() in PICTURE_SUFFIXES):
+        raise UserError(
+            f"{out} is {'a folder' if out.is_dir() else 'the name of a picture'}; scores are written as CSV"
+        )
+    names = columns(which, target=pairs[0].target is not None, rainy=pairs[0].rainy is not None)
+    summary = Summary(names)
+    with (
+        tqdm(total=len(pairs), unit="picture", disable=None, delay=2) as bar,
+        closing(evaluate(pairs, which, workers=workers)) as scored,
+    ):
+        rows = _counted(scored, summary, bar)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with atomic_file(out) as file:
+                    file.write(csv_line(["picture", "result", "target", "input", *names, "problem"]))
+                    for row in rows:
+                        values = [f"{row.scores[name]:.9f}" if name in row.scores else "" for name in names]
+                        paths = [path or "" for path in row.pair[1:]]
+                        file.write(csv_line([row.pair.name, *paths, *values, row.problem or ""]))
+            except OSError as error:
+                if isinstance(error, BrokenPipeError) or not summary.scored + summary.failed:
+                    raise
+                summary.unwritten = error
+        for _ in rows:
+            pass  # all of them, or those after a line that could not be written
+    return summary
+
+
+def _counted(rows: Iterable[PictureScores], summary: Summary, bar: tqdm) -> Iterator[PictureScores]:
+    """The rows, after they were added to the summary and those that failed were named."""
+    for row in rows:
+        summary.add(row)
+        if row.problem is not None:
+            bar.write(f"error: {row.problem}", file=sys.stderr)
+        bar.update()
+        yield row

@@ -1,0 +1,1 @@
+"""Option files: read, checked, and made from recipes."""

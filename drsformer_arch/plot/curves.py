@@ -1,0 +1,187 @@
+"""Training curves of an experiment folder: from what our trainings record, or from the logs of other ones."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from drsformer_arch.page.page import METRICS, Curve
+from drsformer_arch.system.errors import UserError, line_of, printable
+from drsformer_arch.training import training_records
+
+LEARNING_RATE = ("learning rate", "")
+MOST_CURVES = 100  # of an experiment
+LONGEST_LINE = 10_000  # characters; what follows in a line is no number that is shown
+
+# What BasicSR's logger writes of a training, and what BasicSR and DerainModel write of a validation.
+_OPTION = re.compile(r" {4}(total_iter|val_freq): ([\d.e+]+)$")
+_START = re.compile(r"Start training from epoch: \d+, iter: (\d+)")
+_STEP = re.compile(r"\[epoch:\s*\d+, iter:\s*([\d,]+), lr:\(([^,)]+)")
+_LOSS = re.compile(r"(\w+): (\S+)")
+_VALIDATION = re.compile(r"INFO: Validation (\S.*)")
+_SCORE = re.compile(r"\s+# (\w+)(?: \[(.+?)(?: protocol)?\])?: (\S+)")
+
+_Points = dict[tuple[str, str], dict[int, float]]  # name and unit of a curve → iteration → value
+
+
+def read_curves(folder: Path) -> list[Curve]:
+    """Scores of validations, losses and the learning rate over the iterations.
+
+    Args:
+        folder: of an experiment, with `training.jsonl` or one or several `train_*.log`. A resumed run replaces what an
+            earlier one did after the iteration from which it goes on.
+
+    Raises:
+        UserError: no log in the folder, or nothing in the logs yet.
+    """
+    folder = Path(folder)
+    recorded = _from_records(folder)
+    if recorded:
+        return recorded
+    logs = sorted(path for path in folder.glob("train_*.log") if path.is_file())  # their names end in date and time
+    if not logs:
+        raise UserError(f"no training log (train_*.log) in {folder}; a folder of ./experiments is meant")
+    found: _Points = {}
+    for log in logs:
+        try:
+            with log.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+                damaged = _read(lines, found)
+        except OSError as error:
+            _note(f"{log} is passed over: {error.strerror}")
+            continue
+        if damaged:
+            _note(f"{log}: {damaged} lines are passed over, as their numbers cannot be read")
+    curves = _in_order(found, folder)
+    if not curves:
+        raise UserError(f"the logs in {folder} tell of no iteration yet")
+    return curves
+
+
+def read_all(folders: Sequence[Path]) -> tuple[list[Curve], list[str]]:
+    """Of several experiments; runs in folders of one name are called by their paths.
+
+    Returns:
+        The curves, and a line for every folder of several that cannot be read.
+
+    Raises:
+        UserError: none can be read.
+    """
+    found: list[tuple[Path, list[Curve]]] = []
+    problems = []
+    for folder in folders:
+        try:
+            found.append((folder, read_curves(folder)))
+        except Exception as error:  # whatever reading a stranger's logs raises; the others go on
+            if len(folders) == 1:
+                raise
+            problems.append(line_of(error, folder))
+    if problems and not found:
+        raise UserError(f"no training can be shown: {'; '.join(problems)}")
+    names = Counter(curves[0].run for _, curves in found)
+    curves = [
+        curve if names[curve.run] == 1 else curve._replace(run=str(folder))
+        for folder, curves in found
+        for curve in curves
+    ]
+    return curves, problems
+
+
+def _note(line: str) -> None:
+    print(f"note: {printable(line)}", file=sys.stderr)
+
+
+def _from_records(folder: Path) -> list[Curve]:
+    found: _Points = {}
+    for record in training_records.read(folder, _note):
+        at = record["iter"]
+        if "data_set" in record:
+            for metric in record.keys() - {"iter", "data_set"}:
+                name, unit, _ = METRICS.get(metric, (metric, "", 0))
+                found.setdefault((f"{name} of {record['data_set']}", unit), {})[at] = float(record[metric])
+            continue
+        named = {LEARNING_RATE: record["lr"]} if "lr" in record else {}
+        named |= {(f"loss {key}", ""): value for key, value in record.items() if key.startswith("l_")}
+        if "grad_norm" in record:
+            named["gradient norm", ""] = record["grad_norm"]
+        for curve, value in named.items():
+            found.setdefault(curve, {})[at] = float(value)
+    return _in_order(found, folder)
+
+
+def _in_order(found: _Points, folder: Path) -> list[Curve]:
+    """Scores, losses, the rest."""
+    curves = [Curve(*name, folder.resolve().name, sorted(found[name].items())) for name in found if found[name]]
+    if len(curves) > MOST_CURVES:
+        _note(f"{folder} has {len(curves):,} kinds of numbers in its log; the first {MOST_CURVES} are shown")
+        del curves[MOST_CURVES:]
+    rank = [0 if " of " in name else 1 if name.startswith("loss") else 2 for name, *_ in curves]
+    return [curve for _, curve in sorted(zip(rank, curves, strict=True), key=lambda pair: pair[0])]
+
+
+def _read(lines: Iterable[str], found: _Points) -> int:
+    """Add the points of one log; returns how many lines hold other numbers than a training writes."""
+    log, damaged = _Log(found), 0
+    for line in lines:
+        try:
+            log.read(line.rstrip()[:LONGEST_LINE])
+        except (ValueError, OverflowError):
+            damaged += 1
+    return damaged
+
+
+class _Log:
+    """A log, as far as it was read."""
+
+    def __init__(self, found: _Points) -> None:
+        self.found = found
+        self.options: dict[str, int] = {}
+        self.start = self.iteration = 0
+        self.ended, self.data_set = False, ""
+        self.validations: Counter[str] = Counter()  # since the start, per data set
+
+    def read(self, line: str) -> None:
+        """Take in the next line.
+
+        Raises:
+            ValueError, OverflowError: there is a word where a number should be, or one that no training reaches.
+        """
+        if match := _OPTION.match(line):
+            self.options[match[1]] = _iteration(float(match[2]))
+        elif match := _START.search(line):
+            self.start = self.iteration = _iteration(match[1])
+            for points in self.found.values():
+                for later in [at for at in points if at > self.start]:
+                    del points[later]
+        elif match := _STEP.search(line):
+            self.iteration = _iteration(match[1].replace(",", ""))
+            self._add(*LEARNING_RATE, self.iteration, match[2])
+            for loss, value in _LOSS.findall(line.rpartition("] ")[2]):
+                self._add(f"loss {loss}", "", self.iteration, value)
+        elif "INFO: End of training" in line:
+            self.ended = True
+        elif match := _VALIDATION.search(line):
+            self.data_set = match[1]
+            self.validations[self.data_set] += 1
+        elif self.data_set and (match := _SCORE.match(line)):
+            self._add_score(match)
+
+    def _add(self, name: str, unit: str, at: int, value: str) -> None:
+        self.found.setdefault((name, unit), {})[at] = float(value)
+
+    def _add_score(self, match: re.Match[str]) -> None:
+        # A validation's log does not say when it was; the log of steps may be sparser than validations are.
+        frequency = self.options.get("val_freq", 0)
+        passed = self.start // frequency + self.validations[self.data_set] if frequency else 0
+        at = passed * frequency if frequency else self.iteration
+        name, unit, _ = METRICS.get(match[1], (match[1], METRICS["psnr"][1] * match[1].startswith("psnr"), 0))
+        protocol = f" ({match[2]})" if match[2] else ""
+        at = self.options.get("total_iter", at) if self.ended else at
+        self._add(f"{name} of {self.data_set}{protocol}", unit, at, match[3])
+
+
+def _iteration(number: str | float) -> int:
+    iteration = int(number)
+    if not training_records.is_iteration(iteration):
+        raise ValueError(f"there is no iteration {number}")
+    return iteration

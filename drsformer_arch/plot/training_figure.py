@@ -1,0 +1,72 @@
+"""Loss, learning rate and validation scores of several trainings in one figure."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from drsformer_arch.compare.figures import png
+from drsformer_arch.page.page import Curve
+from drsformer_arch.system.escapes import in_figure
+
+COLUMNS = 2
+MOST_PANELS = 40  # logs may name as many quantities as they like; a figure has an end
+POINTS = 200  # of a curve with more, a bold line shows means over its neighbourhood
+LARGEST = 1e100  # value that is drawn; axes cannot hold those near the largest float
+WIDE = 4  # largest over smallest value from which a loss has a logarithmic axis
+
+
+def draw(curves: Sequence[Curve]) -> bytes:
+    """One panel per quantity, one colour per run (PNG).
+
+    Args:
+        curves: of all runs; those of one name share a panel, of which there are `MOST_PANELS` at most.
+    """
+    names = list(dict.fromkeys(curve.name for curve in curves))[:MOST_PANELS]
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(6 * COLUMNS, 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    for panel in panels[len(names) :]:
+        panel.remove()
+    for panel, name in zip(panels, names, strict=False):
+        _draw(panel, [curve for curve in curves if curve.name == name], runs)
+    if len(runs) > 1:
+        handles = [panels[0].plot([], [], color=f"C{index}", label=in_figure(run))[0] for index, run in enumerate(runs)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 4), frameon=False)
+    return png(figure)
+
+
+def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
+    for curve in curves:
+        colour = f"C{runs.index(curve.run)}"
+        at = [iteration for iteration, _ in curve.points]
+        values = [value if abs(value) < LARGEST else math.nan for _, value in curve.points]  # a gap
+        many = len(values) > POINTS
+        marker = "." if not many and len(values) < POINTS // 4 else ""
+        panel.plot(at, values, color=colour, linewidth=0.6 if many else 1.5, alpha=0.4 if many else 1, marker=marker)
+        if many:
+            width = len(values) // (POINTS // 4)
+            panel.plot(at[width - 1 :], _means(values, width), color=colour, linewidth=1.8)
+    everything = [value for curve in curves for _, value in curve.points if abs(value) < LARGEST]
+    is_loss = curves[0].name.startswith(("loss", "gradient"))
+    if is_loss and everything and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
+        panel.set_yscale("log")
+    title = f"{curves[0].name} in {curves[0].unit}" if curves[0].unit else curves[0].name
+    panel.set(title=in_figure(title), xlabel="iteration")
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    panel.grid(alpha=0.3)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _means(values: Sequence[float], width: int) -> list[float]:
+    """Of every `width` values that follow each other."""
+    total = sum(values[: width - 1])
+    means = []
+    for index in range(width - 1, len(values)):
+        total += values[index]
+        means.append(total / width)
+        total -= values[index - width + 1]
+    return means

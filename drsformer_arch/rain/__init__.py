@@ -1,0 +1,1 @@
+"""Synthetic rain: its looks, its drawing, and its statistics."""

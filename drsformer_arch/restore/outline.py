@@ -1,0 +1,114 @@
+"""Try the arguments of a network out: its keys, shapes and declarations without memory for its weights.
+
+Arguments come from files of strangers. What they ask for is bounded before anything is allocated or counted to.
+"""
+
+import inspect
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, get_type_hints
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from drsformer_arch.archs.contract import RestorationNetwork
+from drsformer_arch.options.option_kinds import kind_of_annotation
+from drsformer_arch.system import processor
+from drsformer_arch.system.errors import UserError, did_you_mean
+
+LARGEST_NUMBER = 2**16  # among the arguments of a network: channels, blocks, heads, sides in pixels
+BLOCKS = "blocks"  # in the names of arguments that may be 0: a level without blocks passes its input on
+LONGEST_LIST = 100
+LONGEST_SHOWN = 80  # characters of a message
+MOST_TENSORS = 5_000  # five times those of the largest network here
+BYTES_OF_A_WEIGHT = 4
+# What Python and torch raise for arguments that do not fit together.
+UNUSABLE = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, MemoryError)
+
+
+def outline(
+    kind: type[RestorationNetwork], arguments: Mapping[str, Any], where: str, *, most_tensors: int = MOST_TENSORS
+) -> RestorationNetwork:
+    """A network on the device meta, which has shapes and no values: it costs no memory, however large it is.
+
+    Args:
+        kind: its class.
+        arguments: of the class, from wherever.
+        where: they come from, a section's name in messages.
+        most_tensors: more than so many belong to no network that is meant, such as those of a file.
+
+    Raises:
+        UserError: arguments that are unknown, of a wrong kind, too large or do not fit together; a network or a
+            picture of it that this machine's memory cannot hold.
+    """
+    _check(kind, arguments, where)
+    try:
+        with torch.device("meta"), _at_most(most_tensors):
+            net = kind(**arguments)
+    except UNUSABLE as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UserError(f"{where}: these arguments of {kind.__name__} do not work: {reason}") from error
+    memory = processor.whole_memory()
+    size = BYTES_OF_A_WEIGHT * sum(value.numel() for value in net.parameters())
+    if size > memory:
+        raise UserError(f"{where}: this {kind.__name__} takes {_gib(size)} for its weights alone, {_has(memory)}")
+    side = net.contract.patch_size
+    if side and side**2 * net.contract.bytes_per_pixel > memory:
+        raise UserError(f"{where}: pictures of {side}x{side} for this {kind.__name__} do not fit: {_has(memory)}")
+    return net
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def _has(memory: int) -> str:
+    return f"this machine has {_gib(memory)} of memory"
+
+
+def _check(kind: type[RestorationNetwork], arguments: Mapping[str, Any], where: str) -> None:
+    known = inspect.signature(kind).parameters
+    hints = get_type_hints(kind.__init__)
+    for key, value in arguments.items():
+        if key not in known:
+            name = str(key)[:LONGEST_SHOWN]
+            raise UserError(f"{where}: {kind.__name__} has no argument {name}{did_you_mean(name, known)}")
+        parts = value if isinstance(value, list | tuple) else [value]
+        if len(parts) > LONGEST_LIST or not all(isinstance(one, bool | int | float | str | None) for one in parts):
+            raise UserError(f"{where}.{key} must be a plain value or a short list, not {_shown(value)}")
+        if not all(abs(one) <= LARGEST_NUMBER for one in parts if isinstance(one, int | float)):  # nor is NaN
+            raise UserError(f"{where}.{key} must be at most {LARGEST_NUMBER:,}, not {_shown(value)}")
+        wanted = kind_of_annotation(hints.get(key, Any), least=0 if BLOCKS in key else 1)
+        if not wanted.accepts(value):
+            raise UserError(f"{where}.{key} must be {wanted.name}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)[:LONGEST_SHOWN]
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of thousands of digits"
+
+
+class _TooMany(ValueError):
+    """More parts than the network that is meant can have."""
+
+
+@contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """Stop the construction of a network, also one in endless loops, that gets more parameters than so many."""
+    left = count
+
+    def stop(_module: nn.Module, _name: str, _parameter: nn.Parameter) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _TooMany(f"the network gets more than {count:,} tensors")
+
+    hook = register_module_parameter_registration_hook(stop)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,170 @@
+"""Derain pictures in memory: weights in, pictures in, pictures out, whatever their size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.data.datasets.samples import to_picture, to_tensor
+from drsformer_arch.fast import dtype_of
+from drsformer_arch.images.pictures import Picture
+from drsformer_arch.restore.networks import load_network
+from drsformer_arch.restore.onnx_program import OnnxProgram
+from drsformer_arch.restore.tiling import inference_form, restore
+from drsformer_arch.restore.weights import DEFAULT, find_weights
+from drsformer_arch.system import processor
+from drsformer_arch.system.errors import UserError, is_out_of_memory
+
+Precision = Literal["float32", "bf16"]
+Runtime = Literal["torch", "onnx"]
+ONNX = ".onnx"
+SMALLEST_TILE = 64
+SHARE_OF_FREE_MEMORY = 0.7
+
+
+class Restorer:
+    """A network with its weights that derains pictures.
+
+        restorer = Restorer()  # or Restorer("net_g_latest.pth")
+        derained = restorer(rainy)  # (H, W, 3) RGB, uint8 or uint16; gray (H, W) and (H, W, 1) stay gray
+
+    Networks for gray pictures take those only.
+
+    Args:
+        weights: a checkpoint, own or published, or the name of shipped weights; the network is recognised from it. Or
+            a file that `drsformer export` wrote as ONNX. Default: DRSformer-S, which is shipped.
+        device: default: the GPU where there is one.
+        precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
+        tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
+            elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
+        overlap: pixels that neighbouring tiles share and blend over.
+        memory: bytes that "auto" may use; default: 70 % of what is free.
+        fast: compute in the fused form, where the network has one; else what its file says, slower.
+        runtime: what computes, PyTorch or ONNX Runtime; default: as the kind of file says.
+        param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
+
+    Raises:
+        UserError: weights that cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str = DEFAULT,
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        tile: int | Literal["auto"] = "auto",
+        overlap: int = 32,
+        memory: int | None = None,
+        fast: bool = True,
+        runtime: Runtime | None = None,
+        param_key: str | None = None,
+    ) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.tile, self.overlap, self.memory = tile, overlap, memory
+        path = find_weights(weights)
+        if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
+            raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
+        self.net: Any
+        if path.suffix == ONNX:
+            if precision != "float32":
+                raise UserError(f"{path}: an ONNX file has its precision, float32; use --precision with other weights")
+            self.net, self.autocast = OnnxProgram(path, self.device), False
+        else:
+            net = load_network(path, param_key).to(self.device)
+            self.net, self.autocast = inference_form(net, bf16=precision == "bf16", fast=fast)
+        self.channels = contract_of(self.net).picture_channels
+        if self.channels not in (1, 3):
+            raise UserError(
+                f"{path}: a network for pictures of {self.channels} channels; those of gray (1) and colour (3) are used"
+            )
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Derain one picture, see `batch`."""
+        return self.batch([picture])[0]
+
+    def batch(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Derain pictures of equal size together.
+
+        Args:
+            pictures: (H, W, 3) RGB, or gray as (H, W) or (H, W, 1); uint8 or uint16. For a network that takes colour,
+                gray ones count as R = G = B, and the mean of their results is returned.
+
+        Returns:
+            Pictures of the same shapes and types.
+
+        Raises:
+            ValueError: other shapes or types, or pictures of different sizes.
+            UserError: not even the smallest tile fits the memory, a picture in colour for a network for gray ones, or
+                the network returns NaN or infinite values.
+            MemoryError, RuntimeError: the pictures themselves do not fit the memory.
+        """
+        rainy = torch.stack([_to_tensor(picture, self.channels) for picture in pictures])
+        derained = self._with_smaller_and_smaller_tiles(rainy)
+        if not bool(derained.isfinite().all()):
+            raise UserError(
+                "the network returns NaN or infinite values; its weights are damaged, or diverged in training"
+            )
+        return [_like(picture, result) for picture, result in zip(pictures, derained, strict=True)]
+
+    def describe(self) -> str:
+        """One line: which network, computed where and how."""
+        if isinstance(self.net, OnnxProgram):
+            return f"{self.net.network['type']} by ONNX Runtime on {self.device}, float32"
+        parameters = sum(value.numel() for value in self.net.state_dict().values()) / 1e6
+        bf16 = self.autocast or dtype_of(self.net) is torch.bfloat16
+        name, precision = type(self.net).__name__, "bf16" if bf16 else "float32"
+        return f"{name} ({parameters:.2f} M parameters) on {self.device}, {precision}"
+
+    def _with_smaller_and_smaller_tiles(self, rainy: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) RGB in [0, 1] → the same; both stay on the CPU where they are computed in tiles."""
+        tile = self.tile if self.tile != "auto" else self._tile_that_fits(rainy)
+        while True:
+            try:
+                return self._derain(rainy, tile)
+            except (RuntimeError, MemoryError) as error:
+                if self.tile != "auto" or not is_out_of_memory(error):
+                    raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            tile = (tile or max(rainy.shape[-2:])) // 2
+            if tile < SMALLEST_TILE:
+                raise UserError("not even a tile of 64x64 pixels fits the memory")
+
+    def _derain(self, rainy: torch.Tensor, tile: int) -> torch.Tensor:
+        overlap = min(self.overlap, tile // 4) if tile else 0
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return restore(self.net, rainy, tile=tile, overlap=overlap, device=self.device).float()
+
+    def _tile_that_fits(self, rainy: torch.Tensor) -> int:
+        """0 for whole pictures."""
+        count, _, height, width = rainy.shape
+        free = self.memory or int(SHARE_OF_FREE_MEMORY * processor.free_memory(self.device))
+        pixels = free // (count * contract_of(self.net).bytes_per_pixel)
+        if height * width <= pixels:
+            return 0
+        return max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)
+
+
+def _to_tensor(picture: Picture, channels: int) -> torch.Tensor:
+    """(channels, H, W) float32 in [0, 1]."""
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a picture must be uint8 or uint16, not {picture.dtype}")
+    planes = picture[..., None] if picture.ndim == 2 else picture
+    if planes.ndim != 3 or planes.shape[2] not in (1, 3) or 0 in planes.shape:
+        raise ValueError(f"a picture must be (H, W), (H, W, 1) or (H, W, 3), not {picture.shape}")
+    if planes.shape[2] > channels:
+        raise UserError(
+            "this is a picture in colour, the weights are of a network for gray ones; convert it, or use others"
+        )
+    return to_tensor(planes)[:channels]
+
+
+def _like(picture: Picture, result: torch.Tensor) -> Picture:
+    """(C, H, W) in [0, 1] → shape and type of the picture, rounded."""
+    if picture.ndim == 2 or picture.shape[2] == 1:
+        result = result.clamp(0, 1).mean(dim=0, keepdim=True)
+    return to_picture(result, picture.dtype).reshape(picture.shape)

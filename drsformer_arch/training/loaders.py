@@ -1,0 +1,271 @@
+"""Training and validation loaders whose samples depend on nothing but the seed, the epoch and the position.
+
+BasicSR's own drop the last batch while counting it, replay the same crops every epoch, and start the epoch again on
+resume. These pad the epoch to whole batches, give every sample its own seed and skip what was consumed.
+"""
+
+import math
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
+
+from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.data.datasets.result_names import refuse_equal_results
+from drsformer_arch.system.errors import UserError
+from drsformer_arch.training.batch_plan import batch_plan
+
+# isort: split
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.utils.registry import MODEL_REGISTRY
+
+_for_every_model = False
+
+
+def use_for_every_model() -> None:
+    """From now on serve all model types, not only ours (the `drsformer` command does so)."""
+    global _for_every_model  # noqa: PLW0603 - one switch per process, set once by the command
+    _for_every_model = True
+
+
+def wanted(opt: dict[str, Any]) -> bool:
+    """Whether these loaders serve a run with these options."""
+    return _for_every_model or plans_batches(opt)
+
+
+def plans_batches(opt: dict[str, Any]) -> bool:
+    """Whether the model is ours or derived from it, under whatever name."""
+    model = dict(iter(MODEL_REGISTRY)).get(opt.get("model_type"))
+    return getattr(model, "plans_batches", False)
+
+
+def seed_of(*numbers: int) -> int:
+    """A 32-bit seed from several numbers, well mixed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's global generators, those of GPUs too."""
+    seed_sample(seed)
+    torch.manual_seed(seed)
+
+
+def seed_sample(seed: int) -> None:
+    """Seed the global generators that a data set may draw from, which are those of the processor.
+
+    `torch.manual_seed` also notes the call stack for GPUs that may wake up later: it takes longer than reading a patch.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+class CheckedDataset(Dataset):
+    """A data set whose samples are reproducible and whose unreadable pictures are named.
+
+    Indices are plain integers, or pairs (index, seed) from `ResumableSampler`.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        # Pickling asks for special methods, and for everything before `dataset` is back: those are not the data set's.
+        if name == "dataset" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> Any:
+        if isinstance(index, tuple):
+            index, seed = index
+            seed_sample(seed)
+        try:
+            return self.dataset[index]
+        except UserError:
+            raise
+        except Exception as error:
+            paths = getattr(self, "paths", None)
+            sample = paths[index] if paths else f"sample {index}"
+            where = ", ".join(sorted(set(sample.values()))) if isinstance(sample, dict) else sample
+            raise UserError(
+                f"data set {self.opt['name']}: cannot read {where} ({type(error).__name__}: {error})"
+            ) from error
+
+
+class ResumableSampler(Sampler):
+    """Yields (index, seed) for one process; the epoch is padded to whole batches and can be entered anywhere.
+
+    Batches are consecutive slices of one permutation, so that the pictures of an iteration do not depend on how many
+    processes share them.
+
+    Args:
+        size: pictures in the data set.
+        batch: pictures per process and iteration.
+        processes, rank: how many processes share an iteration, and which of them this is.
+        seed: of the run.
+        ratio: `dataset_enlarge_ratio`, epochs per pass.
+        start_iteration: iterations already done in earlier runs.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch: int,
+        *,
+        processes: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+        ratio: float = 1,
+        start_iteration: int = 0,
+    ) -> None:
+        self.size, self.batch, self.processes, self.rank, self.seed = size, batch, processes, rank, seed
+        self.start_iteration = start_iteration
+        self.iterations_per_epoch = math.ceil(size * ratio / (batch * processes))
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass."""
+        self.epoch = epoch
+
+    def _skip(self) -> int:
+        done = self.start_iteration - self.epoch * self.iterations_per_epoch
+        return min(max(done, 0), self.iterations_per_epoch)
+
+    def __len__(self) -> int:
+        return (self.iterations_per_epoch - self._skip()) * self.batch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        whole = self.iterations_per_epoch * self.batch * self.processes
+        order = torch.randperm(whole, generator=generator).tolist()
+        for iteration in range(self._skip(), self.iterations_per_epoch):
+            first = (iteration * self.processes + self.rank) * self.batch
+            for position in range(first, first + self.batch):
+                yield order[position] % self.size, seed_of(self.seed, self.epoch, position)
+
+
+def collate(samples: list[Any]) -> Any:
+    """`default_collate`; in the main process without torch's threads, which take longer to wake than the copy takes."""
+    if get_worker_info() is not None or not isinstance(samples[0], dict):
+        return default_collate(samples)
+    return {
+        key: torch.from_numpy(np.stack([sample[key].numpy() for sample in samples]))
+        if isinstance(value, torch.Tensor)
+        else default_collate([sample[key] for sample in samples])
+        for key, value in samples[0].items()
+    }
+
+
+def build_checked_dataset(dataset_opt: dict[str, Any]) -> CheckedDataset:
+    """BasicSR's `build_dataset` with errors that name the data set.
+
+    Raises:
+        UserError: a missing folder, an empty set, pairs that do not match.
+    """
+    name = dataset_opt.get("name")
+    try:
+        dataset = build_dataset(dataset_opt)
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"data set {name}: option {error} is missing") from error
+    except (OSError, ValueError, AssertionError, TypeError) as error:
+        raise UserError(f"data set {name}: {str(error).strip().splitlines()[0]}") from error
+    if len(dataset) == 0:
+        raise UserError(f"data set {name} is empty")
+    return CheckedDataset(dataset)
+
+
+def refuse_equal_names(dataset: CheckedDataset, opt: dict[str, Any]) -> None:
+    """Refuse pictures of a validation or test set whose results would overwrite each other.
+
+    Raises:
+        UserError: there are some, and results are saved.
+    """
+    if (opt.get("val") or {}).get("save_img"):
+        refuse_equal_results(dataset, dataset.opt["name"], keeps_folders=plans_batches(opt))
+
+
+def _obey_the_main_process_only(_worker: int) -> None:
+    """Ctrl-C and the end of a job reach all processes; the workers must last until the main one has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main_process = multiprocessing.parent_process()
+    if main_process is None or not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait_for_the_main_process() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process.pid:
+            pass
+        os._exit(0)  # as torch's own workers do: it takes any other code for a crash
+
+    threading.Thread(target=wait_for_the_main_process, daemon=True).start()
+
+
+def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
+    """BasicSR's function of this name, with the loaders of this module.
+
+    Returns:
+        Training loader, its sampler, validation loaders, epochs, iterations.
+    """
+    train_loader: DataLoader | None = None
+    sampler: ResumableSampler | None = None
+    val_loaders: list[DataLoader] = []
+    for phase, dataset_opt in opt["datasets"].items():
+        dataset = build_checked_dataset(dataset_opt)
+        kind = phase.split("_")[0]
+        loader_opt = dict(dataset_opt)
+        if kind == "train":
+            if plans_batches(opt):
+                loader_opt["batch_size_per_gpu"] = batch_plan(opt).loader_batch
+            loader_opt.setdefault("num_worker_per_gpu", 0)
+            gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
+            sampler = ResumableSampler(
+                len(dataset),
+                loader_opt["batch_size_per_gpu"] * gpus,
+                processes=opt["world_size"],
+                rank=opt["rank"],
+                seed=opt["manual_seed"],
+                ratio=dataset_opt.get("dataset_enlarge_ratio", 1),
+                start_iteration=opt.get("start_iter", 0),
+            )
+        elif kind != "val":
+            raise UserError(f"option datasets.{phase}: a training file knows train, val and val_1, val_2, ...")
+        loader = build_dataloader(
+            dataset,
+            loader_opt,
+            num_gpu=opt["num_gpu"],
+            dist=opt["dist"],
+            sampler=sampler if kind == "train" else None,
+            seed=opt["manual_seed"],
+        )
+        # An own generator: starting an epoch or a validation must not advance the one that training draws from.
+        loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
+        if kind == "train":
+            loader.worker_init_fn = _obey_the_main_process_only
+            loader.collate_fn = collate
+            train_loader = loader
+        else:
+            refuse_equal_names(dataset, opt)
+            val_loaders.append(loader)
+            logger.info(f"Number of validation pictures in {dataset_opt['name']}: {len(dataset)}")
+    if train_loader is None or sampler is None:
+        raise UserError("option datasets.train is missing")
+    per_epoch, total = sampler.iterations_per_epoch, int(opt["train"]["total_iter"])
+    opt["iters_per_epoch"] = per_epoch  # the model files its state under the right epoch
+    epochs = math.ceil(total / per_epoch)
+    logger.info(
+        f"Training: {sampler.size} pictures, {sampler.batch * sampler.processes} per iteration, "
+        f"{per_epoch} iterations per epoch, {epochs} epochs, {total} iterations."
+    )
+    return train_loader, sampler, val_loaders, epochs, total
