@@ -43,7 +43,7 @@ timeout 240 python scripts/check_device.py --device "$device" || failed=1
 
 echo "== speed and memory"
 if [ "$device" = cpu ]; then sizes=(64); else sizes=(256 512 1024); fi
-timeout 240 python scripts/benchmark_speed.py --device "$device" --out "$out" --rounds 5 --sizes "${sizes[@]}" \
+timeout 240 python benchmarks/speed.py --device "$device" --out "$out" --rounds 5 --sizes "${sizes[@]}" \
     --train-sizes 64 --memory-sizes "${sizes[-1]}" --train-memory-sizes 64 || failed=1
 
 echo "== training, interrupted and resumed"

@@ -98,7 +98,7 @@ network_g:
 """,
 }
 
-# GiB of activations per patch of the recipe's size, float32 and bf16: scripts/measure_training_memory.py
+# GiB of activations per patch of the recipe's size, float32 and bf16: benchmarks/training_memory.py
 ACTIVATIONS = {
     "DRSformer": (2.8, 1.5),
     "Restormer": (2.3, 1.3),

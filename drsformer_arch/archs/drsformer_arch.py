@@ -10,7 +10,7 @@ published weights disagree, this file computes what the weights were trained for
 - "Learnable top-k" means that the mixture of four fixed k is learned, not k itself.
 
 `network_g: {type: DRSformer, fast: false}` runs what is written here. Without that the fast forms run, which compute
-the same (`drsformer_arch.fast`, held to this file by tests/test_fast.py). Classes of a copy of it run as written.
+the same (`drsformer_arch.fast`, held to this file by tests/fast/test_fast.py). Classes of a copy of it run as written.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ Zamir, Arora, Khan, Hayat, Khan, Yang: "Restormer: Efficient Transformer for Hig
 CVPR 2022, arXiv 2111.09881. Parameter names are those of the published checkpoints, which are for academic use only.
 
 `network_g: {type: Restormer, fast: false}` runs what is written here. Without that the fast forms run, which compute
-the same (`drsformer_arch.fast`, held to this file by tests/test_fast.py). Classes of a copy of it run as written.
+the same (`drsformer_arch.fast`, held to this file by tests/fast/test_fast.py). Classes of a copy of it run as written.
 """
 
 import dataclasses

@@ -20,7 +20,7 @@ crossed   streaks of two to four directions and several sizes, half of it JPEG
 levels    as rain800, wider: rain of two sizes, levels that it does not explain, JPEG of any quality
 ========  =============================================================================================================
 
-`scripts/compare_rain.py` measures how near the first three come. The values of their recipes were fitted to training
+`benchmarks/rain.py` measures how near the first three come. The values of their recipes were fitted to training
 pairs of Rain100L (the same rain as Rain200L), Rain200H and Rain800: autocorrelation along and across the streaks and
 brightness of the residuals, and for Rain800 the rainy picture's gray values as a function of the clean one's.
 """

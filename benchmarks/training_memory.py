@@ -1,0 +1,61 @@
+"""Memory that training needs: weights, gradients and the optimizer's moments, plus what is kept for backward.
+
+Activations are counted: the bytes of all distinct tensors that autograd saves in one forward pass, parameters excluded.
+They grow in proportion to batch and pixels. A GPU needs a little more (workspace, fragmentation, its context).
+
+    python benchmarks/training_memory.py                         # every network, a patch of its recipe's size
+    python benchmarks/training_memory.py --networks DRSformer --patch 64 --batch 4 --bf16
+"""
+
+import argparse
+
+import torch
+
+from drsformer_arch import archs
+from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.fast import accelerate
+from drsformer_arch.restore import restored
+
+NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
+PATCHES = {"DualGCN": 100}  # of the recipes; all others 128
+
+
+def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -> int:
+    """Bytes that one forward pass keeps for its backward pass."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # holding the storage keeps its address from being used again
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
+    with precision, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        restored(net, torch.rand(batch, 3, patch, patch), contract_of(net).value_range)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--patch", type=int, help="default: as the network's recipe")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--without-mefc", action="store_true", help="of DRSformer")
+    parser.add_argument("--bf16", action="store_true", help="only this precision; default: both")
+    args = parser.parse_args()
+    for name in args.networks:
+        options = {"with_mefc": False} if name == "DRSformer" and args.without_mefc else {}
+        net, patch = accelerate(NETWORKS[name](**options)), args.patch or PATCHES.get(name, 128)
+        state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
+        for bf16 in (True,) if args.bf16 else (False, True):
+            activations = activation_bytes(net, args.batch, patch, bf16)
+            print(
+                f"{name}, patch {patch}, batch {args.batch}, {'bf16' if bf16 else 'float32'}: weights, gradients, "
+                f"moments {state / 2**20:.0f} MiB, activations {activations / 2**20:.0f} MiB"
+            )
+
+
+if __name__ == "__main__":
+    main()
