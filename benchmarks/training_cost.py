@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure_training_memory import activation_bytes
+from training_memory import activation_bytes
 
 from drsformer_arch import DRSformer
 from drsformer_arch.fast import accelerate
