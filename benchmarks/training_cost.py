@@ -25,7 +25,7 @@ from training_memory import activation_bytes
 
 from drsformer_arch import DRSformer
 from drsformer_arch.fast import accelerate
-from drsformer_arch.options.options import load_yaml
+from drsformer_arch.options.reading import load_yaml
 from drsformer_arch.system import processor
 from drsformer_arch.training.lr_scheduler import build_optimizer
 

@@ -16,7 +16,7 @@ from drsformer_arch.bridge.option_trials import check_arguments, find
 from drsformer_arch.bridge.trouble import MachineTrouble, trouble_of
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
 from drsformer_arch.options.option_kinds import BOOL, shortened, shown
-from drsformer_arch.options.options import DATASET_TYPES, MODEL_TYPES, read_options
+from drsformer_arch.options.reading import DATASET_TYPES, MODEL_TYPES, read_options
 from drsformer_arch.restore import find_weights
 from drsformer_arch.restore.outline import outline
 from drsformer_arch.system import processor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
-from drsformer_arch.options.options import MODEL_TYPES
+from drsformer_arch.options.reading import MODEL_TYPES
 from drsformer_arch.system.errors import TrainingStopped
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume

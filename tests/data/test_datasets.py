@@ -17,7 +17,7 @@ from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
 from drsformer_arch.bridge.basicsr_fixes import refuse_damaged_pictures
 from drsformer_arch.data.prepare.prepare import prepare
-from drsformer_arch.options.options import check_dataset
+from drsformer_arch.options.reading import check_dataset
 from drsformer_arch.rain.rain_presets import PRESETS
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.loaders import CheckedDataset, ResumableSampler

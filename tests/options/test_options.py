@@ -13,7 +13,7 @@ import yaml
 
 from drsformer_arch.bridge.run import prepare
 from drsformer_arch.cli import main
-from drsformer_arch.options.options import load_yaml, override, read_options
+from drsformer_arch.options.reading import load_yaml, override, read_options
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.derain_model import DerainModel
 from tests.training.test_derain_model import batch

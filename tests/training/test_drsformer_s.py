@@ -12,7 +12,7 @@ import skimage
 from drsformer_arch import Restorer, __version__
 from drsformer_arch.cli import main
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.options.options import load_yaml
+from drsformer_arch.options.reading import load_yaml
 from drsformer_arch.rain.rain_presets import RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.restore.weights import DEFAULT, find_weights

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
-from drsformer_arch.options.options import INHERITED, check_dataset
+from drsformer_arch.options.reading import INHERITED, check_dataset
 from drsformer_arch.system.errors import UserError
 
 # isort: split

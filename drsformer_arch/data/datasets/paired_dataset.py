@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Pairs, Paths, match_pairs, open_pairs
-from drsformer_arch.options.options import check_dataset, translate_dataset
+from drsformer_arch.options.reading import check_dataset, translate_dataset
 from drsformer_arch.system.errors import UserError
 
 # isort: split

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Paths, open_pictures
-from drsformer_arch.options.options import check_dataset
+from drsformer_arch.options.reading import check_dataset
 from drsformer_arch.rain.drawn_scenes import draw_scene
 from drsformer_arch.rain.rain_presets import RAINS, RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain

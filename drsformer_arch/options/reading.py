@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from drsformer_arch.options.option_file_checks import check_file, check_names
+from drsformer_arch.options.file_checks import check_file, check_names
 from drsformer_arch.options.option_kinds import (
     ANY,
     BOOL,
@@ -30,7 +30,7 @@ from drsformer_arch.options.option_kinds import (
     shown,
     whole,
 )
-from drsformer_arch.options.option_yaml import OptionLoader, Options, load_yaml
+from drsformer_arch.options.safe_yaml import OptionLoader, Options, load_yaml
 from drsformer_arch.rain.rain_presets import PRESETS
 from drsformer_arch.system.errors import UserError, did_you_mean
 
