@@ -128,12 +128,12 @@ COSINE = """\
     type: CosineAnnealingRestartCyclicLR
     periods: [92000, 208000]
     restart_weights: [1, 1]
-    eta_mins: [3e-4, 1e-6]
+    eta_mins: [3.0e-4, 1.0e-6]
 """
 ADAMW = """\
     type: AdamW
-    lr: 3e-4
-    weight_decay: 1e-4
+    lr: 3.0e-4
+    weight_decay: 1.0e-4
     betas: [0.9, 0.999]
 """
 L1 = """\
@@ -219,7 +219,7 @@ def idt(data: DataSet) -> Recipe:
         4,
         "4  # processes x batch_size_per_gpu x accumulation steps",
         "~  # none",
-        adam("1e-4"),
+        adam("1.0e-4"),
         steps([100 * epoch, 250 * epoch, 350 * epoch], 0.1, "after 100, 250 and 350 epochs"),
         "    type: NegativeSSIMLoss\n    loss_weight: 1\n",
     )
@@ -238,7 +238,7 @@ def spdnet(data: DataSet) -> Recipe:
         4,
         "16  # processes x batch_size_per_gpu x accumulation steps",
         "~  # none",
-        adam("5e-4"),
+        adam("5.0e-4"),
         steps([n * epoch for n in (100, 150, 200, 230, 260, 280)], 0.5, "after 100, 150, 200, 230, 260 and 280 epochs"),
         "    type: MultiOutputMSELoss\n    loss_weight: 65025  # 255 squared: the authors' pictures are in 0 to 255\n",
     )
@@ -258,7 +258,7 @@ def dualgcn(data: DataSet) -> Recipe:
         10,
         "10  # processes x batch_size_per_gpu x accumulation steps",
         "~  # none",
-        adam("1e-4"),
+        adam("1.0e-4"),
         steps([300 * epoch], 1, "constant"),
         L1,
     )
