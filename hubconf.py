@@ -20,6 +20,7 @@ def _network(kind: type[nn.Module], weights: str | None = None, *, fast: bool = 
     """A network, untrained, or with weights and then ready for inference.
 
     Args:
+        kind: the network's class.
         weights: a file, own or published (.pth, .safetensors), or the name of weights that are shipped; its arguments
             follow from it.
         fast: in the fast form, where there is one: the same parameters, keys and results.

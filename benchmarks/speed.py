@@ -188,7 +188,9 @@ class OperatorCalls(TorchDispatchMode):
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
         returned = function._schema.returns
         if not all(one.alias_info is not None and not one.alias_info.is_write for one in returned):
             self.count += 1

@@ -1,5 +1,4 @@
-"""`import drsformer_arch.plugin`: make BasicSR importable and register our networks, losses, model, data sets and
-metrics.
+"""Make BasicSR importable and register our networks, losses, model, data sets and metrics.
 
 Importing it, however often and in whichever process, repairs what fails in BasicSR and adds names, nothing else:
 projects without our classes behave as before. It also hands out BasicSR's pipelines, so that a training script
@@ -51,7 +50,7 @@ def for_basicsr(metric: metrics.Metric) -> Any:
     return scored
 
 
-OURS: tuple[tuple[Registry, tuple], ...] = (
+OURS: tuple[tuple[Registry, tuple[Any, ...]], ...] = (
     (ARCH_REGISTRY, tuple(map(NetworkBuilder, NETWORKS))),
     (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),

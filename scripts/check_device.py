@@ -62,7 +62,8 @@ def half_precision(device: torch.device) -> str:
         texts = []
         for dtype in (torch.bfloat16, torch.float16):
             output = net.fused(dtype)(image)
-            assert output.dtype == torch.float32 and output.isfinite().all()
+            assert output.dtype == torch.float32
+            assert output.isfinite().all()
             noise = (output - expected).square().mean() / (expected - image).square().mean()
             assert noise < 1e-2, f"{dtype}: noise {noise:.1e} of the predicted residual's power"
             texts.append(f"{dtype} {float(noise):.0e}")

@@ -1,7 +1,7 @@
-"""Score weights of DRSformer-S on the frozen yardsticks, beside the scores of the first generation.
+r"""Score weights of DRSformer-S on the frozen yardsticks, beside the scores of the first generation.
 
     python scripts/score_yardsticks.py --data datasets/DRSformer-S --real photographs/real
-    python scripts/score_yardsticks.py --data datasets/DRSformer-S --real photographs/real -w net_g_latest.pth \\
+    python scripts/score_yardsticks.py --data datasets/DRSformer-S --real photographs/real -w net_g_latest.pth \
         --only rain100l patterns --save scores.json
 
 PSNR is that of the rain200 protocol, in dB, of 8-bit results of `drsformer_arch.Restorer` in float32; NIQE is that of

@@ -1,9 +1,9 @@
-"""Split data sets into training and validation by scene, over all sets together.
+r"""Split data sets into training and validation by scene, over all sets together.
 
 The same photograph occurs in several sets and more than once in one. A split by file would train on what it validates
 on; here all copies of a photograph are one scene, and a scene is for validation in every set that has it, or in none.
 
-    python scripts/split_scenes.py rain800=datasets/Rain800/train rain200h=datasets/Rain200H/train \\
+    python scripts/split_scenes.py rain800=datasets/Rain800/train rain200h=datasets/Rain200H/train \
         --clean photographs=datasets/photographs --count rain200h=6 --save scenes.json -o datasets/split
     python scripts/split_scenes.py --manifest scenes.json rain800=datasets/Rain800/train -o datasets/split
 
@@ -79,6 +79,7 @@ class DataSet:
 
     @property
     def kind(self) -> str:
+        """Whether the set holds pairs or clean pictures alone."""
         return "pairs" if "input" in self.files else "clean"
 
 

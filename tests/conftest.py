@@ -69,7 +69,7 @@ def count_faults(request: pytest.FixtureRequest) -> Callable[[str, int, int], No
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Callable[[str], contextlib.AbstractContextManager]:
-    """Counts what happens in a `with fault(NAME):` as survived where it ends well; the sums are printed at the end."""
+    """Count each block that stands under a fault's name as survived where it ends well; pytest prints the sums."""
 
     @contextlib.contextmanager
     def trying(name: str) -> Iterator[None]:

@@ -26,7 +26,7 @@ import torch
 from drsformer_arch.bridge.trouble import trouble_of
 from drsformer_arch.data.store.environments import open_shared
 from drsformer_arch.data.store.meta_info import lmdb_keys, name_of_key
-from drsformer_arch.images.picture_headers import BadPicture, read_header
+from drsformer_arch.images.picture_headers import PictureError, read_header
 from drsformer_arch.restore.weights import load_file, read_weights
 from drsformer_arch.system.errors import UserError, first_few, line_of
 from drsformer_arch.training import checkpoints
@@ -137,7 +137,7 @@ def _load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _skip_copy_onto_itself(copy_opt_file: Callable) -> Callable:
+def _skip_copy_onto_itself(copy_opt_file: Callable[..., Any]) -> Callable[..., Any]:
     """A run resumed from the option file in its experiment folder must not copy it onto itself (SameFileError)."""
 
     def copy(opt_file: str, experiments_root: str) -> None:
@@ -147,10 +147,10 @@ def _skip_copy_onto_itself(copy_opt_file: Callable) -> Callable:
     return copy
 
 
-def _loaders_for_our_model(original: Callable, loaders: Any) -> Callable:
+def _loaders_for_our_model(original: Callable[..., Any], loaders: Any) -> Callable[..., Any]:
     """Our model class gets loaders that end with whole batches, draw new crops every epoch and can go on mid-epoch."""
 
-    def create(opt: dict[str, Any], logger: Any) -> tuple:
+    def create(opt: dict[str, Any], logger: Any) -> tuple[Any, ...]:
         if loaders.wanted(opt):
             return loaders.create_train_val_dataloader(opt, logger)
         return original(opt, logger)
@@ -166,7 +166,7 @@ def _begin_with_our_model(train: Any, loaders: Any) -> None:
     create_loaders, build_model, create_log = train.create_train_val_dataloader, train.build_model, train.MessageLogger
     made: dict[str, Any] = {}
 
-    def remember_loaders(opt: dict[str, Any], logger: Any) -> tuple:
+    def remember_loaders(opt: dict[str, Any], logger: Any) -> tuple[Any, ...]:
         result = create_loaders(opt, logger)
         made["val_loaders"] = result[2]
         return result
@@ -292,7 +292,7 @@ def _keep_dots_in_names() -> None:
     def paths_from_lmdb(folder: str) -> list[str]:
         return names(folder)
 
-    def init_of(original: Callable) -> Callable:
+    def init_of(original: Callable[..., Any]) -> Callable[..., Any]:
         def init(self: Any, opt: dict[str, Any]) -> None:
             original(self, opt)
             if self.io_backend_opt["type"] == "lmdb":
@@ -310,9 +310,10 @@ def _keep_dots_in_names() -> None:
 
 def _store_of_this_attempt() -> dict[str, Any]:
     """Where torchrun starts processes again, its store still holds the addresses of those that ended."""
-    store, rank, world_size = next(iter(torch.distributed.rendezvous("env://")))
+    distributed: Any = torch.distributed  # whose module does not list what it has of these
+    store, rank, world_size = next(iter(distributed.rendezvous("env://")))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return {"store": torch.distributed.PrefixStore(f"attempt_{attempt}", store), "rank": rank, "world_size": world_size}
+    return {"store": distributed.PrefixStore(f"attempt_{attempt}", store), "rank": rank, "world_size": world_size}
 
 
 def _start_processes_without_cuda() -> None:
@@ -346,7 +347,7 @@ def _say_which_metric_fails() -> None:
         module.calculate_metric = _naming_itself(module.calculate_metric)
 
 
-def _naming_itself(calculate_metric: Callable) -> Callable:
+def _naming_itself(calculate_metric: Callable[..., Any]) -> Callable[..., Any]:
     def calculate(data: dict[str, Any], metric: dict[str, Any]) -> Any:
         try:
             with warnings.catch_warnings():
@@ -356,7 +357,7 @@ def _naming_itself(calculate_metric: Callable) -> Callable:
             if trouble_of(error) is not None:
                 raise
             height, width = data["img"].shape[:2]
-            failed = importlib.import_module("drsformer_arch.training.validation").MetricFailed
+            failed = importlib.import_module("drsformer_arch.training.validation").MetricError
             raise failed(line_of(error, f"metric {metric['type']} on a picture of {height}x{width}")) from error
 
     return calculate
@@ -414,7 +415,7 @@ def refuse_damaged_pictures() -> None:
     def imfrombytes(content: bytes, flag: str = "color", float32: bool = False) -> Any:
         try:
             read_header(content, "of this sample")
-        except BadPicture as error:
+        except PictureError as error:
             raise ValueError(str(error)) from error  # to which CheckedDataset adds the name of the file
         return original(content, flag, float32)
 

@@ -13,7 +13,7 @@ from drsformer_arch import plugin
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.bridge import basicsr_fixes, option_trials
 from drsformer_arch.bridge.option_trials import check_arguments, find
-from drsformer_arch.bridge.trouble import MachineTrouble, trouble_of
+from drsformer_arch.bridge.trouble import MachineError, trouble_of
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
 from drsformer_arch.options.option_kinds import BOOL, shortened, shown
 from drsformer_arch.options.reading import DATASET_TYPES, MODEL_TYPES, read_options
@@ -300,7 +300,7 @@ def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
     except Exception as error:
         trouble = trouble_of(error, options["datasets"])
         if trouble is not None:
-            raise MachineTrouble(trouble) from error
+            raise MachineError(trouble) from error
         if not isinstance(error, ValueError):
             raise
         # Our networks, metrics and tiles raise plain ValueErrors of one clear line; others keep their traceback.

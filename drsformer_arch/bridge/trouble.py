@@ -38,7 +38,7 @@ _BY_WORDS = (
 )
 
 
-class MachineTrouble(UserError):
+class MachineError(UserError):
     """Something that may be gone when the same command runs again."""
 
 
@@ -49,7 +49,7 @@ def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) 
         error: whatever ended a command.
         datasets: the sections of an option file whose pictures were read.
     """
-    if isinstance(error, MachineTrouble):
+    if isinstance(error, MachineError):
         return str(error)
     if datasets and _tells_of_a_lost_process(error):
         return _worker_ended("", datasets)
@@ -104,8 +104,10 @@ def _free_shared_memory() -> int:
 
 
 def _worker_ended(words: str, datasets: Mapping[str, Any]) -> str:
-    """Torch says at most by which signal. A bus error is a page that could not be had: of a file that was cut short, or
-    of shared memory; the system kills where memory is short.
+    """Say why a worker process ended, of which torch says at most by which signal.
+
+    A bus error is a page that could not be had: of a file that was cut short, or of shared memory; the system kills
+    where memory is short.
     """
     cut = next((reason for root in _roots(datasets) if (reason := _cut_short(root))), None)
     if cut:

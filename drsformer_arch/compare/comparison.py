@@ -200,7 +200,10 @@ def score(
     """Restore, time and score the pictures of a data set; without a network they are scored as they are.
 
     Args:
-        method, run, pictures, settings: what is scored.
+        method: names what is scored.
+        run: its network; None scores the pictures as they are.
+        pictures: the data set.
+        settings: of the comparison: its folder, its protocol, how many pictures.
         left_out: indices of pictures that are not looked at.
         bad: takes a line for each picture that fails; default: the first failure is raised.
     """

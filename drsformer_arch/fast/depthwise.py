@@ -41,11 +41,13 @@ class DepthwiseConvolution(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:  # noqa: ARG004
+        """Keep what `backward` needs."""
         x, weight, ctx.padding, ctx.dilation = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Gradients of x and weight, where they are needed, from that of the output, (N, C, H, W)."""
         x, weight = ctx.saved_tensors
         padding, dilation = ctx.padding, ctx.dilation
         groups = weight.shape[0]

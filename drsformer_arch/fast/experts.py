@@ -7,7 +7,7 @@ all others together are 0.91 times as fast, in training 0.85 times. (docs/how_it
 """
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,7 @@ class FoldedExpertStep(FastForm, ExpertStep):
         x = self.enter(x)
         channels, height, width = x.shape[1:]
         fused = torch.zeros_like(pixels(x))
-        shares = cast(nn.Conv2d, self._out[0]).weight.flatten(1).split(channels, dim=1)
+        shares = self._out[0].weight.flatten(1).split(channels, dim=1)
         for expert, fusing, gate in zip(self._ops, shares, gates.unbind(1), strict=True):
             features, weights = without_last(expert, x, fusing)
             fused.baddbmm_(pixels(features), (gate[:, None, None] * weights.t()).to(x.dtype))

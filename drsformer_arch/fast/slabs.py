@@ -82,10 +82,12 @@ class SumOfSlabs(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
+        """Keep what `backward` needs."""
         _, ctx.unpaired = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Gradient of the slabs, (N, 2m, H, W), from that of the output, (N, m - unpaired, H, W)."""
         channels, unpaired = gradient.shape[1], ctx.unpaired
         shape = (gradient.shape[0], 2 * (channels + unpaired), *gradient.shape[2:])
         of_slabs = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)

@@ -137,7 +137,7 @@ class TiledBlock(InPlace):
         return x + ffn(self.norm2(x))
 
     def attend(self, x: Tensor) -> Tensor:
-        """x + attention(LN(x))."""
+        """Residual attention, x + attention(LN(x)): (N, C, H, W) → (N, C, H, W)."""
         attention, tile = self.attn, WIDER * self.tile
         if is_one_tile(x, tile) or not isinstance(attention, FoldedAttention):
             return x + attention(self.norm1(x))

@@ -18,10 +18,9 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
-from drsformer_arch.images.picture_headers import max_pixels
+from drsformer_arch.images.picture_headers import PictureError, max_pixels
 from drsformer_arch.images.pictures import (
     ORIENTATION,
-    BadPicture,
     Picture,
     decode_with_samples,
     encode_png,
@@ -76,7 +75,7 @@ def read_photograph(path: Path) -> Photograph:
     else:
         icc_profile, exif, is_single, alpha = _beside(content, pixels, notes)
     if not is_single:
-        raise BadPicture(f"picture {path} is an animation or has several pages; convert it to single pictures")
+        raise PictureError(f"picture {path} is an animation or has several pages; convert it to single pictures")
     if icc_profile is not None and not _is_profile_of(icc_profile, pixels):
         notes.append("its colour profile is damaged or one of another colour space and is left out")
         icc_profile = None

@@ -41,7 +41,7 @@ _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _LOSSLESS = frozenset({0xC3, 0xCB})
 
 
-class BadPicture(UserError):
+class PictureError(UserError):
     """A picture that was read but cannot be used: damaged, or of an unknown kind."""
 
 
@@ -79,7 +79,7 @@ def read_header(content: bytes, name: object) -> Header:
         name: of the picture, for error messages.
 
     Raises:
-        BadPicture: it is of another kind, a part of it is missing, it claims more than its size can hold, or more
+        PictureError: it is of another kind, a part of it is missing, it claims more than its size can hold, or more
             pixels than `max_pixels`.
     """
     limit = max_pixels()
@@ -92,9 +92,9 @@ def read_header(content: bytes, name: object) -> Header:
             raise ValueError(f"empty, {header.width}x{header.height}")
     except Exception as error:  # of all kinds, where a part ends within its own first bytes
         reason = str(error) if type(error) is ValueError else "damaged, it is cut short"
-        raise BadPicture(f"picture {name} cannot be read: it is {reason} ({len(content):,} bytes)") from error
+        raise PictureError(f"picture {name} cannot be read: it is {reason} ({len(content):,} bytes)") from error
     if header.width * header.height > limit:
-        raise BadPicture(
+        raise PictureError(
             f"picture {name} is too large: {header.width}x{header.height} pixels; the environment variable {LIMIT} "
             f"allows more than {limit:,}"
         )

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from drsformer_arch.images.picture_headers import BadPicture, Header, read_header
+from drsformer_arch.images.picture_headers import Header, PictureError, read_header
 from drsformer_arch.images.tiff_samples import TiffSamples, read_samples
 from drsformer_arch.system.errors import UserError, is_out_of_memory, line_of
 from drsformer_arch.system.files import refuse_no_file
@@ -102,7 +102,7 @@ def decode(content: bytes, name: object) -> Picture:
         name: of the picture, for error messages.
 
     Raises:
-        BadPicture: it is damaged, of an unknown kind, or too large: for `picture_headers.max_pixels` or the memory.
+        PictureError: it is damaged, of an unknown kind, or too large: for `picture_headers.max_pixels` or the memory.
     """
     return decode_with_samples(content, name)[0]
 
@@ -115,14 +115,16 @@ def decode_with_samples(content: bytes, name: object) -> tuple[Picture, TiffSamp
     except Exception as error:  # decoders raise all kinds of them on damage, for which their caller is not to blame
         if is_out_of_memory(error):
             size = f"{header.width}x{header.height} pixels"
-            raise BadPicture(f"picture {name} cannot be read: there is not enough memory for its {size}") from error
-        raise BadPicture(line_of(error, f"picture {name} cannot be read")) from error
+            raise PictureError(f"picture {name} cannot be read: there is not enough memory for its {size}") from error
+        raise PictureError(line_of(error, f"picture {name} cannot be read")) from error
     if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
-        raise BadPicture(f"picture {name} cannot be read: it is damaged or of an unknown kind ({len(content):,} bytes)")
+        raise PictureError(
+            f"picture {name} cannot be read: it is damaged or of an unknown kind ({len(content):,} bytes)"
+        )
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise BadPicture(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
+        raise PictureError(f"picture {name} holds {pixels.dtype}; only 8 and 16 bits per channel are known")
     if header.kind == "JPEG" and _has_gray_block(pixels) and not _is_whole_jpeg(content):
-        raise BadPicture(f"picture {name} cannot be read: it is damaged, a part of its data is missing")
+        raise PictureError(f"picture {name} cannot be read: it is damaged, a part of its data is missing")
     return pixels, tiff
 
 

@@ -59,7 +59,8 @@ class Metric(Protocol):
         *,
         input_order: str = "HWC",
         channel_order: str = "bgr",
-    ) -> float: ...
+    ) -> float:
+        """Score two pictures, (H, W, C) or (C, H, W) by `input_order`, the deraining result and the clean target."""
 
 
 def _of_protocol(name: str) -> Callable[[Callable[..., float]], Metric]:

@@ -88,8 +88,9 @@ TYPED = Kind(lambda value: isinstance(value, dict) and isinstance(value.get("typ
 
 
 def kind_of_annotation(annotation: Any, least: int) -> Kind:
-    """What an argument annotated so accepts in an option file, whole numbers from `least` on; `ANY` where the
-    annotation says nothing to us.
+    """Tell what an annotated argument accepts in an option file, whole numbers from `least` on.
+
+    `ANY` where the annotation says nothing to us.
     """
     simple = {bool: BOOL, int: whole(least), float: NUMBER, str: TEXT, Sequence[int]: list_of(whole(least))}
     if get_origin(annotation) is Literal:

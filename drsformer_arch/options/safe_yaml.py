@@ -26,7 +26,8 @@ class OptionLoader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > MOST_LEVELS:
             problem = f"more than {MOST_LEVELS} sections or lists inside each other"
-            raise yaml.constructor.ConstructorError(None, None, problem, self.peek_event().start_mark)
+            place = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # types-PyYAML leaves it out
+            raise yaml.constructor.ConstructorError(None, None, problem, place)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -55,7 +56,7 @@ class OptionLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return count
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A dict."""
         seen = set()
         for key_node, _ in node.value:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from string import Template
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from drsformer_arch.evaluate.summary import INPUT
 from drsformer_arch.images.pictures import Picture
@@ -402,7 +402,7 @@ def _residual_text(rows: Sequence[_Row]) -> str:
 
 def _curves_json(curves: Sequence[Curve]) -> str:
     """Panels for the script; JSON knows no infinities, and "<" must not end the block."""
-    panels: dict[str, dict] = {}
+    panels: dict[str, dict[str, Any]] = {}
     for curve in curves:
         points = [point for point in curve.points if all(map(math.isfinite, point))]
         if points:

@@ -1,6 +1,7 @@
 """What a page shows of pictures: small and large previews, and how much two pictures differ, in colours."""
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,8 @@ def residual_map(result: Picture, other: Picture) -> npt.NDArray[np.uint8]:
     """Where and how much two pictures of one size differ, in colours.
 
     Args:
-        result, other: (H, W, C), C = 1 or 3, uint8 or uint16.
+        result: (H, W, C), C = 1 or 3, uint8 or uint16.
+        other: of the same size; the depth may be the other one.
 
     Returns:
         (h, w, 3) RGB, at most LARGEST_SIDE: the mean over channels of the absolute difference, from 0 (black) to
@@ -50,7 +52,7 @@ def limited(picture: Picture, side: int) -> npt.NDArray[np.uint8]:
     return small.reshape(*small.shape[:2], picture.shape[2])
 
 
-def resized(samples: npt.NDArray, side: int) -> npt.NDArray:
+def resized(samples: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     """(H, W, ...) averaged down to at most `side` pixels; OpenCV drops a last axis of 1."""
     height, width = samples.shape[:2]
     scale = side / max(height, width)
@@ -61,6 +63,7 @@ def resized(samples: npt.NDArray, side: int) -> npt.NDArray:
 
 
 def webp(pixels: npt.NDArray[np.uint8], *, quality: int = QUALITY, lossless: bool = False) -> bytes:
+    """A picture, (H, W, C) RGB or grey, as the content of a WebP file."""
     content = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(content, "WEBP", quality=quality, lossless=lossless, method=2)  # 4 takes twice as long for 1 %

@@ -58,7 +58,8 @@ def write_comparison_page(
     """The page of `drsformer compare`.
 
     Args:
-        methods, results: what was compared.
+        methods: what was compared.
+        results: what each method scored.
         out: the folder of its results.
         path: of the page.
         conditions: how many pictures, on what machine.

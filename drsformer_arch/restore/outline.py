@@ -92,7 +92,7 @@ def _shown(value: Any) -> str:
         return "a number of thousands of digits"
 
 
-class _TooMany(ValueError):
+class _TooManyTensorsError(ValueError):
     """More parts than the network that is meant can have."""
 
 
@@ -105,7 +105,7 @@ def _at_most(count: int) -> Iterator[None]:
         nonlocal left
         left -= 1
         if left < 0:
-            raise _TooMany(f"the network gets more than {count:,} tensors")
+            raise _TooManyTensorsError(f"the network gets more than {count:,} tensors")
 
     hook = register_module_parameter_registration_hook(stop)
     try:

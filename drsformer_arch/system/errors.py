@@ -24,7 +24,7 @@ class UserError(ValueError):
         super().__init__(printable(message.strip().rpartition("UserError: ")[2]))
 
 
-class TrainingStopped(Exception):
+class TrainingStopped(Exception):  # noqa: N818 - a request that was met, no error
     """Training ended early on request, after its state was saved.
 
     Args:
@@ -37,7 +37,7 @@ class TrainingStopped(Exception):
 
 
 def printable(text: object) -> str:
-    """Text of strangers, such as names of files, for a terminal: control characters are escaped, ``\\x1b`` for ESC."""
+    r"""Text of strangers, such as names of files, for a terminal: control characters are escaped, ``\x1b`` for ESC."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 

@@ -9,14 +9,14 @@ MOST_LEVELS = 100  # of lists and objects inside each other: what looks at the c
 
 
 def parse_json(text: str | bytes) -> Any:
-    """`json.loads` that fails in one way only, whatever the text is.
+    r"""`json.loads` that fails in one way only, whatever the text is.
 
     Args:
         text: UTF-8 where it is bytes.
 
     Raises:
         ValueError: it is no JSON, nested more than `MOST_LEVELS` deep, holds a number of thousands of digits, or half
-            a character (`"\\ud800"`), which no file takes. The message says so in a few words.
+            a character (`"\ud800"`), which no file takes. The message says so in a few words.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text

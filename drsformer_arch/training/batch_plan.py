@@ -51,7 +51,9 @@ class BatchPlan(NamedTuple):
         """Keep what this iteration uses: a random subset of the loaded pictures and one random crop for all of them.
 
         Args:
-            lq, gt: (N, C, H, W) of equal size, N the loader's batch, H and W the largest patch.
+            iteration: 1-based.
+            lq: rainy pictures, (N, C, H, W), N the loader's batch, H and W the largest patch.
+            gt: clean pictures of the same shape.
             names: N names, for error messages.
 
         Raises:

@@ -38,7 +38,7 @@ class CheckpointedModel(SRModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.started_with = checkpoints.comparable(opt)
-        self.best_metric_results: dict[str, dict] = {}
+        self.best_metric_results: dict[str, dict[str, Any]] = {}
         self.validated: dict[str, int] = {}
         self.resumed = False
         self.saved: int | None = None
@@ -187,7 +187,7 @@ class CheckpointedModel(SRModel):
     def warm_up(self, iteration: int) -> None:
         """Set the rates of an iteration where this model warms up."""
 
-    def _comparable_scores(self, notes: dict[str, Any], before: dict[str, Any]) -> dict[str, dict]:
+    def _comparable_scores(self, notes: dict[str, Any], before: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The best scores so far by those metrics that are what they were; numbers of others must not be compared.
 
         Nor is there a best score by the metric of `logger.save_best` where the weights kept are the best by another.

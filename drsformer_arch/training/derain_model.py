@@ -34,7 +34,7 @@ from drsformer_arch.training.loaders import seed_everything, seed_of
 from drsformer_arch.training.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.training.training_log import GRADIENT_NORM
 from drsformer_arch.training.validation import (
-    MetricFailed,
+    MetricError,
     Scores,
     Share,
     is_quick,
@@ -236,7 +236,7 @@ class DerainModel(CheckpointedModel):
         share, order = float(np.random.beta(beta, beta)), torch.randperm(len(lq))
         return share * lq + (1 - share) * lq[order], share * gt + (1 - share) * gt[order]
 
-    def _gradients_synchronised(self, last: bool) -> contextlib.AbstractContextManager:
+    def _gradients_synchronised(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Processes exchange gradients once per optimizer step, with its last backward pass."""
         if last or not isinstance(self.net_g, DistributedDataParallel):
             return contextlib.nullcontext()
@@ -298,14 +298,14 @@ class DerainModel(CheckpointedModel):
         """The averaged network, or the trained one where none is averaged."""
         return self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
 
-    def dist_validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+    def dist_validation(self, dataloader: DataLoader[Any], current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Every process takes its share of the pictures; the scores are those of one process, to the bit."""
         share = Share(dataloader.dataset, self.opt["rank"], self.opt["world_size"])
         self.own_pictures = share.own
         try:
             with replaced(self.opt["val"], "pbar", self.opt["val"].get("pbar", False) and self.opt["rank"] == 0):
                 self.nondist_validation(DataLoader(share), current_iter, tb_logger, save_img)
-        except MetricFailed as failure:
+        except MetricError as failure:
             if not failure.shared:
                 tell_others(failure)
             raise
@@ -323,7 +323,9 @@ class DerainModel(CheckpointedModel):
     def metric_results(self, zeros: dict[str, int]) -> None:
         self._metric_results = {name: Scores(self.own_pictures) for name in zeros}
 
-    def nondist_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool) -> None:
+    def nondist_validation(
+        self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool
+    ) -> None:
         """SRModel's loop; sets without targets are scored by metrics that need none; results have a place each."""
         dataset: Any = dataloader.dataset
         name = dataset.opt["name"]
@@ -344,11 +346,11 @@ class DerainModel(CheckpointedModel):
             with replaced(self.opt["val"], "metrics", metrics):
                 # BasicSR names results by their stems alone: `get_current_visuals` saves them
                 super().nondist_validation(dataloader, current_iter, tb_logger, save_img=False)
-        except MetricFailed as failure:
+        except MetricError as failure:
             if failure.shared:
                 raise
             picture = self.sample_names[0]
-            raise MetricFailed(f"val.metrics: data set {name}, {picture}: {failure}") from failure
+            raise MetricError(f"val.metrics: data set {name}, {picture}: {failure}") from failure
         finally:
             self.inference_net = None
             self.result_place = None
@@ -395,7 +397,9 @@ class DerainModel(CheckpointedModel):
             if dataset_name == first:
                 self._save_weights("best")
 
-    def validation(self, dataloader: DataLoader, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
+    def validation(
+        self, dataloader: DataLoader[Any], current_iter: Any, tb_logger: Any, save_img: bool = False
+    ) -> None:
         """SRModel's, but once for the last iteration: BasicSR's loop does it again with one iteration too many."""
         name = name_of(dataloader)
         if self.is_train:
@@ -414,7 +418,7 @@ class DerainModel(CheckpointedModel):
 
     def _save_despite(self, error: Exception, current_iter: int) -> None:
         """Write the checkpoint of an iteration whose validation fails, unless it was due and is there already."""
-        together = isinstance(error, MetricFailed) and error.shared  # other errors end the process they happen to
+        together = isinstance(error, MetricError) and error.shared  # other errors end the process they happen to
         if not self.is_train or self.saved == current_iter or (self.opt["dist"] and not together):
             return
         try:
@@ -425,7 +429,7 @@ class DerainModel(CheckpointedModel):
         if self.opt["dist"]:  # as above: none may end before rank 0 saved
             torch.distributed.barrier()
 
-    def try_metrics(self, dataloader: DataLoader) -> None:
+    def try_metrics(self, dataloader: DataLoader[Any]) -> None:
         """Score random pictures of the size of a data set's first one, before a training that would end by it.
 
         Raises:
@@ -441,7 +445,7 @@ class DerainModel(CheckpointedModel):
             if is_quick(METRIC_REGISTRY.get(metric["type"])) and ("gt" in sample or not needs_target(metric)):
                 try_metric(metric, f"val.metrics.{name} on {sample['lq_path']} of {name_of(dataloader)}", height, width)
 
-    def make_up_for_validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any) -> None:
+    def make_up_for_validation(self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any) -> None:
         """Validate a resumed iteration if it should have been and was not: the run ended after it was saved."""
         val = self.opt["val"]
         validated = self.validated.get(name_of(dataloader)) == current_iter
@@ -468,7 +472,7 @@ class ImageCleanModel(DerainModel):
     """`DerainModel` under the name that option files of the published fork use."""
 
 
-def name_of(dataloader: DataLoader) -> str:
+def name_of(dataloader: DataLoader[Any]) -> str:
     """The name of its data set."""
     dataset: Any = dataloader.dataset
     return dataset.opt["name"]

@@ -67,7 +67,7 @@ def seed_sample(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-class CheckedDataset(Dataset):
+class CheckedDataset(Dataset[Any]):
     """A data set whose samples are reproducible and whose unreadable pictures are named.
 
     Indices are plain integers, or pairs (index, seed) from `ResumableSampler`.
@@ -102,7 +102,7 @@ class CheckedDataset(Dataset):
             ) from error
 
 
-class ResumableSampler(Sampler):
+class ResumableSampler(Sampler[tuple[int, int]]):
     """Yields (index, seed) for one process; the epoch is padded to whole batches and can be entered anywhere.
 
     Batches are consecutive slices of one permutation, so that the pictures of an iteration do not depend on how many
@@ -212,15 +212,15 @@ def _obey_the_main_process_only(_worker: int) -> None:
     threading.Thread(target=wait_for_the_main_process, daemon=True).start()
 
 
-def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple:
+def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple[Any, ...]:
     """BasicSR's function of this name, with the loaders of this module.
 
     Returns:
         Training loader, its sampler, validation loaders, epochs, iterations.
     """
-    train_loader: DataLoader | None = None
+    train_loader: DataLoader[Any] | None = None
     sampler: ResumableSampler | None = None
-    val_loaders: list[DataLoader] = []
+    val_loaders: list[DataLoader[Any]] = []
     for phase, dataset_opt in opt["datasets"].items():
         dataset = build_checked_dataset(dataset_opt)
         kind = phase.split("_")[0]

@@ -16,8 +16,9 @@ OF_A_SCHEDULE = "initial_lr"  # what a schedule adds to an optimizer's hyperpara
 
 
 def catch_up(schedule: LRScheduler, iteration: int) -> None:
-    """Take a new schedule through its past up to a finished iteration, step by step: its rates are those of a run that
-    had these options from the start, to the bit.
+    """Take a new schedule through its past up to a finished iteration, step by step.
+
+    Its rates are those of a run that had these options from the start, to the bit.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step", category=UserWarning)  # without an optimizer's

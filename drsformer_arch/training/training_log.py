@@ -20,7 +20,7 @@ from basicsr.utils.dist_util import master_only
 GRADIENT_NORM = "grad_norm"  # of a model's log
 
 
-class Measures(logging.LoggerAdapter):
+class Measures(logging.LoggerAdapter):  # type: ignore[type-arg]  # Python 3.10 has no LoggerAdapter[...]
     """Ends each message with what was measured."""
 
     text = ""

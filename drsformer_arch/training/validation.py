@@ -36,7 +36,7 @@ def needs_target(metric: dict[str, Any]) -> bool:
 QUICK = ("basicsr.", "drsformer_arch.")  # packages whose losses and metrics are tried; others may load weights
 
 
-class MetricFailed(UserError):
+class MetricError(UserError):
     """A metric cannot score a picture of a validation.
 
     Args:
@@ -116,21 +116,21 @@ class Scores:
         return sum(in_order) / len(in_order)
 
 
-def _gathered(share: list[float] | MetricFailed) -> list[list[float]]:
+def _gathered(share: list[float] | MetricError) -> list[list[float]]:
     """The scores of all processes.
 
     Raises:
-        MetricFailed: a metric failed in one of them, which handed on that instead.
+        MetricError: a metric failed in one of them, which handed on that instead.
     """
     shares: list[Any] = [[]] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, str(share) if isinstance(share, MetricFailed) else share)
+    torch.distributed.all_gather_object(shares, str(share) if isinstance(share, MetricError) else share)
     for other in shares:
         if isinstance(other, str):
-            raise MetricFailed(other, shared=True)
+            raise MetricError(other, shared=True)
     return shares
 
 
-def tell_others(failure: MetricFailed) -> None:
+def tell_others(failure: MetricError) -> None:
     """Hand on that a metric failed to the processes that wait for this one's scores; it is raised in all of them."""
     _gathered(failure)
 

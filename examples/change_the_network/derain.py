@@ -1,4 +1,4 @@
-"""Derain a picture with a network of this folder: python derain.py WEIGHTS RAINY CLEAN"""
+"""Derain a picture with a network of this folder: `python derain.py WEIGHTS RAINY CLEAN`."""
 
 import sys
 

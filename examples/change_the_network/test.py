@@ -1,4 +1,4 @@
-"""Score one of the networks of this folder: python test.py -opt test.yml"""
+"""Score one of the networks of this folder: `python test.py -opt test.yml`."""
 
 import five_levels  # noqa: F401 - importing a network's file registers it
 import gated_feed_forward  # noqa: F401

@@ -1,4 +1,4 @@
-"""Train one of the networks of this folder: python train.py -opt train.yml"""
+"""Train one of the networks of this folder: `python train.py -opt train.yml`."""
 
 import five_levels  # noqa: F401 - importing a network's file registers it
 import gated_feed_forward  # noqa: F401

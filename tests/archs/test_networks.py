@@ -32,7 +32,8 @@ def test_networks_run_on_pictures_of_any_size(name):
         picture = torch.rand(2, 3, height, width)
         with torch.no_grad():
             result = restore(net, picture)
-        assert result.shape == picture.shape and result.isfinite().all()
+        assert result.shape == picture.shape
+        assert result.isfinite().all()
         with torch.no_grad():  # pictures of a batch do not see each other
             torch.testing.assert_close(restore(net, picture[1:]), result[1:], rtol=1e-3, atol=1e-4)
 
@@ -76,7 +77,9 @@ def test_tiles_cover_a_picture_evenly(largest, overlap):
     for length in (1, largest - 1, largest, largest + 1, 1000, 1024, 4001):
         tile = even_tile(length, largest, overlap, 8)
         starts = tile_starts(length, tile, overlap)
-        assert tile <= largest and starts[0] == 0 and starts[-1] + tile == length
+        assert tile <= largest
+        assert starts[0] == 0
+        assert starts[-1] + tile == length
         assert all(0 < second - first <= tile - overlap for first, second in itertools.pairwise(starts))
         fewest = max(-(-(length - overlap) // (largest - overlap)), 1)
         assert len(starts) == fewest
@@ -111,7 +114,8 @@ def test_checkpoints_name_their_network_or_are_recognised(name, wrapping, tmp_pa
     if wrapping == "bare":
         kind, found = recognise(state)
         expected = {key: value for key, value in arguments.items() if key in found}
-        assert kind is KINDS[name] and {key: found[key] for key in expected} == expected
+        assert kind is KINDS[name]
+        assert {key: found[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -155,9 +159,8 @@ def test_what_little_is_missing_or_unknown_is_named(tmp_path):
     with pytest.raises(UserError) as error:
         load_network(path)
     said = str(error.value)
-    assert (
-        "nearly those of Restormer" in said and f"1 of {len(state)} tensors are missing (for example {missing})" in said
-    )
+    assert "nearly those of Restormer" in said
+    assert f"1 of {len(state)} tensors are missing (for example {missing})" in said
     assert "1 are unknown (for example x.gamma)" in said
     state = KINDS["DRSformer"](**SMALL["DRSformer"]).state_dict()
     torch.save({key: value for key, value in state.items() if key != "output.weight"}, path)
@@ -176,7 +179,8 @@ def test_idt_takes_its_own_size_only_and_drops_paths_only_in_training():
     released = archs.IDT(embed_dim=8)
     for stage, within, between in ((released.encoderlayer_1, 3, 5), (released.decoderlayer_3, 4, 2)):
         *windows, spatial = (block.drop_path.probability for block in stage.blocks)
-        assert windows == pytest.approx([0.1 * within / 9] * 3) and spatial == pytest.approx(0.1 * between / 9)
+        assert windows == pytest.approx([0.1 * within / 9] * 3)
+        assert spatial == pytest.approx(0.1 * between / 9)
 
 
 def test_losses_are_the_published_ones():
@@ -199,6 +203,7 @@ def test_psnr_loss_is_the_mean_of_the_pictures_psnr():
     loss = PSNRLoss(loss_weight=0.5, eps=1e-10)(result.requires_grad_(), target)
     assert loss.item() == pytest.approx(-0.5 * (sum(apart) + 100) / 4, abs=1e-6)
     loss.backward()
-    assert result.grad.isfinite().all() and not result.grad[0].any()
+    assert result.grad.isfinite().all()
+    assert not result.grad[0].any()
     with pytest.raises(ValueError, match="eps must be positive"):
         PSNRLoss(eps=0)

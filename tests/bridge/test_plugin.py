@@ -109,7 +109,8 @@ def test_drsformer_under_basicsrs_own_model_data_set_and_metric(pairs, tmp_path,
     start = f"torch.multiprocessing.set_start_method({method!r})"
     script = USERS_SCRIPT.format(first="from drsformer_arch.plugin import train_pipeline", start=start)
     output = run(tmp_path, script, "-opt", "drs.yml")
-    assert "Network: DRSformer" in output and len(re.findall(r"l_pix: [\d.e+-]+", output)) == 2
+    assert "Network: DRSformer" in output
+    assert len(re.findall(r"l_pix: [\d.e+-]+", output)) == 2
     assert (tmp_path / "experiments/edsr/models/net_g_latest.pth").exists()
 
 
@@ -124,7 +125,8 @@ def test_a_model_derived_from_ours_accumulates_in_a_strangers_pipeline(options, 
     (tmp_path / "ours.yml").write_text(yaml.safe_dump(options))
     output = run(tmp_path, USERS_SCRIPT.format(first=DERIVED_MODEL, start=""), "-opt", "ours.yml")
     assert "effective batch 4 = 1 process(es) x 2 picture(s) x 2 accumulation step(s)" in output
-    assert "# psnr [rain200 protocol]" in output and len(re.findall(r"l_pix: ", output)) == 3
+    assert "# psnr [rain200 protocol]" in output
+    assert len(re.findall(r"l_pix: ", output)) == 3
 
 
 def test_names_of_others_stay_theirs():

@@ -35,11 +35,13 @@ def test_a_resumed_training_equals_an_uninterrupted_one(options, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()  # the option file in the experiment's folder says which one is meant
     resumed_log = drsformer(elsewhere, "train", "-opt", str(folder / "small.yml"), "--auto_resume")
-    assert "Skipped" in resumed_log and "8.state" in resumed_log
+    assert "Skipped" in resumed_log
+    assert "8.state" in resumed_log
     assert losses(resumed_log) == {i: loss for i, loss in losses(whole_log).items() if i > 4}
     assert_same(whole[0], torch.load(folder / "models/net_g_8.pth"))
     assert_same(whole[1], torch.load(folder / "training_states/8.state"))
-    assert not list(tmp_path.glob("experiments/*archived*")) and not list(elsewhere.iterdir())
+    assert not list(tmp_path.glob("experiments/*archived*"))
+    assert not list(elsewhere.iterdir())
 
 
 def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tmp_path, pairs):
@@ -53,13 +55,15 @@ def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tm
     states = tmp_path / "experiments/small/training_states"
     deadline = time.monotonic() + 120
     while not (states / "2.state").exists():
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the loader's workers get it too
     assert process.wait(120) == 75
     said = (tmp_path / "log").read_text()
     stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
-    assert (states / f"{stopped}.state").exists() and "Traceback" not in said
+    assert (states / f"{stopped}.state").exists()
+    assert "Traceback" not in said
 
     resumed = drsformer(
         tmp_path, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", f"train:total_iter={stopped + 2}"
@@ -70,12 +74,14 @@ def test_a_signal_saves_stops_and_the_test_command_scores_the_result(options, tm
     test |= {"name": "scored", "datasets": {"test": {**options["datasets"]["val"], "name": "pairs"}}}
     test["path"] = {"pretrain_network_g": "experiments/small/models/net_g_latest.pth", "param_key_g": "params_ema"}
     said = drsformer(tmp_path, "test", "-opt", write(tmp_path, test, "test.yml"), "--report", "page.html")
-    assert "params_ema" in said and re.search(r"# psnr \[rain200 protocol\]: \d\d\.\d+", said)
+    assert "params_ema" in said
+    assert re.search(r"# psnr \[rain200 protocol\]: \d\d\.\d+", said)
     results = sorted(path.name for path in (tmp_path / "results/scored/visualization/pairs").iterdir())
     assert results == [f"{path.stem}_scored.png" for path in sorted((pairs / "input").glob("*.png"))]
     mean = float(re.search(r"# psnr \[rain200 protocol\]: ([\d.]+)", said).group(1))
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<tr data-name=") == 10 and f"<dd>{mean:.2f} <small>dB</small>" in page
+    assert page.count("<tr data-name=") == 10
+    assert f"<dd>{mean:.2f} <small>dB</small>" in page
 
 
 def test_mistakes_end_in_one_line_and_leave_old_experiments_alone(options, tmp_path, pairs):
@@ -99,7 +105,8 @@ def test_mistakes_end_in_one_line_and_leave_old_experiments_alone(options, tmp_p
     def fails(*arguments: str) -> str:
         said = drsformer(tmp_path, "train", "-opt", *arguments, expect=2)
         last = said.strip().splitlines()[-1]
-        assert last.startswith("error: ") and "Traceback" not in said, said[-3000:]
+        assert last.startswith("error: "), said[-3000:]
+        assert "Traceback" not in said, said[-3000:]
         return last
 
     assert "there is no folder" in fails(on_disk(tmp_path / "nowhere"))
@@ -120,7 +127,9 @@ def write_empty(folder: Path, options: dict) -> str:
 def test_doctor_and_help(monkeypatch, capsys):
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert "basicsr" in said and "DRSformer" in said and "No problems found" in said
+    assert "basicsr" in said
+    assert "DRSformer" in said
+    assert "No problems found" in said
 
     def broken_driver() -> int:
         raise RuntimeError("driver\nmismatch")
@@ -128,7 +137,8 @@ def test_doctor_and_help(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", broken_driver)
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert "DRSformer" in said and said.endswith("Problems:\n  - torch: RuntimeError: driver mismatch\n")
+    assert "DRSformer" in said
+    assert said.endswith("Problems:\n  - torch: RuntimeError: driver mismatch\n")
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "drsformer train -opt" in capsys.readouterr().out

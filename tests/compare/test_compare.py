@@ -65,7 +65,8 @@ def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path,
     lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert lines[3:] == [f"error: {out / 'comparison.csv'} cannot be written: No space left on device"]
     for line, name in zip(lines[:3], ("nowhere.yml", "00.png", "broken.pth"), strict=True):
-        assert name in line and name in (out / "comparison.md").read_text()
+        assert name in line
+        assert name in (out / "comparison.md").read_text()
 
     rows = list(csv.DictReader((out / "pictures.csv").open()))
     assert [(row["method"], row["picture"]) for row in rows] == [
@@ -108,7 +109,8 @@ def test_mistakes_are_one_line(arguments, message, pairs, weights, capsys):
     filled = [one.format(weights=weights["DualGCN"], pairs=pairs) for one in arguments]
     assert main(["compare", *filled, "-o", str(weights["DualGCN"].parent / "out")]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_tables_mark_the_best_and_what_was_published():
@@ -126,7 +128,9 @@ def test_tables_mark_the_best_and_what_was_published():
     assert lines[4].endswith("| 31.00 / **0.9344** (32.10 / 0.9344) |")
     assert scores(30, 1)._replace(psnr=[30, math.inf]).mean("psnr") == 30  # the other picture equals its target
     table = latex(results)
-    assert r"\textbf{32.17}" in table and r"\textbf{0.9344}" in table and r"\textbf{13" not in table
+    assert r"\textbf{32.17}" in table
+    assert r"\textbf{0.9344}" in table
+    assert r"\textbf{13" not in table
 
 
 def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pairs, tmp_path):
@@ -140,8 +144,11 @@ def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pai
     ]
     method = Method(comparison.INPUT, None, None, None, {}, tuple(sets))
     measured, left_out, problems = comparison.measure_input(method, Settings(tmp_path / "out", None, "cpu"))
-    assert measured.scores.keys() == {"two"} and measured.scores["two"].names == ["a/1", "b/1"]
-    assert left_out == {"two": set()} and len(problems) == 1 and "data set none" in problems[0]
+    assert measured.scores.keys() == {"two"}
+    assert measured.scores["two"].names == ["a/1", "b/1"]
+    assert left_out == {"two": set()}
+    assert len(problems) == 1
+    assert "data set none" in problems[0]
     for name, source in (("a/1", "01"), ("b/1", "02")):
         result = cv2.imread(str(tmp_path / "out/pictures" / comparison.INPUT / "two" / f"{name}.png"))
         assert (result == cv2.imread(str(pairs / "input" / f"{source}.png"))).all()
@@ -190,13 +197,18 @@ def test_names_are_text_in_every_table_and_figure(name, in_csv, in_markdown, in_
         for label, network in ((name, None), (f"{name}2", "IDT"))
     ]
     table = markdown(results, [name])
-    assert f"| {in_markdown} |" in table and f"| {in_markdown}: PSNR" in table and table.endswith(f"\n{in_markdown}\n")
+    assert f"| {in_markdown} |" in table
+    assert f"| {in_markdown}: PSNR" in table
+    assert table.endswith(f"\n{in_markdown}\n")
     if in_latex:
-        assert f"\n{in_latex} & " in latex(results) and f"{{c}}{{{in_latex}}}" in latex(results)
-    assert len(latex(results).splitlines()) == 10 and len(table.splitlines()) == 7
+        assert f"\n{in_latex} & " in latex(results)
+        assert f"{{c}}{{{in_latex}}}" in latex(results)
+    assert len(latex(results).splitlines()) == 10
+    assert len(table.splitlines()) == 7
     for content in (comma_separated(results), per_picture(results)):
         rows = list(csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")))
-        assert len(rows) == 3 and len({len(row) for row in rows}) == 1
+        assert len(rows) == 3
+        assert len({len(row) for row in rows}) == 1
     quality_against_cost(results)
 
 

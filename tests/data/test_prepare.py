@@ -278,7 +278,8 @@ def test_whatever_is_wrong_with_a_pair_is_its_line(error, tmp_path, monkeypatch)
     building.build_shard(job._replace(skip_bad=True))
     head, *rows = map(json.loads, job.rows.read_text().splitlines())
     assert (head["pairs"], head["skipped"]) == (2, 1)
-    assert "rainy/001.png" in rows[1]["skipped"] and str(tmp_path) not in rows[1]["skipped"]
+    assert "rainy/001.png" in rows[1]["skipped"]
+    assert str(tmp_path) not in rows[1]["skipped"]
 
 
 def test_pictures_that_are_none_are_skipped(tmp_path, capsys):
@@ -330,10 +331,13 @@ def test_names_of_all_kinds_reach_the_manifest_and_no_terminal(tmp_path, capsys)
     out = tmp_path / "out"
     assert main(["prepare", "pairs", str(source), "-o", str(out), "--lmdb"]) == 0
     said = "".join(capsys.readouterr())
-    assert "left out" in said and "\x1b[31m" not in said and "\x1b[2J" not in said
+    assert "left out" in said
+    assert "\x1b[31m" not in said
+    assert "\x1b[2J" not in said
     _, rows = read_manifest(out / "train.lmdb/manifest.jsonl")
     (_, row) = rows
-    assert row["name"] == "a\nb\x1b[2J" and row["input"]["file"].startswith("strange \\xff")
+    assert row["name"] == "a\nb\x1b[2J"
+    assert row["input"]["file"].startswith("strange \\xff")
     assert main(["prepare", "--verify", str(out / "train.lmdb")]) == 0
 
 

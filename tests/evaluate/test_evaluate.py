@@ -81,7 +81,8 @@ def test_files_have_the_scores_of_the_reference_programs(workers, tmp_path, caps
     mean = np.mean([x for one in REFERENCE.values() if (x := float(one["ddn_protocol"]["psnr"])) < math.inf])
     line = next(line for line in text.splitlines() if line.startswith("PSNR in dB, ddn "))
     assert line.split()[4:] == [f"{mean:.4f}", "12.5638", "noise_96x128_net"]
-    assert "pairs: {}_net + {}\n" in text and f"{len(rows)} of {len(rows)} pictures scored" in text
+    assert "pairs: {}_net + {}\n" in text
+    assert f"{len(rows)} of {len(rows)} pictures scored" in text
     assert f"PSNR in dB, ddn: 1 of {len(rows)} pictures equal their targets" in text
 
 
@@ -116,7 +117,8 @@ def test_niqe_is_that_of_basicsr_and_needs_two_blocks(tmp_path, capsys):
         assert float(rows[name]["niqe"]) == pytest.approx(calculate_niqe(picture, crop_border=0), abs=1e-8)
     assert {name for name, row in rows.items() if row["niqe"] == ""} == {"flat", "narrow", "one"}
     text = capsys.readouterr().out
-    assert "NIQE: 3 of 5 pictures have none" in text and "(flat, narrow, one)" in text
+    assert "NIQE: 3 of 5 pictures have none" in text
+    assert "(flat, narrow, one)" in text
     assert "NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks)" in text
 
 
@@ -135,8 +137,10 @@ def test_rainy_pictures_are_scored_beside(folders, capsys):
             assert rows[f"{name}_DRSformer"][f"input_{column}"] == row[column]
         gains.append(float(rows[f"{name}_DRSformer"]["psnr_rain200"]) - float(row["psnr_rain200"]))
     text = capsys.readouterr().out
-    assert gains[0] == -math.inf and f"  +{np.mean(gains[1:]):.4f}\n" in text
-    assert "PSNR in dB, rain200: the gain is the mean over the 2 pictures" in text and "SSIM, rain200: the" not in text
+    assert gains[0] == -math.inf
+    assert f"  +{np.mean(gains[1:]):.4f}\n" in text
+    assert "PSNR in dB, rain200: the gain is the mean over the 2 pictures" in text
+    assert "SSIM, rain200: the" not in text
 
 
 def test_16_bits_are_rounded_and_reported(folders, capsys):
@@ -178,7 +182,8 @@ def test_official_names_pair(results, targets, partners, rule, tmp_path):
     pairs, notes = find_pairs(result, target, None)
     assert [pair.result for pair in pairs] == [result / name for name in results]
     assert [pair.target for pair in pairs] == [target / name for name in partners]
-    assert len(notes) == 1 and (rule is None or notes == [f"pairs: {rule}"])
+    assert len(notes) == 1
+    assert rule is None or notes == [f"pairs: {rule}"]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,8 @@ def test_other_names_are_refused(results, targets, message, tmp_path):
     result, target = touch(tmp_path / "result", results), touch(tmp_path / "target", targets)
     with pytest.raises(UserError) as error:
         find_pairs(result, target, None)
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_targets_are_left_out_on_request(folders, capsys):
@@ -227,7 +233,8 @@ def test_missing_targets_are_left_out_on_request(folders, capsys):
     assert "1 of 3 results without a target (b_DRSformer.png)" in capsys.readouterr().err
     assert run(*arguments, "--skip-missing") == 0
     text = capsys.readouterr().out
-    assert "left out: 1 of 3 results without a target (b_DRSformer.png)" in text and "2 of 2 pictures scored" in text
+    assert "left out: 1 of 3 results without a target (b_DRSformer.png)" in text
+    assert "2 of 2 pictures scored" in text
 
 
 def test_bad_pictures_are_named_and_the_rest_goes_on(folders, capsys):
@@ -238,10 +245,12 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(folders, capsys):
     out, error = capsys.readouterr()
     assert f"{folders / 'result' / 'a_DRSformer.png'} cannot be read: it is damaged" in error
     sizes = f"{folders / 'result' / 'c_DRSformer.png'} is 300x170 but {folders / 'target' / 'c.png'} is 300x100"
-    assert sizes in error and error.count("\n") == 2
+    assert sizes in error
+    assert error.count("\n") == 2
     assert "1 of 3 pictures scored" in out
     whole, some = rows_of(folders / "all.csv"), rows_of(folders / "some.csv")
-    assert some["b_DRSformer"] == whole["b_DRSformer"] and sizes in some["c_DRSformer"]["problem"]
+    assert some["b_DRSformer"] == whole["b_DRSformer"]
+    assert sizes in some["c_DRSformer"]["problem"]
     assert some["c_DRSformer"]["psnr_ddn"] == some["a_DRSformer"]["psnr_ddn"] == ""
 
 
@@ -277,7 +286,9 @@ def test_whatever_a_picture_raises_is_its_line(folders, monkeypatch, capsys):
         f"error: {folders / 'target' / 'a.png'}: not enough memory",
         rf"error: {folders / 'target' / 'b.png'}: ZeroDivisionError: odd \x1b[31m tag",
     ]
-    assert error.count("\n") == 3 and "d_DRSformer.tif" in error and "1 of 4 pictures scored" in out
+    assert error.count("\n") == 3
+    assert "d_DRSformer.tif" in error
+    assert "1 of 4 pictures scored" in out
 
 
 def test_names_are_no_formulas_and_rows_stay_rows(tmp_path, capsys):
@@ -319,7 +330,8 @@ def test_a_picture_that_kills_its_process_is_its_line(folders):
     pairs = [pairs[0], pairs[1]._replace(result=Deadly(pairs[1].result)), pairs[2]]
     rows = list(evaluate(pairs, ["ddn"], workers=2))
     assert [row.pair for row in rows] == pairs
-    assert rows[0].scores and rows[2].scores
+    assert rows[0].scores
+    assert rows[2].scores
     assert rows[1].problem == f"{pairs[1].result}: the process that reads it dies (out of memory?)"
 
 
@@ -345,7 +357,8 @@ def test_a_run_that_ends_early_leaves_the_old_csv(folders, monkeypatch):
     monkeypatch.setattr(evaluation, "_score", interrupted)
     before = sorted(folders.iterdir())
     assert run(folders / "result", folders / "target", "-o", folders / "scores.csv") == 130
-    assert (folders / "scores.csv").read_text() == "before" and sorted(folders.iterdir()) == before
+    assert (folders / "scores.csv").read_text() == "before"
+    assert sorted(folders.iterdir()) == before
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
@@ -353,7 +366,8 @@ def test_scores_are_printed_where_their_file_cannot_be_written(command, folders,
     arguments = [command, str(folders / "result"), str(folders / "target"), "-o"]
     assert main([*arguments, "/dev/full"]) == 2
     out, error = capsys.readouterr()
-    assert "3 of 3 pictures scored" in out and "PSNR in dB, rain200" in out
+    assert "3 of 3 pictures scored" in out
+    assert "PSNR in dB, rain200" in out
     assert error == "error: No space left on device: /dev/full\n"
     link = folders / "link.html"
     link.symlink_to("missing/scores.html")
@@ -390,7 +404,8 @@ def test_mistakes_are_one_line(arguments, message, folders, capsys):
     (folders / "text.txt").touch()
     assert run(*(one.format(folders) for one in arguments)) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_unknown_scores_are_refused_at_once():

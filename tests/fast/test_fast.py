@@ -83,7 +83,8 @@ def test_fast_forms_equal_the_plain_network(name):
             torch.testing.assert_close(found[key], gradient, rtol=1e-9, atol=1e-9 * gradient.abs().max(), msg=key)
         for tile in tiles:
             fused = fuse(accelerated, tile=tile)
-            assert form_of(fused) == "fused" and form_of(accelerated) == "fast"
+            assert form_of(fused) == "fused"
+            assert form_of(accelerated) == "fast"
             with torch.no_grad():
                 output = fused(image)
             torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9, msg=f"tiles of {tile} pixels, {shape}")
@@ -148,7 +149,8 @@ def test_fast_forms_in_lower_precision(name, monkeypatch):
 @pytest.mark.parametrize("kind", [archs.IDT, archs.SPDNet, archs.DualGCN])
 def test_networks_without_fast_forms_stay_as_they_are(kind):
     net = load_golden_weights(kind(), 0.5).eval()
-    assert form_of(accelerate(net)) == "plain" and not fast.has_fast_form(net)
+    assert form_of(accelerate(net)) == "plain"
+    assert not fast.has_fast_form(net)
     with torch.no_grad():
         for one, other in zip(
             *(outputs(form(torch.rand(1, 3, 128, 128).fill_(0.5))) for form in (net, fuse(net))), strict=True
@@ -176,7 +178,8 @@ def test_only_exactly_the_classes_that_forms_were_written_for_are_replaced(monke
     block = net.encoder_level1[0]
     block.ffn.__class__ = OtherForward
     accelerate(net)
-    assert type(block.ffn) is OtherForward and form_of(net) == "fast but for OtherForward"
+    assert type(block.ffn) is OtherForward
+    assert form_of(net) == "fast but for OtherForward"
     x = torch.rand(1, 8, 40, 40, dtype=torch.float64)
     for form in (net, fuse(net, tile=8), fuse(net.float(), torch.bfloat16, tile=8)):
         first = form.encoder_level1[0]
@@ -195,7 +198,8 @@ def test_only_exactly_the_classes_that_forms_were_written_for_are_replaced(monke
         pass
 
     part = Block(8, 1, 16, False, "WithBias")
-    assert type(accelerate(part)) is Block and type(fuse(part)) is Block
+    assert type(accelerate(part)) is Block
+    assert type(fuse(part)) is Block
 
     monkeypatch.setattr(TopKSparseAttention, "forward", nn.Identity.forward)  # a class that was changed in a session
     assert type(accelerate(TopKSparseAttention(8, 1, False))) is TopKSparseAttention
@@ -362,7 +366,8 @@ def test_a_network_is_accelerated_and_plain_again_in_the_middle_of_a_training():
             one(image).square().mean().backward()
             its.step()
             its.zero_grad()
-    assert form_of(net) == "plain" and all(before[key] is value for key, value in net.named_parameters())
+    assert form_of(net) == "plain"
+    assert all(before[key] is value for key, value in net.named_parameters())
     for key, value in other.state_dict().items():
         torch.testing.assert_close(net.state_dict()[key], value, rtol=1e-6, atol=1e-9)
     again = pickle.loads(pickle.dumps(accelerate(net)))
@@ -437,7 +442,8 @@ def test_bf16_keeps_norms_scores_and_gates_in_float32():
     assert fused.encoder_level1[0].attn.qkv.weight.dtype == torch.bfloat16
     assert fused.encoder_level1[0].ffn.halves()[0].large.dtype == torch.bfloat16
     assert fused.reduce_chan_level2.weight.dtype == fused.down1_2.body[0].weight.dtype == torch.bfloat16
-    assert fast.dtype_of(fused) is torch.bfloat16 and fast.dtype_of(net.fused()) is None
+    assert fast.dtype_of(fused) is torch.bfloat16
+    assert fast.dtype_of(net.fused()) is None
     for precise in (
         fused.encoder_level1[0].norm1.body.weight,
         fused.encoder_level1[0].attn.temperature,

@@ -32,7 +32,8 @@ def start(
 def until(condition, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+        assert process.poll() is None, log.read_text()[-2000:]
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
         time.sleep(0.01)
 
 
@@ -66,7 +67,8 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     manifest = json.loads((states / "8.json").read_text())
     best = manifest["best"]["val"]["psnr"]
     saved = torch.load(models / "net_g_best.pth")
-    assert saved.keys() == {"params", "params_ema", "network"} and best["iter"] % 2 == 0
+    assert saved.keys() == {"params", "params_ema", "network"}
+    assert best["iter"] % 2 == 0
     if best["iter"] in (4, 6, 8):
         assert_same(saved["params_ema"], torch.load(models / f"net_g_{best['iter']}.pth")["params_ema"])
     whole = torch.load(models / "net_g_8.pth"), torch.load(states / "8.state")
@@ -76,7 +78,8 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     assert [record["iter"] for record in steps] == list(range(1, 9))
     assert all(record["grad_norm"] > 0 and 0 <= record["data_share"] <= 1 and record["batch"] == 2 for record in steps)
     validations = {record["iter"]: record["psnr"] for record in records if "data_set" in record}
-    assert validations.keys() == {2, 4, 6, 8} and max(validations.values()) == best["val"]
+    assert validations.keys() == {2, 4, 6, 8}
+    assert max(validations.values()) == best["val"]
 
     flip_a_byte(models / "net_g_8.pth")  # both load, one is not what was written
     flip_a_byte(states / "6.state")
@@ -84,9 +87,12 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     write(folder, options)
     with fault("newest checkpoint damaged"):
         said = drsformer(folder, "train", "-opt", "small.yml", "--auto_resume", "--force_yml", "train:total_iter=8")
-        assert "Skipped" in said and "net_g_8.pth is damaged" in said and "6.state is damaged" in said
+        assert "Skipped" in said
+        assert "net_g_8.pth is damaged" in said
+        assert "6.state is damaged" in said
     assert "Option changed since iteration 4: train.grad_clip: was 0.01, is 0.02" in said
-    assert said.count("Option changed") == 1 and list(losses(said)) == [5, 6, 7, 8]
+    assert said.count("Option changed") == 1
+    assert list(losses(said)) == [5, 6, 7, 8]
 
     options["train"]["grad_clip"] = 0.01
     write(folder, options)
@@ -104,7 +110,8 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     flip_a_byte(states / "4.state")
     with fault("checkpoint asked for is damaged"):
         said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
-        assert "Traceback" not in said and "4.state is damaged: it is not what was written" in said
+        assert "Traceback" not in said
+        assert "4.state is damaged: it is not what was written" in said
 
 
 def test_a_second_training_of_one_name_is_refused(options, tmp_path, fault):
@@ -123,7 +130,8 @@ def test_a_second_training_of_one_name_is_refused(options, tmp_path, fault):
                     "error: another training named small is running here; "
                     "give this one another name (--force_yml name=...)\n"
                 )
-        assert first.poll() is None and not list(tmp_path.glob("experiments/*archived*"))
+        assert first.poll() is None
+        assert not list(tmp_path.glob("experiments/*archived*"))
     finally:
         first.kill()
         first.wait()

@@ -61,7 +61,9 @@ def test_any_value_anywhere(options, tmp_path, monkeypatch, fault, long):
                 prepare(path, [], is_train=True, distributed=False)
             except UserError as error:
                 said = str(error)
-                assert said.startswith(path) and said.isprintable() and len(said) < 600, said
+                assert said.startswith(path), said
+                assert said.isprintable(), said
+                assert len(said) < 600, said
                 assert "cannot be used" not in said, said  # a check names the option
             assert [file.name for file in tmp_path.iterdir()] == [path]
 

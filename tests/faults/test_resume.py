@@ -114,7 +114,8 @@ def test_a_resumed_training_equals_an_unbroken_one(long_case, options, pairs, tm
     train(tmp_path, before)
     shutil.copytree(experiment, kept)
     whole = everything(experiment, TOTAL)
-    assert len(whole["log"]) == TOTAL and [one["iter"] for one in whole["validations"]] == [3, 6, TOTAL]
+    assert len(whole["log"]) == TOTAL
+    assert [one["iter"] for one in whole["validations"]] == [3, 6, TOTAL]
     largest = 0.0
     for moment in moments:
         shutil.rmtree(experiment)
@@ -138,7 +139,8 @@ def test_a_resumed_training_equals_an_unbroken_one(long_case, options, pairs, tm
             assert_same(whole, resumed)
             continue
         for one, other in zip(whole["log"], resumed["log"], strict=True):
-            assert other["batch"] == one["batch"] and other["lr"] == one["lr"]
+            assert other["batch"] == one["batch"]
+            assert other["lr"] == one["lr"]
             assert other["l_pix"] == pytest.approx(one["l_pix"], rel=TOLERANCE["loss"])
         for one, other in zip(tensors(whole["weights"]), tensors(resumed["weights"]), strict=True):
             assert torch.allclose(one, other, rtol=0, atol=TOLERANCE["weights"])

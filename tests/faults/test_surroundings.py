@@ -51,7 +51,9 @@ def disk(tmp_path) -> Iterator[Path]:
 def ended(process: subprocess.Popen, log: Path) -> str:
     """What a training said that must stop as for a user's mistake; its last line."""
     code, said = process.wait(120), log.read_text()
-    assert code == 2 and "Traceback" not in said and "Logging error" not in said, said[-3000:]
+    assert code == 2, said[-3000:]
+    assert "Traceback" not in said, said[-3000:]
+    assert "Logging error" not in said, said[-3000:]
     last = said.strip().splitlines()[-1]
     assert last.startswith("error: "), said[-3000:]
     return last
@@ -62,7 +64,8 @@ def test_a_disk_that_is_full_read_only_or_gone(disk, whole, options, tmp_path, f
     write(folder, options)
     with fault("disk full"):
         assert "No space left" in ended(start(folder, "--auto_resume"), folder / "log")
-        assert newest(states) > 0 and not list(disk.glob("*/*/*.tmp"))
+        assert newest(states) > 0
+        assert not list(disk.glob("*/*/*.tmp"))
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
 
     def breaks(name: str, *command: object) -> str:

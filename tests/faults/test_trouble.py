@@ -115,9 +115,8 @@ def last_line(process, folder: Path) -> str:
     process.kill()
     assert code == 1, f"{code}: {said[-3000:]}"
     last = said.strip().splitlines()[-1].strip("\0")  # torch ends its line about a bus error so
-    assert last.startswith("error: ") and last.endswith("; --auto_resume goes on from the last checkpoint"), said[
-        -3000:
-    ]
+    assert last.startswith("error: "), said[-3000:]
+    assert last.endswith("; --auto_resume goes on from the last checkpoint"), said[-3000:]
     assert "Traceback" not in said, said[-5000:]
     return last
 
@@ -182,7 +181,8 @@ def test_runs_that_follow_each_other_within_a_second_are_all_kept(tmp_path):
     for number in range(3):
         misc.mkdir_and_rename(str(folder))
         (folder / f"{number}").touch()
-    assert len(list(tmp_path.glob("small_archived_*/*"))) == 2 and (folder / "2").exists()
+    assert len(list(tmp_path.glob("small_archived_*/*"))) == 2
+    assert (folder / "2").exists()
 
 
 def test_a_bus_error_is_not_taken_for_little_shared_memory(pairs, tmp_path):
@@ -206,7 +206,8 @@ def test_launchers_do_not_repeat_mistakes(tmp_path, monkeypatch, capsys):
     """Every process of a job is told, and ends before it imports anything."""
     note = tmp_path / "given up"
     monkeypatch.setenv("DRSFORMER_GIVEN_UP", str(note))
-    assert main(["evaluate", str(tmp_path)]) == 2 and note.exists()
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert note.exists()
     assert str(tmp_path) in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["train", "-opt", "small.yml"])

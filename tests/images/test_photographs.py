@@ -13,7 +13,7 @@ from skimage import data
 from drsformer_arch.cli import main
 from drsformer_arch.images.photographs import Photograph, read_photograph, write_photograph
 from drsformer_arch.images.picture_headers import LIMIT
-from drsformer_arch.images.pictures import ORIENTATION, BadPicture
+from drsformer_arch.images.pictures import ORIENTATION, PictureError
 
 PHOTOGRAPH = Image.fromarray(data.astronaut()[:60, :75])
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -47,16 +47,18 @@ def test_a_jpeg_with_a_second_picture_is_a_photograph(kind, tmp_path):
     photograph = read_photograph(path)
     assert np.abs(photograph.pixels - np.rot90(first, -1).astype(int)).mean() < 1
     assert photograph.notes == ("the second picture inside it is left out",)
-    assert photograph.icc_profile == SRGB and b"a camera" in photograph.exif
+    assert photograph.icc_profile == SRGB
+    assert b"a camera" in photograph.exif
     write_photograph(tmp_path / "result.jpg", photograph)
     with Image.open(tmp_path / "result.jpg") as image:
-        assert image.format == "JPEG" and image.getexif()[0x010F] == "a camera"
+        assert image.format == "JPEG"
+        assert image.getexif()[0x010F] == "a camera"
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif", ".png"])
 def test_animations_and_pages_are_refused(suffix, tmp_path):
     path = saved(tmp_path, suffix, save_all=True, append_images=[PHOTOGRAPH.rotate(180)])
-    with pytest.raises(BadPicture, match="is an animation or has several pages"):
+    with pytest.raises(PictureError, match="is an animation or has several pages"):
         read_photograph(path)
 
 
@@ -96,7 +98,8 @@ def test_a_tiff_of_16_bits_keeps_its_profile(tmp_path):
     deep = np.asarray(PHOTOGRAPH).astype(np.uint16) * 257
     tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb", iccprofile=SRGB)
     photograph = read_photograph(tmp_path / "deep.tif")
-    assert photograph.icc_profile == SRGB and photograph.notes == ()
+    assert photograph.icc_profile == SRGB
+    assert photograph.notes == ()
     np.testing.assert_array_equal(photograph.pixels, deep)
 
 
@@ -138,10 +141,12 @@ def test_a_picture_over_the_limit_of_pillow_keeps_everything(tmp_path, monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     path = saved(tmp_path, ".png", PHOTOGRAPH.convert("RGBA"), icc_profile=SRGB)
     photograph = read_photograph(path)
-    assert photograph.icc_profile == SRGB and photograph.alpha is not None and not photograph.notes
+    assert photograph.icc_profile == SRGB
+    assert photograph.alpha is not None
+    assert not photograph.notes
     assert Image.MAX_IMAGE_PIXELS == 1000
     monkeypatch.setenv(LIMIT, "4499")
-    with pytest.raises(BadPicture, match="75x60 pixels"):
+    with pytest.raises(PictureError, match="75x60 pixels"):
         read_photograph(path)
 
 

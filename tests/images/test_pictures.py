@@ -14,7 +14,7 @@ from skimage import data
 
 from drsformer_arch.images import pictures
 from drsformer_arch.images.picture_headers import LIMIT
-from drsformer_arch.images.pictures import BadPicture, decode
+from drsformer_arch.images.pictures import PictureError, decode
 from drsformer_arch.system.errors import UserError
 
 PIXELS = np.asarray(Image.fromarray(data.astronaut()[:300, :410]).resize((41, 30)))
@@ -79,7 +79,7 @@ def test_damaged_files_are_refused_where_opencv_refuses_them():
         expected = by_opencv(one)
         try:
             pixels = decode(one, "damaged")
-        except BadPicture:
+        except PictureError:
             assert expected is None
         else:
             np.testing.assert_array_equal(pixels, expected)
@@ -145,7 +145,7 @@ def refused(content: bytes, monkeypatch: pytest.MonkeyPatch | None = None) -> st
     with pytest.MonkeyPatch.context() as patch:
         if monkeypatch is not None:
             patch.setattr(pictures, "_decode", lambda *_: pytest.fail("it was decoded"))
-        with pytest.raises(BadPicture, match="picture NAME") as caught:
+        with pytest.raises(PictureError, match="picture NAME") as caught:
             decode(content, "NAME")
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -323,11 +323,13 @@ def test_damage_is_one_kind_of_error():
             content[place : place + rng.integers(3)] = rng.choice([b"\xff" * 4, bytes(4), b"\x7f", b"", bytes(30)])
         try:
             pixels = decode(bytes(content), "NAME")
-        except BadPicture as error:
+        except PictureError as error:
             outcomes.append(str(error))
         else:
             outcomes.append("read")
-            assert pixels.ndim == 3 and pixels.size and pixels.shape[2] in (1, 3)
+            assert pixels.ndim == 3
+            assert pixels.size
+            assert pixels.shape[2] in (1, 3)
     assert 100 < outcomes.count("read") < 3000
     assert all(outcome == "read" or "picture NAME" in outcome for outcome in outcomes)
 
@@ -338,5 +340,5 @@ def test_whatever_a_decoder_raises(error, monkeypatch):
         raise error
 
     monkeypatch.setattr(pictures, "_decode", fail)
-    with pytest.raises(BadPicture, match="KeyError: 'odd'" if isinstance(error, KeyError) else "not enough memory"):
+    with pytest.raises(PictureError, match="KeyError: 'odd'" if isinstance(error, KeyError) else "not enough memory"):
         decode(KINDS["rgb"], "NAME")

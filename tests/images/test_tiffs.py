@@ -12,7 +12,7 @@ from PIL.ExifTags import IFD, Base
 from skimage import data
 
 from drsformer_arch.images.photographs import Photograph, read_photograph, write_photograph
-from drsformer_arch.images.pictures import BadPicture, decode
+from drsformer_arch.images.pictures import PictureError, decode
 
 PIXELS = np.ascontiguousarray(data.astronaut()[100:140, 200:256])  # (40, 56, 3)
 ALPHA = 255 - PIXELS[::-1, :, 1]
@@ -117,7 +117,7 @@ def test_colours_and_alpha_come_from_one_decoding(tmp_path, monkeypatch):
     ],
 )
 def test_other_layouts_are_refused(samples, options):
-    with pytest.raises(BadPicture, match=r"its layout is not known: . channels of .*; convert it to RGB"):
+    with pytest.raises(PictureError, match=r"its layout is not known: . channels of .*; convert it to RGB"):
         decode(encoded(samples, **options), "a")
 
 
@@ -137,8 +137,10 @@ def assert_noted(path: Path) -> None:
     else:
         with Image.open(path) as image:
             exif = image.getexif()
-    assert exif[Base.Make] == "a camera" and exif[Base.DateTime] == "2020:01:02 03:04:05"
-    assert exif[Base.XResolution] == 300 and (Base.StripOffsets in exif) == (path.suffix == ".tif")
+    assert exif[Base.Make] == "a camera"
+    assert exif[Base.DateTime] == "2020:01:02 03:04:05"
+    assert exif[Base.XResolution] == 300
+    assert (Base.StripOffsets in exif) == (path.suffix == ".tif")
     assert exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] == "2020:01:02 03:04:06"
     assert exif.get_ifd(IFD.Exif)[Base.FNumber] == pytest.approx(2.8)
     assert exif.get_ifd(IFD.GPSInfo)[2] == (1, 2, 3.5)
@@ -156,7 +158,8 @@ def test_notes_are_kept_in_tiffs_and_out_of_them(dtype, alpha, tmp_path):
     again = read_photograph(tmp_path / "b.tif")
     np.testing.assert_array_equal(again.pixels, photograph.pixels)
     np.testing.assert_array_equal(again.alpha, deep)
-    assert again.notes == () and write_photograph(tmp_path / "c.tif", again) == ()
+    assert again.notes == ()
+    assert write_photograph(tmp_path / "c.tif", again) == ()
     notes = write_photograph(tmp_path / "d.jpg", again)
     assert any("its transparency is left out" in note for note in notes) == (alpha is not None)
     assert any("its 16 bits are rounded" in note for note in notes) == (dtype == np.uint16)
@@ -165,7 +168,8 @@ def test_notes_are_kept_in_tiffs_and_out_of_them(dtype, alpha, tmp_path):
     for name in ("b.tif", "c.tif", "d.jpg", "e.png"):
         assert_noted(tmp_path / name)
     with tifffile.TiffFile(tmp_path / "c.tif") as file:
-        assert len(file.pages) == 1 and file.pages.first.tags["Make"].value == "a camera"
+        assert len(file.pages) == 1
+        assert file.pages.first.tags["Make"].value == "a camera"
     if dtype == np.uint8:
         with Image.open(tmp_path / "c.tif") as image:
             np.testing.assert_array_equal(np.asarray(image)[..., :3], PIXELS)
@@ -188,5 +192,5 @@ def test_a_thumbnail_is_no_page(dtype, tmp_path):
     np.testing.assert_array_equal(photograph.pixels, PIXELS)
     assert photograph.notes == ("the thumbnail inside it is left out",)
     for pages in ((0, 0), (0, 1, 0), (1, 0), (2, 2)):
-        with pytest.raises(BadPicture, match="is an animation or has several pages"):
+        with pytest.raises(PictureError, match="is an animation or has several pages"):
             read_photograph(write(*pages))

@@ -70,7 +70,7 @@ def test_golden_pairs_match_the_reference_programs(pair):
 
 
 @pytest.mark.parametrize(
-    "height, width, factor", [(11, 11, 1), (37, 52, 1), (383, 400, 1), (385, 501, 2), (641, 643, 3)]
+    ("height", "width", "factor"), [(11, 11, 1), (37, 52, 1), (383, 400, 1), (385, 501, 2), (641, 643, 3)]
 )
 def test_random_pictures_match_an_independent_implementation(height, width, factor):
     pair = random_pair(height, width, 3)
@@ -104,7 +104,7 @@ def test_values_worked_out_by_hand():
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
-@pytest.mark.parametrize("height, width", [(1, 1), (5, 8), (12, 12), (13, 22), (23, 11)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 8), (12, 12), (13, 22), (23, 11)])
 def test_downsampling_is_a_box_mean_of_every_nth_pixel(height, width, factor):
     plane = np.random.default_rng(factor).uniform(16, 235, (height, width))
     np.testing.assert_allclose(_downsample(plane, factor), block_means(plane, factor), rtol=1e-14)
@@ -154,7 +154,7 @@ PICTURE = np.zeros((16, 20, 3), np.uint8)
 
 @each_metric
 @pytest.mark.parametrize(
-    "img, img2, options, message",
+    ("img", "img2", "options", "message"),
     [
         (PICTURE, PICTURE[:, :-1], {}, r"\(16, 20, 3\).*\(16, 19, 3\)"),
         (PICTURE, PICTURE[..., 0], {}, r"\(16, 20, 3\).*\(16, 20\)"),

@@ -133,7 +133,8 @@ def test_files_of_the_published_fork_run(pairs, tmp_path, capsys):
     said = capsys.readouterr().out
     for name in ("ImageCleanModel", "Dataset_PairedImage", "geometric_augs", "use_grad_clip", "rgb2bgr"):
         assert said.count(f": {name}") + said.count(f".{name}") + said.count(f"type {name}") >= 1, name
-    assert options["train"]["grad_clip"] == 0.01 and options["datasets"]["train"]["use_rot"] is True
+    assert options["train"]["grad_clip"] == 0.01
+    assert options["datasets"]["train"]["use_rot"] is True
     model = DerainModel(started(options))
     model.update_learning_rate(1)
     model.feed_data(batch(8, 1, dtype=next(model.net_g.parameters()).dtype))
@@ -143,8 +144,10 @@ def test_files_of_the_published_fork_run(pairs, tmp_path, capsys):
 
 def test_overrides_are_values_not_code(options):
     override(options, ["train:optim_g:lr=1e-4", "train:total_iter=5e3", "name=a=b", "train:scheduler:periods=[1, 2]"])
-    assert options["train"]["optim_g"]["lr"] == 1e-4 and options["train"]["total_iter"] == 5000
-    assert options["name"] == "a=b" and options["train"]["scheduler"]["periods"] == [1, 2]
+    assert options["train"]["optim_g"]["lr"] == 1e-4
+    assert options["train"]["total_iter"] == 5000
+    assert options["name"] == "a=b"
+    assert options["train"]["scheduler"]["periods"] == [1, 2]
     override(options, ["name=__import__('os').mkdir('executed')"])
     assert options["name"] == "__import__('os').mkdir('executed')"
     with pytest.raises(UserError, match="no section 'trian'; did you mean 'train'"):
@@ -216,7 +219,9 @@ def test_mistakes_are_named_in_one_line(options, tmp_path, keys, value, message)
     path = write(tmp_path / "bad.yml", edit(options, keys, value))
     with pytest.raises(UserError) as error:
         prepare(path, [], is_train=True, distributed=False)
-    assert message in str(error.value) and path in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value)
+    assert path in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 # Of each kind some: places and what the command line says, names, values that mean nothing or are out of range.
@@ -342,7 +347,9 @@ def refused(path: str, options: dict, *, is_train: bool = True) -> str:
     with pytest.raises(UserError) as error:
         prepare(write(Path(path), options), [], is_train=is_train, distributed=False)
     said = str(error.value)
-    assert path in said and len(said) < 400 and said.isprintable(), said
+    assert path in said, said
+    assert len(said) < 400, said
+    assert said.isprintable(), said
     return said
 
 
@@ -436,7 +443,8 @@ def test_a_state_of_another_experiment_and_a_launcher_that_is_none_are_refused(o
     assert "--launcher pytorch is for processes of torchrun" in capsys.readouterr().err
     options["path"] = {}
     debugged = prepare(write(Path("a.yml"), options), [], is_train=True, distributed=False, debug=True)
-    assert debugged["name"] == "debug_small" and "the name holds 'debug'" in capsys.readouterr().out
+    assert debugged["name"] == "debug_small"
+    assert "the name holds 'debug'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -401,7 +401,8 @@ def test_a_page_of_curves_alone(tmp_path, visit):
     write_page(tmp_path / "a.html", [], title="Curves", curves=[Curve("loss l_pix", "", "a", [(1, 1.0)])])
     page = visit(tmp_path / "a.html")
     expect(page.locator(".panel circle")).to_have_count(1)
-    assert not page.get_by_role("table").is_visible() and not page.get_by_text("Previews").is_visible()
+    assert not page.get_by_role("table").is_visible()
+    assert not page.get_by_text("Previews").is_visible()
 
 
 # ---- without a browser ---------------------------------------------------------------------------------------------
@@ -433,7 +434,8 @@ def test_pictures_come_and_go_and_a_failure_leaves_the_old_page(tmp_path):
     with pytest.raises(UserError, match="picture 30 cannot be read"):
         write_page(path, exhibits(60, failing=30), title="second")
     assert pulled < 40
-    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
     with pytest.raises(UserError, match="wide: result 50x40, target 60x40"):
         write_page(path, [Exhibit("wide", load, plain(TARGET, 40, 60))], title="third")
 
@@ -446,9 +448,12 @@ def test_whatever_a_picture_raises_is_its_line(tmp_path):
     bad = [Exhibit("large", too_large), Exhibit("empty", lambda: np.zeros((0,), np.uint8))]
     with pytest.raises(UserError, match="no picture can be shown"):
         write_page(page, bad, title="None", complain=lines.append)
-    assert lines[0] == "large: not enough memory" and lines[1].startswith("empty: ") and not page.exists()
+    assert lines[0] == "large: not enough memory"
+    assert lines[1].startswith("empty: ")
+    assert not page.exists()
     assert write_page(page, [*bad, exhibit(7)], title="One", complain=lines.append) == 1
-    assert 'id="data-0-result"' in page.read_text() and len(lines) == 4
+    assert 'id="data-0-result"' in page.read_text()
+    assert len(lines) == 4
 
 
 def test_residual_maps_are_mean_absolute_differences_of_the_original_pixels():
@@ -457,12 +462,16 @@ def test_residual_maps_are_mean_absolute_differences_of_the_original_pixels():
     other[0, 0], other[0, 1], other[1, 0] = (103, 97, 100), (200, 200, 200), (100, 100, 101)
     colours = residual_map(result, other)
     steps = residual_map(np.zeros((1, 40, 1), np.uint8), np.arange(40, dtype=np.uint8)[None, :, None])[0]
-    assert len({tuple(colour) for colour in steps}) == 33 and (steps[32:] == steps[32]).all()
+    assert len({tuple(colour) for colour in steps}) == 33
+    assert (steps[32:] == steps[32]).all()
     assert (np.diff(steps[:33].astype(int) @ (299, 587, 114)) > 0).all()  # lighter with every level
-    assert (colours[0, 0] == steps[2]).all() and (colours[0, 1] == steps[32]).all()
-    assert (colours[1, 0] == steps[0]).all() and (colours[2:] == steps[0]).all()
+    assert (colours[0, 0] == steps[2]).all()
+    assert (colours[0, 1] == steps[32]).all()
+    assert (colours[1, 0] == steps[0]).all()
+    assert (colours[2:] == steps[0]).all()
     deep = other.astype(np.uint16) * 257
-    assert (residual_map(result, deep) == colours).all() and (residual_map(deep, result) == colours).all()
+    assert (residual_map(result, deep) == colours).all()
+    assert (residual_map(deep, result) == colours).all()
     gray = np.full((4, 6, 1), 103, np.uint8)
     assert (residual_map(gray, result) == steps[3]).all()
     assert residual_map(np.zeros((2, 4000, 1), np.uint8), np.zeros((2, 4000, 1), np.uint8)).shape == (
@@ -492,8 +501,10 @@ def test_pictures_of_all_kinds_are_shown_with_their_mean_scores(tmp_path):
         '<dt>PSNR (ddn) of b</dt><dd>25.00 <small>dB</small></dd><dd class="note">rainy 18.00, gain&nbsp;+2.00 (of 1)'
     )
     assert f"{other}</dd></div>" in page
-    assert "4000x30, shown at 1600x12" in page and "PSNR (ddn) 33.00 dB (+7.00) · own score 0.5000 · 9x9" not in page
-    assert "PSNR (ddn) 33.00 dB (+7.00) · 1x1" in page and "PSNR (ddn) ∞ dB · own score 0.5000 · 9x9" in page
+    assert "4000x30, shown at 1600x12" in page
+    assert "PSNR (ddn) 33.00 dB (+7.00) · own score 0.5000 · 9x9" not in page
+    assert "PSNR (ddn) 33.00 dB (+7.00) · 1x1" in page
+    assert "PSNR (ddn) ∞ dB · own score 0.5000 · 9x9" in page
 
 
 LOG = """2026-11-23 20:09:00,000 INFO:
@@ -547,10 +558,12 @@ def test_the_command_shows_what_can_be_shown(pairs, tmp_path, capsys):
     assert main(["report", *map(str, arguments)]) == 1
     said = capsys.readouterr()
     assert f"{page}: 9 of 10 pictures, " in said.out
-    assert "03.png" in said.err and f"no training log (train_*.log) in {nothing}" in said.err
+    assert "03.png" in said.err
+    assert f"no training log (train_*.log) in {nothing}" in said.err
     assert main(["plot", str(nothing), str(log), "-o", str(tmp_path / "plot.png")]) == 1
     said = capsys.readouterr()
-    assert "plot.png: 1 training, 3 panels" in said.out and str(nothing) in said.err
+    assert "plot.png: 1 training, 3 panels" in said.out
+    assert str(nothing) in said.err
     rows = re.findall(r'<tr data-name="(\d+)" .*?<td data-value="([^"]*)"', page.read_text())
     assert [name for name, _ in rows] == [f"{index:02d}" for index in range(10) if index != 3]
     for name, value in rows:

@@ -48,7 +48,8 @@ def scenes() -> ModuleType:
     """The script as a module."""
     path = Path(__file__).parents[2] / "scripts" / "split_scenes.py"
     specification = importlib.util.spec_from_file_location("split_scenes", path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules["split_scenes"] = module  # where dataclasses look their types up
     specification.loader.exec_module(module)
@@ -119,7 +120,8 @@ def test_copies_look_the_same_and_other_photographs_do_not(scenes):
         for kind, copy in COPIES.items():
             changed = copy(picture)
             other = scenes.looks(np.ascontiguousarray(changed.reshape(*changed.shape[:2], -1)))
-            assert scenes.near(one, other) and scenes.near(other, scenes.looks_of_hash(one.hash)), (name, kind)
+            assert scenes.near(one, other), (name, kind)
+            assert scenes.near(other, scenes.looks_of_hash(one.hash)), (name, kind)
     for one, other in itertools.combinations(range(len(NAMES)), 2):
         assert not scenes.near(looks[one], looks[other]), (NAMES[one], NAMES[other])
 
@@ -135,7 +137,8 @@ def test_no_set_trains_on_what_another_validates(run, sets, tmp_path, capsys):
         name, part = path.relative_to(tmp_path / "out").parts[:2]
         tiles_of[part].add(int(path.stem[-2:]))
         made[name].add(Path(*path.relative_to(tmp_path / "out" / name / part).parts))
-    assert tiles_of["val"] and not tiles_of["val"] & tiles_of["train"]
+    assert tiles_of["val"]
+    assert not tiles_of["val"] & tiles_of["train"]
     assert tiles_of["val"] | tiles_of["train"] == set(range(40))
     decided = json.loads((tmp_path / "scenes.json").read_text())["sets"]
     scene_of = {
@@ -192,7 +195,8 @@ def test_manifest_makes_the_same_folders_and_knows_its_files(run, sets, tmp_path
             cv2.imwrite(str(other / role / f"{name}.png"), tiles()[tile])
         assert run(f"a={other}", "--manifest", manifest, "-o", tmp_path / "three") == 2
         error = capsys.readouterr().err
-        assert name in error and error.count("\n") == 1
+        assert name in error
+        assert error.count("\n") == 1
         for role in ("input", "target"):
             (other / role / f"{name}.png").unlink()
     (tmp_path / "two/a/train/more.txt").touch()

@@ -70,7 +70,8 @@ def test_a_folder_keeps_its_structure_formats_and_depths(weights, tmp_path, caps
     assert "8 of 8 files derained with DRSformer" in capsys.readouterr().out
     for name, pixels in pictures.items():
         result = read_photograph(out / name).pixels
-        assert result.shape == pixels.shape and result.dtype == pixels.dtype, name
+        assert result.shape == pixels.shape, name
+        assert result.dtype == pixels.dtype, name
         tolerance = 0.51 + 1e-4 * np.iinfo(pixels.dtype).max
         assert np.abs(result - expected(weights, pixels)).max() <= tolerance, name
     assert (
@@ -116,7 +117,8 @@ def test_transparency_profile_and_orientation_are_kept(suffix, dtype, weights, t
         assert result.icc_profile == ICC
         if suffix != ".tif":
             with Image.open(out) as image:
-                assert image.getexif()[ORIENTATION] == 1 and image.getexif()[0x010F] == "a camera"
+                assert image.getexif()[ORIENTATION] == 1
+                assert image.getexif()[0x010F] == "a camera"
 
 
 def test_16_bit_png_keeps_its_profile(weights, tmp_path):
@@ -129,7 +131,8 @@ def test_16_bit_png_keeps_its_profile(weights, tmp_path):
     (tmp_path / "a.png").write_bytes(content[:33] + plain.getvalue()[start : start + length] + content[33:])
     assert run(tmp_path / "a.png", "-o", tmp_path / "out", "-w", weights) == 0
     result = read_photograph(tmp_path / "out" / "a.png")
-    assert result.icc_profile == ICC and result.pixels.dtype == np.uint16
+    assert result.icc_profile == ICC
+    assert result.pixels.dtype == np.uint16
 
 
 def test_bad_pictures_are_named_and_the_rest_goes_on(weights, tmp_path, capsys):
@@ -178,7 +181,8 @@ def test_mistakes_are_one_line(arguments, message, weights, tmp_path, monkeypatc
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     assert run("-w", weights, *arguments) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
@@ -208,7 +212,8 @@ def test_a_failed_write_leaves_the_old_result(weights, tmp_path, monkeypatch, ca
     assert "out/a.png cannot be written: No space left on device" in capsys.readouterr().err
     assert run(tmp_path / "a.png", "-o", out / "a.png" / "below", "-w", weights) == 1  # no folder can be made there
     assert "a.png/below/a.png cannot be written: Not a directory" in capsys.readouterr().err
-    assert [path.name for path in out.iterdir()] == ["a.png"] and (out / "a.png").read_bytes() == before
+    assert [path.name for path in out.iterdir()] == ["a.png"]
+    assert (out / "a.png").read_bytes() == before
 
 
 def test_tiles_are_chosen_by_memory_and_shrink_when_it_is_not_enough(weights):
@@ -218,7 +223,8 @@ def test_tiles_are_chosen_by_memory_and_shrink_when_it_is_not_enough(weights):
     net, sizes = restorer.net, []
     restorer.net.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
     tiled = restorer(large)
-    assert max(max(size) for size in sizes) <= 160 and len(sizes) > 1
+    assert max(max(size) for size in sizes) <= 160
+    assert len(sizes) > 1
     assert np.abs(tiled.astype(int) - whole).mean() < 2
 
     class Scarce(torch.nn.Module):
@@ -269,7 +275,8 @@ def test_whatever_is_wrong_with_one_input_is_its_line(weights, tmp_path, monkeyp
     monkeypatch.setattr(Restorer, "batch", fails)
     assert run(tmp_path / "in", "-o", tmp_path / "out", "-w", weights, "--batch", 3) == 1
     said = capsys.readouterr()
-    assert "4 of 6 files derained" in said.out and "Traceback" not in said.err
+    assert "4 of 6 files derained" in said.out
+    assert "Traceback" not in said.err
     lines = [
         f"error: {tmp_path / 'in' / 'b.png'}: KeyError: 'x'",
         f"error: {tmp_path / 'in' / 'e.png'}: not enough memory",
@@ -291,7 +298,8 @@ def test_exif_notes_that_cannot_be_kept_are_dropped_with_a_note(weights, tmp_pat
     Image.fromarray(picture()).save(tmp_path / "b.png", exif=exif)
     assert run(tmp_path / "a.jpg", tmp_path / "b.png", "-o", tmp_path / "out", "-w", weights, "--format", "jpg") == 0
     notes = capsys.readouterr().err.splitlines()
-    assert len(notes) == 2 and all(note.startswith("note: ") and "EXIF" in note for note in notes), notes
+    assert len(notes) == 2, notes
+    assert all(note.startswith("note: ") and "EXIF" in note for note in notes), notes
     assert read_photograph(tmp_path / "out" / "b.jpg").exif is None
 
 
@@ -312,17 +320,16 @@ def test_networks_of_other_channels(gray_and_six, tmp_path, capsys):
     cv2.imwrite(str(source / "gray.png"), picture(24, 32, channels=1))
     assert run(source, "-o", tmp_path / "out", "-w", gray) == 1
     error = capsys.readouterr().err
-    assert (
-        error.count("\n") == 1
-        and "colour.png: this is a picture in colour, the weights are of a network for gray" in error
-    )
+    assert error.count("\n") == 1
+    assert "colour.png: this is a picture in colour, the weights are of a network for gray" in error
     result = read_photograph(tmp_path / "out" / "gray.png").pixels
     net = archs.DRSformer(inp_channels=1, out_channels=1, dim=8, num_blocks=(1, 1, 1, 1), with_mefc=False)
     net.load_state_dict(torch.load(gray)["params"])
     rainy = torch.from_numpy(picture(24, 32, channels=1) / np.float32(255)).permute(2, 0, 1)
     with torch.no_grad():
         wanted = restore(net, rainy[None])[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
-    assert result.shape == (24, 32, 1) and np.abs(result - wanted).max() < 0.6
+    assert result.shape == (24, 32, 1)
+    assert np.abs(result - wanted).max() < 0.6
     assert run(source, "-o", tmp_path / "out6", "-w", six) == 2
     assert "six.pth: a network for pictures of 6 channels" in capsys.readouterr().err
 
@@ -377,7 +384,9 @@ def test_what_is_no_file_is_refused_at_once(name, message, weights, tmp_path, mo
         Path(archive).write_bytes(b"Rar!")
     assert run(name, "-o", "out", "-w", weights) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1 and not Path("out").exists()
+    assert message in error
+    assert error.count("\n") == 1
+    assert not Path("out").exists()
     assert run("-o", "out", "-w", "pipe.mp4", "a.rar") == 2  # weights that would be waited for
 
 

@@ -114,7 +114,8 @@ def test_averaged_weights_come_first_and_shipped_ones_have_names(tmp_path, monke
     for notes in (["data"], ["data=a", "data=b"], ["network=x"]):
         flags = [flag for note in notes for flag in ("--note", note)]
         assert main(["export", str(path), "-o", str(tmp_path / "no.safetensors"), *flags]) == 2
-        assert "note" in capsys.readouterr().err and not (tmp_path / "no.safetensors").exists()
+        assert "note" in capsys.readouterr().err
+        assert not (tmp_path / "no.safetensors").exists()
     Image.fromarray(data.astronaut()[:24, :24]).save(tmp_path / "rainy.png")
     assert main(["derain", str(tmp_path / "rainy.png"), "-o", str(tmp_path / "out"), "-w", "small"]) == 0
     assert main(["derain", str(tmp_path / "rainy.png"), "-o", str(tmp_path / "new"), "-w", "smal"]) == 2
@@ -129,7 +130,8 @@ def test_what_is_not_the_same_is_not_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(exporting, "RELATIVE_ERROR", 0)
     assert main(["export", str(path), "-o", str(out), "--overwrite"]) == 2
     assert "DualGCN is not the same after its export" in capsys.readouterr().err
-    assert out.read_bytes() == b"old" and sorted(one.name for one in tmp_path.iterdir()) == ["DualGCN.pth", "net.onnx"]
+    assert out.read_bytes() == b"old"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["DualGCN.pth", "net.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -153,4 +155,5 @@ def test_mistakes_are_one_line(arguments, message, tmp_path, monkeypatch, capsys
     Image.fromarray(data.astronaut()[:8, :8]).save("a.png")
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1

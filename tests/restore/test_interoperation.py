@@ -34,7 +34,9 @@ def test_spandrel_loads_our_files(name, loader, tmp_path):
         expected = restore(net, rainy).clamp(0, 1)
     for path in sorted(tmp_path.iterdir()):
         model = loader.load_from_file(path)
-        assert model.architecture.id == name and model.purpose == "Restoration" and model.scale == 1
+        assert model.architecture.id == name
+        assert model.purpose == "Restoration"
+        assert model.scale == 1
         torch.testing.assert_close(model(rainy), expected)
 
 
@@ -58,7 +60,8 @@ def test_torch_hub(tmp_path):
         small = torch.hub.load(ROOT, kind.__name__.lower(), source="local", **SMALL[kind.__name__])
         assert type(small).__name__ == kind.__name__
     net = torch.hub.load(ROOT, "drsformer", source="local", **SMALL["DRSformer"])
-    assert isinstance(net, torch.nn.Module) and net.training
+    assert isinstance(net, torch.nn.Module)
+    assert net.training
     path = str(tmp_path / "net.pth")
     torch.save(net.state_dict(), path)
     again = torch.hub.load(ROOT, "drsformer", source="local", weights=path)

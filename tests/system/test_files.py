@@ -47,7 +47,8 @@ def test_what_is_no_plain_file_is_written_to(write, tmp_path, capfd):
     os.mkfifo(pipe)
     answer = read_in_background(pipe)
     write(pipe, b"content")
-    assert answer() == b"content" and stat.S_ISFIFO(pipe.stat().st_mode)
+    assert answer() == b"content"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
     try:
         os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     except PermissionError:
@@ -74,7 +75,9 @@ def test_links_stay_and_lead_to_the_new_content(write, tmp_path):
     second.symlink_to("link")
     for content in (b"new where nothing was", b"replaced"):
         write(second, content)
-        assert target.read_bytes() == content and link.is_symlink() and second.is_symlink()
+        assert target.read_bytes() == content
+        assert link.is_symlink()
+        assert second.is_symlink()
     inode = target.stat().st_ino
     write(second, b"again")
     assert target.stat().st_ino != inode, "not replaced in one step"
@@ -91,7 +94,8 @@ def test_old_content_stays_where_writing_fails(tmp_path):
     for fails in (atomic_file, atomic_path):
         with pytest.raises(ZeroDivisionError), fails(path):
             1 / 0  # noqa: B018
-    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(OSError, match="No such file") as error:
         write_atomically(tmp_path / "nowhere" / "a.csv", b"")
     assert error.value.filename == str(tmp_path / "nowhere" / "a.csv")
@@ -121,9 +125,11 @@ def test_left_overs_of_killed_processes_go_and_those_at_work_stay(tmp_path):
     writers[0].wait()
     assert len(list(tmp_path.iterdir())) == 3
     files.remove_leftovers(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2 and stays.exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert stays.exists()
     writers[1].communicate("go on\n")
-    assert (tmp_path / "a.mp4").read_bytes() == b"a part" and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "a.mp4").read_bytes() == b"a part"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_is_no_plain_file_is_not_read(tmp_path):
@@ -168,7 +174,9 @@ def test_every_command_writes_into_pipes_and_to_stdout(command, start, inputs, m
     answer = read_in_background(inputs / "pipe")
     assert main([*command, "-o", "pipe"]) == 0
     content = answer()
-    assert content[: len(start)].lower() == start.lower() and content and stat.S_ISFIFO(os.stat("pipe").st_mode)
+    assert content[: len(start)].lower() == start.lower()
+    assert content
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     capfdbinary.readouterr()
     assert main([*command, "-o", "/dev/stdout"]) == 0
     written = capfdbinary.readouterr()

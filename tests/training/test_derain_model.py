@@ -77,7 +77,8 @@ def test_accumulated_batches_train_like_whole_ones(model_options):
     for per_step in (4, 2, 1):
         model_options["datasets"]["train"]["batch_size_per_gpu"] = per_step
         model, losses, _ = train(model_options, [batch(4, seed) for seed in range(3)])
-        assert model.plan.loader_batch == 4 and model.plan.stage(1).steps == 4 // per_step
+        assert model.plan.loader_batch == 4
+        assert model.plan.stage(1).steps == 4 // per_step
         results.append((losses, weights(model)))
     for losses, state in results[1:]:
         assert losses == pytest.approx(results[0][0], rel=1e-12)
@@ -95,10 +96,12 @@ def test_progressive_stages_choose_patch_batch_and_steps(options):
     options["train"]["effective_batch_size"] = [8, 4]
     plan = batch_plan({**options, "dist": True, "world_size": 2})
     assert [plan.stage(iteration).patch for iteration in (1, 10, 11, 15, 99)] == [32, 32, 64, 64, 64]
-    assert [(s.micro_batch, s.steps) for s in plan.stages] == [(4, 1), (1, 2)] and plan.loader_batch == 4
+    assert [(s.micro_batch, s.steps) for s in plan.stages] == [(4, 1), (1, 2)]
+    assert plan.loader_batch == 4
     images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 64, 64)
     early, late = plan.select(10, images, images, list("abcd")), plan.select(11, images, images, list("abcd"))
-    assert early[0].shape == (4, 3, 32, 32) and late[0].shape == (2, 3, 64, 64)
+    assert early[0].shape == (4, 3, 32, 32)
+    assert late[0].shape == (2, 3, 64, 64)
     assert ["abcd"[int(i)] for i in late[0][:, 0, 0, 0]] == late[2]  # names follow the chosen pictures
 
     for effective, message in ((6, "6 is no multiple of 2 process"), ([8, 4, 4], "3 entries for 2 stages")):
@@ -138,7 +141,8 @@ def test_mixed_precision_keeps_the_scores_in_float32(model_options, monkeypatch,
         FoldedTopKAttention, "maps", lambda self, scores: seen.add(scores.dtype) or original(self, scores)
     )
     model, losses, _ = train(model_options, [batch(2, 1, dtype=torch.float32)] * 3, torch.float32)
-    assert seen == {torch.float32} and all(math.isfinite(loss) for loss in losses)
+    assert seen == {torch.float32}
+    assert all(math.isfinite(loss) for loss in losses)
     start = load_golden_weights(DerainModel(model_options).net_g).state_dict()
     assert all(not torch.equal(start[key], value) for key, value in weights(model).items() if "conv" in key)
 
@@ -268,7 +272,8 @@ def test_a_resumed_optimizer_has_the_options_and_the_saved_memory(model_options,
     model.feed_data(batch(2, 4))
     model.optimize_parameters(5)
     model._initialize_best_metric_results("v")
-    assert model.best_metric_results["v"]["psnr"]["iter"] == -1 and model.best_metric_results["v"]["ssim"]["iter"] == 2
+    assert model.best_metric_results["v"]["psnr"]["iter"] == -1
+    assert model.best_metric_results["v"]["ssim"]["iter"] == 2
 
 
 @pytest.mark.parametrize(
@@ -302,7 +307,8 @@ def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs
     loader = torch.utils.data.DataLoader(CheckedDataset(build_dataset(data)))
     model.validation(loader, 1, None)
     scores = dict(model.metric_results)
-    assert 15 < scores["psnr"] < 45 and 0 < scores["ssim"] < 1
+    assert 15 < scores["psnr"] < 45
+    assert 0 < scores["ssim"] < 1
     model.opt["val"] |= {"tile": 48, "tile_overlap": 16}
     model.validation(loader, 2, None)
     assert model.metric_results["psnr"] == pytest.approx(scores["psnr"], abs=1)
@@ -311,7 +317,8 @@ def test_validation_pads_tiles_and_survives_missing_targets(model_options, pairs
     loader = torch.utils.data.DataLoader(CheckedDataset(build_dataset({**alone, "io_backend": {"type": "disk"}})))
     model.feed_data(batch(1, 1, dtype=torch.float32))  # its target must not be scored against other pictures
     model.validation(loader, 3, None, save_img=True)
-    assert "alone" not in model.best_metric_results and not hasattr(model, "gt")
+    assert "alone" not in model.best_metric_results
+    assert not hasattr(model, "gt")
     assert len(list((pairs / "input").glob("*.png"))) == 10
 
 
@@ -356,7 +363,8 @@ def test_every_result_has_a_place(model_options, pairs, tmp_path):
     page, problems = tmp_path / "page.html", []
     model_options["path"]["pretrain_network_g"] = None
     write_test_page(model_options, page, problems.append)
-    assert not problems and page.read_text().count("<tr data-name=") == 5
+    assert not problems
+    assert page.read_text().count("<tr data-name=") == 5
 
     shutil.copy(root / "input/heavy/1.png", root / "input/heavy/1.tif")
     alone = built({"type": "SingleImageDataset", "dataroot_lq": str(root / "input/heavy")}, "alone")
@@ -379,7 +387,8 @@ def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_opti
     for dataset in (paired, alone, paired):
         model.validation(torch.utils.data.DataLoader(dataset), 1, None)
     best = model.best_metric_results
-    assert list(best["paired"]) == ["psnr", "ssim", "niqe"] and list(best["alone"]) == ["niqe"]
+    assert list(best["paired"]) == ["psnr", "ssim", "niqe"]
+    assert list(best["alone"]) == ["niqe"]
     assert best["paired"]["niqe"]["val"] == best["alone"]["niqe"]["val"] > 0
     assert best["alone"]["niqe"]["better"] == "lower"
     assert "alone has no targets: the pictures are restored but scored by niqe only" in log.text
@@ -412,7 +421,8 @@ def test_a_metric_that_fails_is_named_and_costs_no_iteration(model_options, tmp_
     with pytest.raises(UserError, match=r"nothing of a picture of 40x44 is left to score"):
         model.try_metrics(small)
     model.validation(loader, 2, None)
-    assert "odd: m gives no number (NaN), which is never the best score" in log.text and "best: none yet" in log.text
+    assert "odd: m gives no number (NaN), which is never the best score" in log.text
+    assert "best: none yet" in log.text
 
 
 def test_validation_runs_on_the_weights_of_its_moment(model_options):

@@ -69,7 +69,8 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
     states = tmp_path / "experiments/small/training_states"
     deadline = time.monotonic() + 120
     while not (states / "4.json").exists():
-        assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        assert job.poll() is None, (tmp_path / "log").read_text()[-2000:]
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
         time.sleep(0.02)
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     by_rank = {
@@ -86,7 +87,8 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
             assert re.search(r"rank\s*: 1 \(local_rank: 1\)", said), said[-3000:]
         else:
             assert code == 0, said[-3000:]
-            assert "Resuming training from epoch" in said and (states / "12.json").exists()
+            assert "Resuming training from epoch" in said
+            assert (states / "12.json").exists()
 
 
 def test_a_stopped_job_goes_on(options, tmp_path, fault):
@@ -98,14 +100,16 @@ def test_a_stopped_job_goes_on(options, tmp_path, fault):
     job = start(tmp_path, 2, 3)
     deadline = time.monotonic() + 120
     while "iter:       3" not in (tmp_path / "log").read_text():
-        assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        assert job.poll() is None, (tmp_path / "log").read_text()[-2000:]
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
         time.sleep(0.05)
     with fault("SIGTERM to a job of 2 processes"):
         job.send_signal(signal.SIGTERM)
         assert job.wait(LIMIT) != 0
         said = (tmp_path / "log").read_text()
         stopped = int(re.search(r"Stopped after iteration (\d+)", said).group(1))
-        assert manifest(tmp_path, stopped)["iter"] == stopped and "Resuming" not in said
+        assert manifest(tmp_path, stopped)["iter"] == stopped
+        assert "Resuming" not in said
         options["train"]["total_iter"] = stopped + 2
         write(tmp_path, options)
         job = start(tmp_path, 2, 0)

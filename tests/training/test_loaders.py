@@ -78,7 +78,7 @@ def test_an_unreadable_picture_ends_the_run_by_its_name(options, pairs, tmp_path
     loader, *_ = loaders(options, **folders, io_backend={"type": "disk"}, prefetch_mode=prefetch, num_worker_per_gpu=1)
     prefetcher = CPUPrefetcher(loader)
     with pytest.raises(UserError, match=r"picture .*broken/target/07\.png cannot be read") as error:
-        while prefetcher.next() is not None:
+        for _ in iter(prefetcher.next, None):
             pass
     assert "\n" not in str(error.value)
 

@@ -15,7 +15,7 @@ from drsformer_arch.system.errors import UserError
 from basicsr.data import build_dataset
 
 
-class MixedRainDataset(Dataset):
+class MixedRainDataset(Dataset[Any]):
     """Draws every training sample from one of several data sets, chosen by weight.
 
     Options: `sets`, a list of data set sections, each with its `type`, its sources and a `weight` (1): the share of its

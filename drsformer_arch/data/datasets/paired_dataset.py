@@ -14,7 +14,7 @@ from drsformer_arch.system.errors import UserError
 from basicsr.utils import get_root_logger
 
 
-class PairedRainDataset(Dataset):
+class PairedRainDataset(Dataset[Any]):
     """What BasicSR's PairedImageDataset does, for pairs of equal size, without decoding more than a patch needs.
 
     Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders

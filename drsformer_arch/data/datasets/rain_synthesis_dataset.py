@@ -16,7 +16,7 @@ from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.system.errors import UserError
 
 
-class RainSynthesisDataset(Dataset):
+class RainSynthesisDataset(Dataset[Any]):
     """Clean pictures with synthetic rain, drawn anew for every sample from its seed.
 
     Options: `dataroot_gt`, a folder of clean pictures, an LMDB in BasicSR's layout, or a store, of which the clean

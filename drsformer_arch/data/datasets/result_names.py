@@ -38,8 +38,9 @@ def refuse_equal_results(dataset: Any, name: str, *, keeps_folders: bool) -> Non
     """Refuse pictures whose results would overwrite each other.
 
     Args:
-        dataset, keeps_folders: see `ResultNames`.
+        dataset: see `ResultNames`.
         name: of the data set, for messages.
+        keeps_folders: see `ResultNames`.
 
     Raises:
         UserError: two pictures have one name but for the extension.

@@ -34,16 +34,24 @@ class Pictures(Protocol):
     """A source of single pictures."""
 
     def __len__(self) -> int: ...
-    def name(self, index: int) -> str: ...
-    def picture(self, index: int) -> Window: ...
+
+    def name(self, index: int) -> str:
+        """Name of a picture, as a path."""
+
+    def picture(self, index: int) -> Window:
+        """A picture, of which a window can be cut."""
 
 
 class Pairs(Protocol):
     """A source of pairs."""
 
     def __len__(self) -> int: ...
-    def names(self, index: int) -> tuple[str, str]: ...
-    def pair(self, index: int) -> tuple[Window, Window]: ...
+
+    def names(self, index: int) -> tuple[str, str]:
+        """Names of a pair, rainy and clean, as paths."""
+
+    def pair(self, index: int) -> tuple[Window, Window]:
+        """A rainy picture and its clean target."""
 
 
 class FolderPictures:
@@ -59,9 +67,11 @@ class FolderPictures:
         return len(self._files)
 
     def name(self, index: int) -> str:
+        """Path of a picture's file."""
         return os.path.join(self.folder, os.fsdecode(self._files[index]))
 
     def picture(self, index: int) -> Picture:
+        """A picture, decoded from its file."""
         path = Path(self.name(index))
         return decode(read_file(path), path)
 
@@ -84,9 +94,11 @@ class LmdbPictures:
         return len(self._keys)
 
     def name(self, index: int) -> str:
+        """Name of a picture: its key."""
         return name_of_key(self._key(index))
 
     def picture(self, index: int) -> Picture:
+        """A picture, decoded from its record."""
         with open_shared(self.folder).begin() as transaction:
             content = transaction.get(bytes(self._keys[index]))
         if content is None:
@@ -107,9 +119,11 @@ class StoredTargets:
         return len(self._store)
 
     def name(self, index: int) -> str:
+        """Name of a clean picture: its key."""
         return name_of_key(self._store.names(index)[1])
 
     def picture(self, index: int) -> StoredPicture:
+        """A clean picture; its pixels are read when a window is cut."""
         return self._store.pair(index)[1]
 
 
@@ -123,10 +137,12 @@ class StoredPairs:
         return len(self._store)
 
     def names(self, index: int) -> tuple[str, str]:
+        """Names of a pair, rainy and clean: their keys."""
         lq, gt = self._store.names(index)
         return name_of_key(lq), name_of_key(gt)
 
     def pair(self, index: int) -> tuple[StoredPicture, StoredPicture]:
+        """A rainy picture and its clean target; pixels are read when a window is cut."""
         return self._store.pair(index)
 
 
@@ -155,13 +171,15 @@ class MatchedPairs:
         return len(self._order)
 
     def names(self, index: int) -> tuple[str, str]:
+        """Names of a pair, rainy and clean."""
         return self._lq.name(self._order[index]), self._gt.name(index)
 
     def pair(self, index: int) -> tuple[Picture, Picture]:
+        """A rainy picture and its clean target."""
         return self._lq.picture(self._order[index]), self._gt.picture(index)
 
 
-class Paths(Sequence):
+class Paths(Sequence[str]):
     """Names of a source as BasicSR's data sets give them: ``lq_path`` and ``gt_path``, made when asked for."""
 
     def __init__(self, source: Pairs | Pictures) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from drsformer_arch.system.errors import UserError, did_you_mean
 
 Halves = Literal["", "clean_left", "rainy_left"]
 
-_NOTHING: Mapping = MappingProxyType({})
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Benchmark(NamedTuple):

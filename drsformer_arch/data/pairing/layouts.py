@@ -84,6 +84,7 @@ class Match(NamedTuple):
 
     @property
     def complete(self) -> bool:
+        """Whether every picture belongs to exactly one pair, and there is one."""
         return bool(self.found) and not (self.rainy_alone or self.clean_alone or self.twice)
 
 

@@ -40,22 +40,28 @@ class Folder:
         self.taken: set[str] = set()
 
     def left(self) -> list[File]:
+        """Pictures that belong to no pair yet."""
         return [File(self, name) for name in self.pictures if name not in self.taken]
 
 
 class File(NamedTuple):
+    """A picture of a folder."""
+
     folder: Folder
     name: str
 
     @property
     def path(self) -> Path:
+        """Where the file lies."""
         return self.folder.path / self.name
 
     @property
     def taken(self) -> bool:
+        """Whether the picture belongs to a pair."""
         return self.name in self.folder.taken
 
     def take(self) -> None:
+        """Note that the picture belongs to a pair."""
         self.folder.taken.add(self.name)
 
 
@@ -179,6 +185,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def nfc(text: str) -> str:
+    """Text in Unicode's composed form; file systems give names in either."""
     return unicodedata.normalize("NFC", text)
 
 

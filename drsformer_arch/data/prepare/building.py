@@ -23,7 +23,8 @@ from drsformer_arch.data.prepare.overlap import perceptual_hash
 from drsformer_arch.data.store import records
 from drsformer_arch.data.store.environments import Writer, forget
 from drsformer_arch.data.store.store import check_shard, pair_key
-from drsformer_arch.images.pictures import BadPicture, Picture, decode, encode_png, read_file
+from drsformer_arch.images.picture_headers import PictureError
+from drsformer_arch.images.pictures import Picture, decode, encode_png, read_file
 from drsformer_arch.system import worker
 from drsformer_arch.system.errors import UserError, line_of, printable
 from drsformer_arch.system.files import crc32_of_file, fsync, lock, write_atomically
@@ -57,14 +58,16 @@ class Job(NamedTuple):
 
     @property
     def shard(self) -> Path:
+        """File of the shard's records."""
         return self.shards / f"shard-{self.number:05d}.mdb"
 
     @property
     def rows(self) -> Path:
+        """File of the shard's rows of the manifest."""
         return self.folder / f"rows-{self.number:05d}.jsonl"
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - a request that was met, no error
     """The main process asked to stop."""
 
 
@@ -87,9 +90,9 @@ def start_worker(shared: Shared, folder: Path) -> None:
 
 
 def name_in_source(path: Path, folders: Sequence[Path]) -> str:
-    """A file's path relative to the source it lies in; with several sources their names stand first.
+    r"""A file's path relative to the source it lies in; with several sources their names stand first.
 
-    Bytes that are no UTF-8, which a manifest cannot hold, become ``\\xff``.
+    Bytes that are no UTF-8, which a manifest cannot hold, become ``\xff``.
     """
     name = path.as_posix()
     for folder in folders:
@@ -226,7 +229,7 @@ def _checked_pairs(job: Job, rows: list[dict[str, Any]]) -> Iterator[tuple[Pair,
                 clean = target[1] if target is not None and target[0] == pair.target else _load(pair.target)
             if rainy.pixels.shape[:2] != clean.pixels.shape[:2]:
                 sizes = [f"{one.pixels.shape[1]}x{one.pixels.shape[0]}" for one in (rainy, clean)]
-                raise BadPicture(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
+                raise PictureError(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
             if target is None or target[0] != pair.target:
                 facts = _facts(clean.pixels, pair.target, job) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}
                 target = pair.target, clean, facts
@@ -253,7 +256,7 @@ def _halves(pair: Pair) -> tuple[Loaded, Loaded]:
     both = _load(pair.input)
     width = both.pixels.shape[1]
     if width % 2:
-        raise BadPicture(f"picture {pair.input} holds two halves side by side, but its width {width} is odd")
+        raise PictureError(f"picture {pair.input} holds two halves side by side, but its width {width} is odd")
     left, right = (Loaded(np.ascontiguousarray(half), b"") for half in np.split(both.pixels, 2, axis=1))
     return (right, left) if pair.halves == "clean_left" else (left, right)
 

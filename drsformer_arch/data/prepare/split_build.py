@@ -196,7 +196,7 @@ class SplitBuild:
             processes = min(workers, max(len(missing), 1))
             pool = ProcessPoolExecutor(processes, context, initializer=start_worker, initargs=(shared, self.work))
             stack.enter_context(pool)
-            waiting, running = iter(missing), set[Future]()
+            waiting, running = iter(missing), set[Future[Any]]()
             try:
                 while True:
                     while len(running) < workers and (job := next(waiting, None)):

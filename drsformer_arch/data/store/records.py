@@ -50,6 +50,7 @@ class Header(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the whole picture."""
         return self.height, self.width, self.channels
 
 

@@ -18,7 +18,7 @@ import json
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -241,7 +241,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 def _lie_in(description: dict[str, Any]) -> str | None:
     """What a description says that cannot be, whatever its checksum."""
-    rules = {
+    rules: dict[str, Callable[[Any], bool]] = {
         "format": _is_count,
         "encoding": lambda value: value in ("raw", "compressed"),
         "manifest_sha256": lambda value: _is_hex(value, 64),
@@ -310,7 +310,7 @@ def _checked_pairs(path: Path, pairs: int) -> Iterator[tuple[str, list[records.H
     try:
         with open_shared(path).begin(buffers=True) as transaction:
             cursor = transaction.cursor()
-            found = sum(key[:1] == b"\0" for key in cursor.iternext(keys=True, values=False))
+            found = sum(bytes(key[:1]) == b"\0" for key in cursor.iternext(keys=True, values=False))
             if found != pairs:
                 raise UserError(f"{path} holds {found:,} pairs instead of {pairs:,}")
             for number in range(pairs):
