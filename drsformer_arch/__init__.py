@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from drsformer_arch.restore.restorer import Restorer
 
 __all__ = ["IDT", "DRSformer", "DualGCN", "Restorer", "Restormer", "SPDNet", "__version__"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # One limit for all: OpenCV reads its own when it is loaded. What is wrong with it, `picture_headers.max_pixels` says.
 if os.environ.get("DRSFORMER_MAX_PIXELS", "").strip().isdecimal():

@@ -19,7 +19,9 @@ setup_env() {
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     venv=${VENV:-$root/.venv}
     python=$(find_python) || return 1
-    stamp=$(cat "$root/constraints.txt" "$root/setup.py" "$root/scripts/setup_env.sh" <("$python" -V; pwd) | cksum)
+    # Of pyproject.toml the part that says what to install, without the tools' rules.
+    stamp=$(cat "$root/constraints.txt" <(sed '/^\[tool.ruff/,$d' "$root/pyproject.toml") "$root/scripts/setup_env.sh" \
+        <("$python" -V; pwd) | cksum)
     if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
         echo "Setting up $venv with $("$python" -V) (a few minutes the first time)"
         "$python" -m venv "$venv" || {
