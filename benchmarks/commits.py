@@ -53,7 +53,7 @@ FORMS = {False: ("plain", "fast", "fused", "bf16"), True: ("plain", "fast", "che
 
 
 class Case(NamedTuple):
-    """What is computed."""
+    """A computation that is timed: network, pictures, inference or training."""
 
     form: str
     restormer: bool
@@ -62,7 +62,11 @@ class Case(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Case":
-        """The case that is called so; a ValueError where none is."""
+        """Return the case of this name.
+
+        Raises:
+            ValueError: there is none.
+        """
         training = name.startswith("train-")
         *words, size = name.removeprefix("train-").split("-")
         restormer = words[-1:] == ["restormer"]
@@ -96,7 +100,7 @@ def network(case: Case, small: bool, same_weights: bool) -> torch.nn.Module:
 
 
 def run(net: torch.nn.Module, pictures: torch.Tensor, training: bool) -> torch.Tensor | None:
-    """One inference, or one training step; returns the result of an inference."""
+    """Run one inference, whose result is returned, or one training step."""
     if not training:
         with torch.inference_mode():
             return net(pictures)
@@ -106,7 +110,7 @@ def run(net: torch.nn.Module, pictures: torch.Tensor, training: bool) -> torch.T
 
 
 def extent(net: torch.nn.Module, pictures: torch.Tensor, training: bool) -> float:
-    """One number of what was computed, by which old and new are compared: mean of the residual, or of the gradients.
+    """Return a number by which old and new are compared: mean of the residual, or of the gradients.
 
     Rounding alone can make a difference of 1e-3: where it changes which attention scores are the largest.
     """
@@ -118,7 +122,7 @@ def extent(net: torch.nn.Module, pictures: torch.Tensor, training: bool) -> floa
 
 
 def work(args: argparse.Namespace) -> None:
-    """A worker: one line for every line that comes in, "time" (seconds), "extent" or "memory" (bytes)."""
+    """Serve as a worker: answer every line that comes in, "time" (seconds), "extent" or "memory" (bytes), by one."""
     source = Path(processor.__file__).resolve().parent.parent
     if source != Path(args.worker).resolve():
         raise SystemExit(f"{args.worker} is no checkout: the package came from {source}")
@@ -169,7 +173,7 @@ def worker(checkout: Path, case: str, args: argparse.Namespace, memory: bool = F
 
 
 def measure_times(case: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of every round, {side: [seconds]}, and what the results are compared by."""
+    """Measure the seconds of every round, {side: [seconds]}, and what the results are compared by."""
     measured: dict[str, Any] = {"old": [], "new": [], "extent": {}}
     for start in range(args.restarts):
         rounds = len(range(start, args.rounds, args.restarts))
@@ -186,7 +190,7 @@ def measure_times(case: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_memory(case: str, args: argparse.Namespace) -> dict[str, float]:
-    """Bytes, {side: bytes}, each in a fresh process."""
+    """Measure peak memory in bytes, {side: bytes}, each in a fresh process."""
     memory = {}
     for side, checkout in zip(SIDES, (args.old, args.new), strict=True):
         with worker(checkout, case, args, memory=True) as ask:

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: photographs to work on, CPU time and memory of processes (Linux)."""
+"""Parts that the benchmark scripts share: photographs to work on, CPU time and memory of processes (Linux)."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ def cpu_seconds() -> float:
 
 
 def processes(first: int) -> list[int]:
-    """A process and all below it."""
+    """List a process and all below it."""
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     return [first, *(below for child in children for below in processes(int(child)))]
 

@@ -31,7 +31,7 @@ EQUAL = {"psnr_ddn": "dB", "psnr_rgb": "dB", "ssim_rgb": ""}  # BasicSR's SSIM o
 
 
 def make_pictures(root: Path, count: int) -> None:
-    """`count` PNG files in root/result and root/target."""
+    """Write `count` PNG files into root/result and into root/target."""
     rng = np.random.default_rng(0)
     for index, clean in zip(range(count), photographs(HEIGHT, WIDTH), strict=False):
         noisy = np.clip(np.rint(clean + rng.normal(0, NOISE, clean.shape)), 0, 255).astype(np.uint8)

@@ -45,7 +45,7 @@ PATCH, BATCH = 128, 16
 
 
 def make_data(root: Path, shape: tuple[int, int], pictures: int) -> None:
-    """The same pairs in all forms below ``root``."""
+    """Write the same pairs in all forms below ``root``."""
     for index, clean in zip(range(pictures), photographs(*shape), strict=False):
         for part, picture in (("target", clean), ("input", add_rain(clean, np.random.default_rng(index)))):
             path = root / "train" / part / f"{index:04d}.png"
@@ -77,7 +77,7 @@ def data_set(case: str, root: Path) -> Any:
 
 
 def measure(case: str, root: Path, workers: int, seconds: float) -> dict[str, float]:
-    """One case in this process."""
+    """Measure one case in this process."""
     from torch.utils.data import DataLoader, default_collate  # noqa: PLC0415
 
     from drsformer_arch.training.loaders import collate  # noqa: PLC0415
@@ -109,7 +109,7 @@ def measure(case: str, root: Path, workers: int, seconds: float) -> dict[str, fl
 
 
 def batch_digest(case: str, root: Path) -> str:
-    """Of a batch whose indices and draws follow from a seed."""
+    """Digest a batch whose indices and draws follow from a seed, to see that all cases give the same."""
     pairs, digest = data_set(case, root), hashlib.sha256()
     names = sorted(range(len(pairs)), key=lambda index: os.path.basename(pairs.paths[index]["gt_path"]))
     random.seed(1)
@@ -126,7 +126,7 @@ def bytes_per_pair(case: str, root: Path, pairs: int) -> float:
 
 
 def run_case(case: str, root: Path, workers: int, seconds: float) -> dict[str, float]:
-    """One case in a process of its own."""
+    """Measure one case in a process of its own."""
     command = [sys.executable, __file__, "--case", case, "--root", str(root), "--workers", str(workers)]
     result = subprocess.run([*command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
     return json.loads(result.stdout.splitlines()[-1])

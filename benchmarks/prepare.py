@@ -30,7 +30,7 @@ from drsformer_arch.rain.rain_synthesis import add_rain
 
 
 def make_pairs(root: Path, count: int, size: int, different: int) -> None:
-    """Folders input and target; after ``different`` pictures they repeat in other files."""
+    """Write folders input and target; after ``different`` pictures they repeat in other files."""
     for part in ("input", "target"):
         (root / part).mkdir(parents=True)
     for index, clean in zip(range(min(count, different)), photographs(size, size), strict=False):
@@ -49,7 +49,7 @@ def decode(paths: list[Path]) -> int:
 
 
 def seconds_of_decoding(root: Path) -> float:
-    """All pictures, on all cores; without the start of the processes."""
+    """Time the decoding of all pictures on all cores, without the start of the processes."""
     paths, cores = sorted(root.rglob("*.png")), len(os.sched_getaffinity(0))
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(decode, [paths[:1]] * cores)
@@ -64,7 +64,7 @@ def command(root: Path, target: Path, form: str) -> list[str]:
 
 
 def seconds_of_preparing(root: Path, form: str) -> float:
-    """The whole command, its start included."""
+    """Time the whole command, its start included."""
     target = root.with_name(form)
     start = time.perf_counter()
     subprocess.run(command(root, target, form), check=True, capture_output=True)
@@ -74,7 +74,7 @@ def seconds_of_preparing(root: Path, form: str) -> float:
 
 
 def peak_memory(root: Path) -> float:
-    """MiB of the command and its workers together."""
+    """Measure the peak in MiB of the command and its workers together."""
     target = root.with_name("memory")
     process = subprocess.Popen(
         command(root, target, "compressed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

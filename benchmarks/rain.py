@@ -45,7 +45,7 @@ FIGURE_SIDE = 256  # px of the crops in the figure
 
 
 def read(path: Path) -> Picture:
-    """(H, W, 3) RGB uint8.
+    """Read a picture as (H, W, 3) RGB uint8.
 
     Raises:
         UserError: unreadable, or not of 8 bits.
@@ -57,7 +57,7 @@ def read(path: Path) -> Picture:
 
 
 def pairs_of_folders(rainy: Path, clean: Path) -> list[Callable[[], tuple[Picture, Picture]]]:
-    """A reader of (rainy, clean) for every pair of one name.
+    """Make a reader of (rainy, clean) for every two files of one name.
 
     Raises:
         UserError: a folder is missing or empty, or a picture lacks its partner.
@@ -82,7 +82,7 @@ def pairs_of_folders(rainy: Path, clean: Path) -> list[Callable[[], tuple[Pictur
 
 
 def pairs_side_by_side(folder: Path, clean_half: str) -> list[Callable[[], tuple[Picture, Picture]]]:
-    """The same of pictures that hold both, one half each.
+    """Make a reader of (rainy, clean) for every picture that holds both, one half each.
 
     Raises:
         UserError: the folder is missing or empty.

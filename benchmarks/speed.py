@@ -122,7 +122,7 @@ def pictures_of(size: int, device: torch.device) -> torch.Tensor:
 
 
 def measure_times(forms: list[str], sizes: list[int], training: bool, args: argparse.Namespace) -> dict:
-    """Seconds of every round: {size: {form: [seconds]}}; the forms take turns."""
+    """Measure the seconds of every round: {size: {form: [seconds]}}; the forms take turns."""
     runs: dict[str, Run] = {}
     for form in forms:
         try:
@@ -148,7 +148,7 @@ def measure_times(forms: list[str], sizes: list[int], training: bool, args: argp
 
 
 def peak_memory(form: str, size: int, training: bool, device: torch.device, threads: int) -> int:
-    """Bytes that one run needs at its peak over what was there before it: weights, libraries; run it in a new process.
+    """Measure the bytes that one run in a new process needs at its peak over what was there: weights, libraries.
 
     On Linux the process's resident memory, on GPUs what torch allocated.
     """
@@ -162,7 +162,7 @@ def peak_memory(form: str, size: int, training: bool, device: torch.device, thre
 
 
 def measure_memory(forms: list[str], sizes: list[int], training: bool, args: argparse.Namespace) -> dict:
-    """Bytes: {size: {form: bytes}}, each in a new process with the system's default allocator."""
+    """Measure peak memory, {size: {form: bytes}}, each in a new process with the system's default allocator."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     memory: dict[int, dict[str, int]] = {}
     for size in sizes:
@@ -198,7 +198,7 @@ class OperatorCalls(TorchDispatchMode):
 
 
 def operator_calls(form: str, training: bool) -> int:
-    """Operators that one picture of 64x64 takes: about the kernels that a GPU launches."""
+    """Count the operators that one picture of 64x64 takes: about the kernels that a GPU launches."""
     run = runner(form, training, torch.device("cpu"), 1)
     with OperatorCalls() as calls:
         run(pictures_of(64, torch.device("cpu")))
@@ -206,7 +206,7 @@ def operator_calls(form: str, training: bool) -> int:
 
 
 def machine(args: argparse.Namespace) -> dict[str, str]:
-    """What the figures were measured on."""
+    """Describe the machine that the figures were measured on."""
     known = processor.flags()
     flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in known]
     described = {

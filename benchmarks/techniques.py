@@ -58,7 +58,7 @@ NO_KERNEL = 10**6  # columns, more than any kernel has
 
 
 class Variant(NamedTuple):
-    """What of the techniques is used."""
+    """The techniques that are used."""
 
     forms: tuple[Form, ...] = ()
     gradients: bool | None = None  # depth-wise ones: in no, in every convolution; None: where the forms have them
@@ -73,7 +73,7 @@ class Depthwise(nn.Conv2d):
 
 
 def variants(training: bool) -> dict[str, Variant]:
-    """All that is measured of `accelerate`, by "plain", "all", or the way and the technique."""
+    """List all that is measured of `accelerate`, by "plain", "all", or the way and the technique."""
     found = {PLAIN: Variant(), ALL: Variant(EVERY)}
     for name, forms in TECHNIQUES.items():
         found[f"{ALONE} {name}"] = Variant(forms)
@@ -107,7 +107,7 @@ def computing(net: nn.Module, variant: Variant) -> Iterator[None]:
 
 
 def seconds_of(net: nn.Module, pictures: Tensor, training: bool) -> float:
-    """Of one inference or one training step."""
+    """Time one inference or one training step, in seconds."""
     gc.collect()
     start = time.perf_counter()
     if training:
@@ -122,7 +122,7 @@ def seconds_of(net: nn.Module, pictures: Tensor, training: bool) -> float:
 
 
 def measure(training: bool, size: int, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of every round of all variants, and in inference of the steps to the fused forms."""
+    """Measure the seconds of every round of all variants, and in inference of the steps to the fused forms."""
     torch.manual_seed(0)
     net = DRSformer(**({"dim": 16, "num_blocks": (1, 1, 1, 1)} if args.small else {}))
     net.to(args.device).train(training)
@@ -148,7 +148,7 @@ def medians(times: dict[str, list[float]]) -> dict[str, float]:
 
 
 def spread(times: dict[str, list[float]]) -> str:
-    """How far the rounds of a variant lie apart, as a line."""
+    """Tell in a line how far the rounds of a variant lie apart."""
     halves = [(max(seconds) - min(seconds)) / 2 / statistics.median(seconds) for seconds in times.values()]
     return f"Rounds of one variant differ by ±{statistics.median(halves):.1%}, at most ±{max(halves):.1%}."
 

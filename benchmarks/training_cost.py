@@ -34,7 +34,7 @@ WARM_UP = 1
 
 
 def median_seconds(step: Callable[[], Any], device: torch.device, rounds: int) -> float:
-    """Of several calls after a first one."""
+    """Take the median of several calls after a first one."""
     seconds = []
     for _ in range(WARM_UP + rounds):
         start = time.perf_counter()
@@ -46,7 +46,7 @@ def median_seconds(step: Callable[[], Any], device: torch.device, rounds: int) -
 
 
 def measure(recipe: dict[str, Any], device: torch.device, bf16: bool, rounds: int) -> tuple[float, float, float]:
-    """Seconds of one patch, seconds of the optimizer, GiB of weights, gradients, moments and one patch."""
+    """Measure seconds of one patch, seconds of the optimizer, GiB of weights, gradients, moments and one patch."""
     arguments = {key: value for key, value in recipe["network_g"].items() if key != "type"}
     patch = recipe["datasets"]["train"]["gt_size"]
     net = accelerate(DRSformer(**arguments))

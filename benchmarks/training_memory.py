@@ -21,7 +21,7 @@ PATCHES = {"DualGCN": 100}  # of the recipes; all others 128
 
 
 def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -> int:
-    """Bytes that one forward pass keeps for its backward pass."""
+    """Count the bytes that one forward pass keeps for its backward pass."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}  # holding the storage keeps its address from being used again
 

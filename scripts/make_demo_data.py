@@ -60,7 +60,7 @@ STRENGTHS: tuple[Strength, ...] = ("medium", "heavy", "medium")
 
 
 def load_photograph(name: str) -> Picture:
-    """(H, W, 3) BGR uint8 from the folder of scikit-image; gray ones get three equal channels."""
+    """Read a photograph as (H, W, 3) BGR uint8 from the folder of scikit-image; gray ones get three equal channels."""
     # Read as a file: skimage.data's functions would try the network where a release of scikit-image lacks one.
     path = Path(skimage.__file__).parent / "data" / name
     photograph = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -70,7 +70,7 @@ def load_photograph(name: str) -> Picture:
 
 
 def training_pairs(seed: int) -> tuple[dict[str, Picture], dict[str, Picture]]:
-    """Rainy and clean tiles by key."""
+    """Draw the training pairs: rainy and clean tiles by key."""
     rng = np.random.default_rng([VERSION, seed, 0])
     rainy: dict[str, Picture] = {}
     clean: dict[str, Picture] = {}
@@ -92,7 +92,7 @@ def training_pairs(seed: int) -> tuple[dict[str, Picture], dict[str, Picture]]:
 
 
 def test_pairs(seed: int) -> tuple[dict[str, Picture], dict[str, Picture]]:
-    """Rainy and clean crops by key."""
+    """Draw the test pairs: rainy and clean crops by key."""
     rng = np.random.default_rng([VERSION, seed, 1])
     rainy: dict[str, Picture] = {}
     clean: dict[str, Picture] = {}
@@ -115,7 +115,7 @@ def write_folder(pictures: Mapping[str, Picture], folder: Path) -> None:
 
 
 def make(folder: Path, seed: int) -> dict[str, object]:
-    """Everything into an empty folder; returns the manifest, which is written last."""
+    """Write everything into an empty folder, the manifest last, and return that."""
     rainy, clean = training_pairs(seed)
     test_rainy, test_clean = test_pairs(seed)
     for split, parts in zip(SPLITS, ((rainy, clean), (test_rainy, test_clean)), strict=True):
@@ -138,7 +138,7 @@ def make(folder: Path, seed: int) -> dict[str, object]:
 
 
 def read_manifest(folder: Path) -> dict[str, object] | None:
-    """The manifest of complete demo data, None where there is none."""
+    """Read the manifest of complete demo data, None where there is none."""
     wanted = [folder / MANIFEST, *(folder / split / part for split in SPLITS for part in ("input", "target"))]
     wanted += [folder / store / "store.json" for store in STORES]
     if not all(path.exists() for path in wanted):
@@ -158,7 +158,7 @@ def summary(manifest: Mapping[str, object], folder: Path) -> str:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Overwriting deletes the folder, so nothing but demo data may lie in it."""
+    """Refuse to overwrite, which deletes the folder, where anything but demo data may lie in it."""
     foreign = sorted({path.name for path in folder.iterdir()} - {MANIFEST, REPORT, *SPLITS, *STORES})
     if foreign:
         raise FileExistsError(f"{folder} holds other things ({', '.join(foreign[:3])}), so it is not overwritten")

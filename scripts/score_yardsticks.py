@@ -54,17 +54,17 @@ Scores = dict[str, dict[str, float]]  # by picture: before and after
 
 
 def psnr(picture: Picture, clean: Picture) -> float:
-    """By the rain200 protocol, at most `BEST`."""
+    """Score a picture by PSNR of the rain200 protocol in dB, at most `BEST`."""
     return min(calculate_psnr_rain200(picture, clean, channel_order="rgb"), BEST)
 
 
 def niqe(picture: Picture) -> float:
-    """Not a number where the picture is too small."""
+    """Score a picture by NIQE; NaN where it is too small."""
     return score_pictures(picture, None, (NIQE,)).get(NIQE, float("nan"))
 
 
 def score_part(part: str, restorer: Restorer, data: Path | None, real: Path | None) -> Scores:
-    """Before and after of every picture of a part: PSNR, or NIQE of photographs of real rain.
+    """Score every picture of a part before and after: by PSNR, or NIQE of photographs of real rain.
 
     Raises:
         UserError: pictures are missing or others than those that were frozen.
@@ -111,7 +111,7 @@ def _shown(part: str, pictures: Iterable[Any], count: int) -> Iterable[Any]:
 
 
 def summary(part: str, scores: Scores) -> dict[str, float]:
-    """What is promised of a part: means, the worst picture, how many reach the aim."""
+    """Sum up a part by what is promised of it: means, the worst picture, how many reach the aim."""
     before, after = (np.array([score[key] for score in scores.values()]) for key in ("rainy", "derained"))
     if part == "real":
         return {"NIQE rainy": float(np.nanmean(before)), "NIQE derained": float(np.nanmean(after))}
@@ -185,7 +185,7 @@ def _both(both: dict[str, float]) -> str:
 
 
 def _text(all_scores: dict[str, Scores]) -> str:
-    """JSON with a line per picture."""
+    """Write scores as JSON with a line per picture."""
     parts = []
     for part, scores in all_scores.items():
         lines = ",\n".join(

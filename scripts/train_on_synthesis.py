@@ -37,7 +37,7 @@ SCORED = 32  # of the pairs held back
 
 
 def scenes(manifest: Path) -> list[list[str]]:
-    """Names of the pairs, grouped by what their clean pictures look like."""
+    """Group the names of the pairs by what their clean pictures look like."""
     rows = [row for row in read_manifest(manifest)[1] if "skipped" not in row]
     hashes = np.array([int(row["target"]["phash"], 16) for row in rows], np.uint64)
     group = np.arange(len(rows))
@@ -87,7 +87,7 @@ def load(weights: Path) -> DRSformer:
 
 
 def score(network: DRSformer | None, root: Path) -> list[float]:
-    """PSNR (rain200) of the pairs held back; of the rainy pictures where there is no network."""
+    """Score by PSNR (rain200, dB) the pairs held back; the rainy pictures where there is no network."""
     pairs, scores = open_pairs(str(root / "test")), []
     for index in range(min(len(pairs), SCORED)):
         rainy, clean = (one[:, :] for one in pairs.pair(index))

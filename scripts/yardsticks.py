@@ -70,7 +70,7 @@ class Pair(NamedTuple):
 
 
 class PatternLook(NamedTuple):
-    """What a pattern is drawn from."""
+    """The arguments from which a pattern is drawn."""
 
     family: Family
     angles: tuple[float, ...]  # degrees from the vertical
@@ -79,12 +79,12 @@ class PatternLook(NamedTuple):
 
 
 def digest(picture: npt.NDArray[Any]) -> str:
-    """SHA-256 of the shape and the pixels."""
+    """Hash the shape and the pixels of a picture by SHA-256."""
     return hashlib.sha256(f"{picture.shape} {picture.dtype}".encode() + picture.tobytes()).hexdigest()
 
 
 def validation(data: Path, name: str) -> Iterator[Pair]:
-    """The pairs of one of `SETS`."""
+    """Read the validation pairs of one of `SETS`."""
     pairs = open_pairs(str(data / name / "test.lmdb"))
     for index in range(len(pairs)):
         rainy, clean = (np.ascontiguousarray(picture[WHOLE]) for picture in pairs.pair(index))
@@ -92,7 +92,7 @@ def validation(data: Path, name: str) -> Iterator[Pair]:
 
 
 def drawn(data: Path) -> Iterator[Pair]:
-    """Rain like Rain200H's, as `options/DRSformer-S/test.yml` draws it."""
+    """Draw rain like Rain200H's, as `options/DRSformer-S/test.yml` draws it."""
     store = str(data / "rain100l/test.lmdb")
     options = {"name": "drawn", "phase": "test", "scale": 1, "dataroot_gt": store, "presets": "rain200h"}
     samples = RainSynthesisDataset(options)
@@ -102,7 +102,7 @@ def drawn(data: Path) -> Iterator[Pair]:
 
 
 def photographs() -> Iterator[Pair]:
-    """Clean photographs of installed packages.
+    """Read clean photographs of installed packages.
 
     Raises:
         UserError: a package is not installed, or does not carry the photograph.
@@ -117,7 +117,7 @@ def photographs() -> Iterator[Pair]:
 
 
 def pattern_looks() -> list[PatternLook]:
-    """The 50 patterns: half of each family bright on dark; training may draw 4 of 10, but none of a held out family."""
+    """List the 50 patterns: half of each family bright on dark; training draws 4 of 10, none of a held out family."""
     rng = np.random.default_rng(PATTERN_SEED)
     looks = []
     for family in FAMILIES:
@@ -138,7 +138,7 @@ def pattern_looks() -> list[PatternLook]:
 
 
 def pattern(number: int) -> tuple[Pair, Pair]:
-    """A pattern to be left as it is, and the same with rain."""
+    """Draw a pattern to be left as it is, and the same with rain."""
     look = pattern_looks()[number]
     height, width = PATTERN_SIZE
     rng = np.random.default_rng([PATTERN_SEED, number])
@@ -150,7 +150,7 @@ def pattern(number: int) -> tuple[Pair, Pair]:
 
 
 def large() -> Pair:
-    """A photograph of 12 megapixels with streaks as long and as wide as rain of that size has."""
+    """Make a photograph of 12 megapixels with streaks as long and as wide as rain of that size has."""
     clean = _enlarged(decode(read_file(Path(_folder_of("skimage"), "data/coffee.png")), "coffee"), LARGE_SIZE)
     layers = (
         Streaks(angle=-9, drift=0, wobble=1.2, length=90, width=5.0, density=1.3, brightness=0.34),
@@ -162,7 +162,7 @@ def large() -> Pair:
 
 
 def real(folder: Path) -> Iterator[tuple[str, bytes, Picture]]:
-    """Name, content and pixels of the photographs of real rain."""
+    """Read name, content and pixels of the photographs of real rain."""
     for path in sorted(pictures_in_folder(folder).values()):
         content = read_file(path)
         yield path.name, content, decode(content, path)
@@ -224,17 +224,17 @@ def _weights(length: int, new: int) -> npt.NDArray[np.float64]:
 
 
 def load() -> dict[str, Any]:
-    """The frozen file."""
+    """Read the frozen file."""
     return json.loads(FROZEN.read_text(encoding="utf-8"))
 
 
 def digests(pairs: Iterator[Pair] | Sequence[Pair]) -> dict[str, dict[str, str]]:
-    """By name, of both pictures of every pair."""
+    """Hash both pictures of every pair, by name."""
     return {pair.name: {"rainy": digest(pair.rainy), "clean": digest(pair.clean)} for pair in pairs}
 
 
 def freeze(data: Path, photographs_of_rain: Path, regions: dict[str, list[list[int]]]) -> str:
-    """The text of the frozen file; done once."""
+    """Make the text of the frozen file, which is done once."""
     looks = pattern_looks()
     frozen: dict[str, Any] = {
         "format": 1,
@@ -267,7 +267,7 @@ def freeze(data: Path, photographs_of_rain: Path, regions: dict[str, list[list[i
 
 
 def _text(value: Any, depth: int) -> str:
-    """JSON with a line per picture."""
+    """Write the frozen values as JSON with a line per picture."""
     flat = not isinstance(value, dict) or not any(isinstance(one, dict) for one in value.values())
     if flat:
         return json.dumps(value)
@@ -276,14 +276,14 @@ def _text(value: Any, depth: int) -> str:
 
 
 def compare(part: str, name: str, expected: dict[str, Any] | None, actual: dict[str, str]) -> list[str]:
-    """Complaints about a picture."""
+    """List complaints about a picture."""
     if expected is None:
         return [f"{part}: {name} is no yardstick"]
     return [f"{part}: {name}, {key}: is another picture" for key, value in actual.items() if expected[key] != value]
 
 
 def check_pairs(part: str, frozen: dict[str, Any], pairs: Iterator[Pair] | Sequence[Pair]) -> Iterator[Pair]:
-    """The pairs one by one, each after a look at its digest.
+    """Yield the pairs one by one, each after a look at its digest.
 
     Raises:
         UserError: a picture is missing, too many, or not the one that was frozen.
@@ -300,7 +300,7 @@ def check_pairs(part: str, frozen: dict[str, Any], pairs: Iterator[Pair] | Seque
 
 
 def check_real(frozen: dict[str, Any], folder: Path) -> Iterator[tuple[str, Picture]]:
-    """Name and pixels of the photographs of real rain, likewise.
+    """Yield name and pixels of the photographs of real rain, likewise checked.
 
     Raises:
         UserError: as `check_pairs`.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def equal_weights(side: int) -> Tensor:
-    """(side, side): patches count the same everywhere."""
+    """Weights (side, side) of 1: patches count the same everywhere."""
     return torch.ones(side, side)
 
 
@@ -79,6 +79,6 @@ def outputs(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def count_modules(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many modules PREFIX0, PREFIX1, ... the keys of a state dict name."""
+    """Count the modules PREFIX0, PREFIX1, ... that the keys of a state dict name."""
     found = {re.match(rf"{re.escape(prefix)}(\d+)\.", key) for key in state}
     return len({match[1] for match in found if match})

@@ -241,7 +241,7 @@ class MixtureOfExpertsFeatureCompensator(nn.Module):
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """All arguments of DRSformer's weights but `use_checkpoint`."""
+    """Read the arguments of DRSformer, all but `use_checkpoint`, from its weights."""
     return u_shape.arguments_of(state) | {"with_mefc": "encoder_level0.layers.0.ca_fc.0.weight" in state}
 
 

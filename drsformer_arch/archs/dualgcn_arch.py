@@ -115,7 +115,7 @@ class Unit(nn.Module):
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """All arguments of DualGCN's weights."""
+    """Read all arguments of DualGCN from its weights."""
     channels, in_channels = state["head.0.weight"].shape[:2]
     return {"in_channels": in_channels, "channels": channels, "num_levels": count_modules(state, "encoder.")}
 

@@ -216,7 +216,10 @@ LOWEST = "encoderlayer_3.blocks.2.attn.Position_Extract.0.weight"  # of the lowe
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of IDT's weights for pictures of 64x64, or of 128x128, which 256x256 and more have in common."""
+    """Read the arguments of IDT from its weights.
+
+    Its picture size is 64 or 128; weights for pictures of 256x256 and more look like those for 128x128.
+    """
     embed_dim, in_chans = state[EMBEDDING].shape[:2]
     return {
         "img_size": 64 if state[LOWEST].shape[-1] == 1 else 128,  # only one window is left there
@@ -229,7 +232,7 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def patch_weights(side: int) -> Tensor:
-    """(side, side): falls with the distance from the centre, as in the authors' test script."""
+    """Weights (side, side) that fall with the distance from the centre, as in the authors' test script."""
     distance = torch.arange(side, dtype=torch.float64) - side // 2
     return (distance[:, None].square() + distance[None, :].square() + 1e-3).rsqrt()
 

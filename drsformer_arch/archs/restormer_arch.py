@@ -85,7 +85,7 @@ class TransformerBlock(nn.Module):
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """All arguments of Restormer's weights but `use_checkpoint`."""
+    """Read the arguments of Restormer, all but `use_checkpoint`, from its weights."""
     return u_shape.arguments_of(state) | {
         "num_refinement_blocks": count_modules(state, "refinement."),
         "dual_pixel_task": "skip_conv.weight" in state,

@@ -163,7 +163,7 @@ class PriorGuidance(nn.Module):
         self.gamma2 = nn.Conv2d(2 * channels, 2, 3, padding=1)
 
     def forward(self, x: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        """Both (N, C, H, W) → both, guided."""
+        """x, prior: (N, C, H, W) each → the same two, guided by each other."""
         agreement = torch.sigmoid(self.query_conv(x) * self.key_conv(prior))
 
         def guided(plain: Tensor, gamma: nn.Conv2d) -> Tensor:
@@ -212,7 +212,7 @@ class WaveletStage(nn.Module):
         return x
 
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
-        """Both (N, C, H, W) → (N, C, H, W)."""
+        """x, prior: (N, C, H, W) each → (N, C, H, W)."""
         fine = self.fuse_res(torch.cat(self.prior(x, prior), dim=1))
         middle = self.DWT_2(haar(fine))
         coarse = self.DWT_3(haar(middle))
@@ -229,7 +229,7 @@ UNUSED_KEYS = re.compile(
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """All arguments of SPDNet's weights."""
+    """Read all arguments of SPDNet from its weights."""
     blocks = count_modules(state, "res_extra1.extra.module_body.") - 1
     return {"n_feats": state["output1.weight"].shape[1], "n_resblocks": blocks}
 

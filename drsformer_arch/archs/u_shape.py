@@ -1,4 +1,4 @@
-"""What Restormer's family shares: norm, resampling, and the U of four levels.
+"""The parts that Restormer's family shares: norm, resampling, and the U of four levels.
 
 Zamir, Arora, Khan, Hayat, Khan, Yang: "Restormer: Efficient Transformer for High-Resolution Image Restoration",
 CVPR 2022, arXiv 2111.09881, figure 2. A network gives the U its blocks; everything here has the keys of the published
@@ -71,7 +71,7 @@ class Checkpointed(nn.Module):
 
 
 class Level(Checkpointed, nn.Sequential):
-    """Blocks one after the other."""
+    """One level of the U: blocks one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
@@ -226,7 +226,7 @@ class UShape(RestorationNetwork):
             raise ValueError(f"height and width must be multiples of {multiple}, not {height}x{width}")
 
     def fused(self: Network, dtype: torch.dtype | None = None, tile: int | None = None) -> Network:
-        """The same function for inference, faster and in less memory, see `drsformer_arch.fast.fuse`."""
+        """Return the same function for inference, faster and in less memory, see `drsformer_arch.fast.fuse`."""
         from drsformer_arch.fast import fuse  # noqa: PLC0415 - the plain networks need no fast form
 
         return fuse(self, dtype, tile)
@@ -244,7 +244,7 @@ KEYS = (
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments that all networks of this family have, of weights that have `KEYS`."""
+    """Read the arguments that all networks of this family have from weights that have `KEYS`."""
     dim, inp_channels = state["patch_embed.proj.weight"].shape[:2]
     levels = ("encoder_level1.", "encoder_level2.", "encoder_level3.", "latent.")
     hidden = state["latent.0.ffn.project_in.weight"].shape[0] // 2

@@ -1,1 +1,1 @@
-"""Data sets, loaders, LMDB and synthetic rain."""
+"""Pictures for training and testing: paired, prepared, stored, and given out by data sets."""

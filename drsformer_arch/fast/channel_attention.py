@@ -56,11 +56,11 @@ class FoldedAttention(FastForm):
         return cls.replaces(module.qkv.in_channels, module.heads, module.qkv.bias is not None)
 
     def maps(self, scores: Tensor) -> Tensor:
-        """Maps of the heads; scores: (N, heads, C/h, C/h), attends along the last axis."""
+        """Make the maps of the heads from scores: (N, heads, C/h, C/h), attends along the last axis."""
         raise NotImplementedError
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
-        """The convolutions; scores and their scale stay as they are."""
+        """Name the convolutions; scores and their scale keep their type."""
         return self.qkv, self.qkv_dwconv, self.project_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,13 +69,13 @@ class FoldedAttention(FastForm):
         return self.apply_weights(x, self.weights([self.correlations(x)]))
 
     def correlations(self, x: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> Correlations:
-        """What a part of the picture, (N, C, H, W), adds to the scores: of these rows and columns, the rest is halo."""
+        """Compute what a part of the picture, (N, C, H, W), adds to the scores by rows and columns of its own."""
         query, key = (self.projection(x, index)[:, :, rows, columns] for index in (0, 1))
         with torch.autocast(x.device.type, enabled=False):
             return correlations(query, key, self.heads)
 
     def weights(self, parts: Iterable[Correlations]) -> Tensor:
-        """Maps of all heads and output projection in one, from the correlations of all parts of the picture.
+        """Fold the maps of all heads, from the correlations of all parts of the picture, and the output projection.
 
         Returns:
             (N, C, C), from the channels of the values to those of the result.
@@ -107,7 +107,7 @@ class FoldedAttention(FastForm):
 
 
 class FoldedTopKAttention(FoldedAttention, TopKSparseAttention):
-    """TKSA."""
+    """Folded form of TKSA."""
 
     replaces = TopKSparseAttention
 
@@ -122,7 +122,7 @@ class FoldedTopKAttention(FoldedAttention, TopKSparseAttention):
 
 
 class FoldedTransposedAttention(FoldedAttention, TransposedAttention):
-    """MDTA."""
+    """Folded form of MDTA."""
 
     replaces = TransposedAttention
 

@@ -30,7 +30,7 @@ def picture(x: Tensor, height: int, width: int) -> Tensor:
 
 
 class ChannelsLastEmbedding(FastForm, PatchEmbedding):
-    """The embedding: it computes in the type of the picture and hands features on in theirs."""
+    """Embedding that computes in the type of the picture and hands features on in theirs."""
 
     replaces = PatchEmbedding
 
@@ -45,7 +45,7 @@ class ChannelsLastEmbedding(FastForm, PatchEmbedding):
 
 
 class ChannelsLastNorm(FastForm, LayerNorm):
-    """The norm; it sums in float32 whatever the type of the features."""
+    """Norm that sums in float32 whatever the type of the features."""
 
     replaces = LayerNorm
 
@@ -71,7 +71,7 @@ class InDtype(FastForm):
     """A layer all of which computes in the type of the features."""
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
-        """All."""
+        """Name all layers."""
         return (self,)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class InDtype(FastForm):
 
 
 class ResamplerInDtype(InDtype):
-    """A convolution and a pixel shuffle."""
+    """A convolution and a pixel shuffle that compute in the type of the features."""
 
     @classmethod
     def built_anew(cls, module: Any) -> nn.Module:
@@ -90,19 +90,19 @@ class ResamplerInDtype(InDtype):
 
 
 class DownsampleInDtype(ResamplerInDtype, Downsample):
-    """Down-sampling."""
+    """Down-sampling in the type of the features."""
 
     replaces = Downsample
 
 
 class UpsampleInDtype(ResamplerInDtype, Upsample):
-    """Up-sampling."""
+    """Up-sampling in the type of the features."""
 
     replaces = Upsample
 
 
 class ChannelReductionInDtype(InDtype, ChannelReduction):
-    """The channel reduction after a skip."""
+    """Channel reduction after a skip, in the type of the features."""
 
     replaces = ChannelReduction
 

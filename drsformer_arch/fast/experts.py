@@ -23,7 +23,7 @@ HALO = 6  # rows and columns around a pixel that its result of a step depends on
 
 
 def without_last(expert: nn.Module, x: Tensor, fusing: Tensor) -> tuple[Tensor, Tensor]:
-    """All of an expert but its trailing 1x1 convolution, which goes into the weights that fuse the experts.
+    """Compute all of an expert but its trailing 1x1 convolution, which goes into the weights that fuse the experts.
 
     Args:
         expert: one of the table `EXPERTS`, or what was put in its place; also its layers may have been exchanged.
@@ -45,7 +45,7 @@ def without_last(expert: nn.Module, x: Tensor, fusing: Tensor) -> tuple[Tensor, 
 
 
 class FoldedExpertStep(FastForm, ExpertStep):
-    """A step of MEFC."""
+    """Step of MEFC whose experts end in one product of matrices."""
 
     replaces = ExpertStep
 
@@ -55,7 +55,7 @@ class FoldedExpertStep(FastForm, ExpertStep):
         return ExpertStep(module._out[0].out_channels)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
-        """All."""
+        """Name all layers."""
         return (self,)
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:

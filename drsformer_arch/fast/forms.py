@@ -1,4 +1,4 @@
-"""What all fast forms have in common: which class they stand for, and when they may."""
+"""The base of all fast forms: which class they stand for, and when they may."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -72,11 +72,11 @@ class FastForm(nn.Module):
             layer.to(dtype)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
-        """Those whose weights take the type of the features; all others keep theirs."""
+        """Name the layers whose weights take the type of the features; all others keep theirs."""
         return ()
 
     def enter(self, x: Tensor) -> Tensor:
-        """Features in the type they are computed in."""
+        """Bring features into the type they are computed in."""
         return x if self.dtype is None else x.to(self.dtype)
 
     def __setattr__(self, name: str, value: Any) -> None:

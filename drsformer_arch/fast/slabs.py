@@ -39,7 +39,7 @@ def from_slabs(slabs: Tensor, hidden: int) -> Tensor:
 
 
 def pairs_to_slabs(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Filters of MSFN's grouped convolution as depth-wise filters of the slabs.
+    """Rearrange the filters of MSFN's grouped convolution as depth-wise filters of the slabs.
 
     Args:
         weight: (h, 2, k, k); group j mixes the channels 2j and 2j+1 of the concatenation of 3x3 and 5x5 branch.
@@ -98,7 +98,7 @@ class SumOfSlabs(torch.autograd.Function):
 
 
 class HalfFeedForward(NamedTuple):
-    """Weights of one half of MSFN's hidden channels, in slabs. The halves meet only in the sum at the end."""
+    """The weights of one half of MSFN's hidden channels, in slabs; the halves meet only in the sum at the end."""
 
     project_in: Tensor  # (2m, C, 1, 1)
     project_in_bias: Tensor | None
@@ -112,7 +112,7 @@ class HalfFeedForward(NamedTuple):
     project_out: Tensor  # (C, h, 1, 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)."""
+        """x: (N, C, H, W) → (N, C, H, W), this half's share of the result."""
         x = F.conv2d(x, self.project_in, self.project_in_bias)
         odd = self.project_out.shape[1] % 2
         small = self.branch(x, self.small, self.small_bias, self.small_pairs, shift=odd)
@@ -124,18 +124,18 @@ class HalfFeedForward(NamedTuple):
 
     @staticmethod
     def branch(x: Tensor, weight: Tensor, bias: Tensor | None, pairs: Tensor, shift: int) -> Tensor:
-        """One kernel size: (N, 2m, H, W) → (N, m - shift, H, W); `shift` leaves out what has no partner."""
+        """Apply one kernel size: (N, 2m, H, W) → (N, m - shift, H, W); `shift` leaves out what has no partner."""
         filtered = depthwise_conv(F.relu(depthwise_conv(x, weight, bias), inplace=True), pairs)
         return SumOfSlabs.apply(filtered, shift)
 
 
 def halves_of(plain: MixedScaleFeedForward) -> tuple[HalfFeedForward, HalfFeedForward]:
-    """The weights of MSFN in slabs; gradients flow through."""
+    """Arrange the weights of MSFN in slabs; gradients flow through."""
     return half_of(plain, 0, plain.dwconv3x3_1), half_of(plain, 1, plain.dwconv5x5_1)
 
 
 def half_of(plain: MixedScaleFeedForward, index: int, pairs: nn.Conv2d) -> HalfFeedForward:
-    """The weights of the first (0) or the second (1) half of the hidden channels, which `pairs` mixes."""
+    """Arrange the weights of the first (0) or the second (1) half of the hidden channels, which `pairs` mixes."""
 
     def part(whole: Any, dim: int = 0) -> Any:
         return None if whole is None else whole.chunk(2, dim)[index]
@@ -160,7 +160,7 @@ def half_of(plain: MixedScaleFeedForward, index: int, pairs: nn.Conv2d) -> HalfF
 
 
 def sum_of(halves: tuple[HalfFeedForward, HalfFeedForward], bias: Tensor | None, x: Tensor) -> Tensor:
-    """MSFN of its two halves and the bias of its last convolution, (N, C, H, W) → the same shape."""
+    """Compute MSFN from its two halves and the bias of its last convolution, (N, C, H, W) → the same shape."""
     first, second = halves
     y = first(x) + second(x)
     return y if bias is None else y + bias[:, None, None]
@@ -202,7 +202,7 @@ class ArrangedFeedForward(FeedForwardForm):
         self.register_buffer("bias", None if bias is None else bias.detach().clone(), False)
 
     def halves(self) -> tuple[HalfFeedForward, HalfFeedForward]:
-        """The weights in slabs."""
+        """Return the weights in slabs."""
         one, other = (
             HalfFeedForward(*(getattr(self, f"{name}{place}") for name in HalfFeedForward._fields)) for place in (0, 1)
         )
@@ -213,7 +213,7 @@ class ArrangedFeedForward(FeedForwardForm):
         return sum_of(self.halves(), self.bias, self.enter(x))
 
     def published(self) -> dict[str, Tensor]:
-        """The weights as the plain module's `state_dict` has them."""
+        """Return the weights as the plain module's `state_dict` has them."""
         first, second = self.halves()
 
         def both(name: str) -> Tensor | None:

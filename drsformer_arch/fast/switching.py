@@ -99,7 +99,7 @@ def plain(net: Network) -> Network:
 
 
 def fuse(net: Network, dtype: torch.dtype | None = None, tile: int | None = None) -> Network:
-    """The same function for inference: weights arranged once, the inside of blocks computed in tiles, in place.
+    """Return the same function for inference: weights arranged once, the inside of blocks computed in tiles, in place.
 
     The result is a network of its own: training this one on does not change it. It is saved and loaded under the same
     keys. As maps are overwritten, what hooks of the result keep of one may be that of a later block.
@@ -158,7 +158,7 @@ def _is_own(net: nn.Module) -> bool:
 
 
 def _become(net: nn.Module, forms: Forms) -> list[FastForm]:
-    """Change the classes of the modules that have a form; returns those."""
+    """Change the classes of the modules that have a form, and return those modules."""
     by_class = {form.replaces: form for form in forms}
     found = [(module, form) for module in net.modules() if (form := by_class.get(type(module))) and form.fits(module)]
     changed: list[FastForm] = []
@@ -188,13 +188,13 @@ def has_fast_form(net: nn.Module) -> bool:
 
 
 def form_of(net: nn.Module) -> str:
-    """Which form of a network runs: "plain", "fast" or "fused", the latter two perhaps with "but for" what is plain."""
+    """Tell which form of a network runs: "plain", "fast" or "fused", and "but for" which parts."""
     form, kept = form_and_exceptions(net)
     return f"{form} but for {', '.join(kept)}" if kept else form
 
 
 def form_and_exceptions(net: nn.Module) -> tuple[str, list[str]]:
-    """Which form of a network runs, and the classes of a fast one that run plain."""
+    """Tell which form of a network runs, and the classes of a fast one that run plain."""
     forms = [module for module in net.modules() if isinstance(module, FastForm)]
     if not forms:
         return "plain", []
@@ -212,5 +212,5 @@ def _is_plain(module: nn.Module, names: set[str]) -> bool:
 
 
 def dtype_of(net: nn.Module) -> torch.dtype | None:
-    """In which type a fused network computes features, where not in that of its parameters."""
+    """Tell in which type a fused network computes features, where not in that of its parameters."""
     return next((module.dtype for module in net.modules() if isinstance(module, FastForm) and module.dtype), None)

@@ -29,7 +29,7 @@ WIDER = 2
 
 
 class Span(NamedTuple):
-    """What a tile takes of an axis."""
+    """The part of an axis that a tile takes."""
 
     whole: slice  # on the axis, with the halo
     own: slice  # on the axis, without it
@@ -58,7 +58,7 @@ def tiles(x: Tensor, halo: int, tile: int) -> Iterator[tuple[Tensor, slice, slic
 
 
 def replace_by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, halo: int, tile: int) -> Tensor:
-    """function(x), computed tile by tile and in place.
+    """Compute function(x) tile by tile and in place.
 
     Args:
         function: maps (N, C, H, W) to the same shape; a pixel of its result depends on the pixels at most `halo` rows
@@ -89,20 +89,20 @@ class InPlace(FastForm):
     owns_input = False
 
     def enter(self, x: Tensor) -> Tensor:
-        """Features that may be overwritten, in the type they are computed in."""
+        """Bring features that may be overwritten into the type they are computed in."""
         entered = super().enter(x)
         copies = entered is x and not self.owns_input and not is_one_tile(x, self.tile)
         return x.clone(memory_format=torch.channels_last) if copies else entered
 
 
 class TiledFeedForward(FeedForwardForm, GatedFeedForward):
-    """GDFN, of which is known how far it looks."""
+    """Fast form of GDFN that says how far it looks, so that tiles get the halo they need."""
 
     replaces = GatedFeedForward
     halo = 1  # rows and columns around a pixel that its result depends on
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
-        """All."""
+        """Name all layers."""
         return (self,)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,19 +150,19 @@ class TiledBlock(InPlace):
 
 
 class TiledSparseTransformerBlock(TiledBlock, SparseTransformerBlock):
-    """DRSformer's block."""
+    """Block of DRSformer, computed in tiles."""
 
     replaces = SparseTransformerBlock
 
 
 class TiledTransformerBlock(TiledBlock, TransformerBlock):
-    """Restormer's block."""
+    """Block of Restormer, computed in tiles."""
 
     replaces = TransformerBlock
 
 
 class TiledExpertSteps(InPlace, ExpertSteps):
-    """The body of MEFC."""
+    """Body of MEFC, computed in tiles."""
 
     replaces = ExpertSteps
 
@@ -172,7 +172,7 @@ class TiledExpertSteps(InPlace, ExpertSteps):
         return ExpertSteps(module.preprocess.op[0].in_channels)
 
     def layers_in_dtype(self) -> Iterable[nn.Module]:
-        """All; the gates are computed outside."""
+        """Name all layers; the gates are computed outside."""
         return (self,)
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:

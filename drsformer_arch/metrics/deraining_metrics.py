@@ -174,7 +174,7 @@ PROTOCOL_DESCRIPTIONS: dict[str, str] = {
 
 
 class Planes:
-    """What the scores of a picture are computed from, each plane once however many scores need it.
+    """The planes of a picture from which scores are computed, each once however many scores need it.
 
     Args:
         picture: (H, W, C) uint8, C = 3, or 1 for gray, which counts as R = G = B.
@@ -287,7 +287,7 @@ def _ssim(plane: NDArray[Any], plane2: NDArray[Any]) -> float:
 
 
 def _sum_of_ssim(plane: NDArray[Any], plane2: NDArray[Any]) -> float:
-    """Over all positions of the window in (H, W).
+    """Sum the SSIM of all positions of the window in planes (H, W).
 
     By the sum s and the difference d of both planes, which needs four means instead of five: with p = mean(s)² and
     q = mean(d)², 4 μ μ2 = p − q and 2 (μ² + μ2²) = p + q; with the variances v of s and w of d, 4 σ12 = v − w and
