@@ -11,14 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of
-from drsformer_arch.commands import compare, derain, doctor, evaluate, export, pipelines, plot, prepare, report
+from drsformer_arch.commands import (
+    compare,
+    derain,
+    doctor,
+    evaluate,
+    export,
+    pipelines,
+    plot,
+    prepare,
+    report,
+    split_scenes,
+)
 from drsformer_arch.system import terminal
 from drsformer_arch.system.errors import UserError, debugging, is_debugging, printable, show_traceback
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 GIVEN_UP = "DRSFORMER_GIVEN_UP"  # environment variable: a file by which the processes of a launcher tell each other
-COMMANDS = (pipelines, prepare, derain, compare, evaluate, report, plot, export, doctor)
+COMMANDS = (pipelines, prepare, split_scenes, derain, compare, evaluate, report, plot, export, doctor)
 EXAMPLES = """examples:
   drsformer train -opt options/quickstart.yml
   drsformer train -opt options/train/DRSformer/Rain200H.yml --force_yml train:effective_batch_size=16

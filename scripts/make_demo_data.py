@@ -10,9 +10,7 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from drsformer_arch.data.prepare.prepare import REPORT, prepare
 from drsformer_arch.metrics import calculate_psnr_ddn
 from drsformer_arch.rain.rain_presets import RainParameters, Strength
 from drsformer_arch.rain.rain_synthesis import add_rain
+from drsformer_arch.system.files import put_in_place, work_folder
 
 Picture = npt.NDArray[np.uint8]
 
@@ -137,7 +136,7 @@ def make(folder: Path, seed: int) -> dict[str, object]:
     return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, object] | None:
+def read_demo_manifest(folder: Path) -> dict[str, object] | None:
     """Read the manifest of complete demo data, None where there is none."""
     wanted = [folder / MANIFEST, *(folder / split / part for split in SPLITS for part in ("input", "target"))]
     wanted += [folder / store / "store.json" for store in STORES]
@@ -177,11 +176,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--seed must be 0 or more")
     out = Path(os.path.realpath(arguments.out))
 
-    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.building")
-    replaced = unfinished.with_suffix(".replaced")
     try:
         if out.exists() and any(out.iterdir()):
-            manifest = read_manifest(out)
+            manifest = read_demo_manifest(out)
             if not arguments.overwrite:
                 if manifest is not None and (manifest.get("version"), manifest.get("seed")) == (
                     VERSION,
@@ -194,17 +191,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                     f"{arguments.seed}; give another --out, or --overwrite"
                 )
             refuse_foreign(out)
-        unfinished.mkdir(parents=True)
-        manifest = make(unfinished, arguments.seed)
-        if out.exists():
-            os.rename(out, replaced)
-        os.rename(unfinished, out)
-        shutil.rmtree(replaced, ignore_errors=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with work_folder(out, "building") as unfinished:
+            manifest = make(unfinished, arguments.seed)
+            put_in_place(unfinished, out)
     except (OSError, ValueError) as error:
         print(f"make_demo_data: {error}", file=sys.stderr)
         return 1
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     print(summary(manifest, arguments.out))
     return 0
 

@@ -16,7 +16,7 @@ for named in rain100l="$1" rain800="$2" rain200h="$3"; do
     sets+=("$set=$out/whole/$set/train")
 done
 python scripts/package_photographs.py "$out/whole/photographs"
-python scripts/split_scenes.py "${sets[@]}" --clean "photographs=$out/whole/photographs" \
+drsformer split-scenes "${sets[@]}" --clean "photographs=$out/whole/photographs" \
     --keep options/DRSformer-S/scenes.json --save "$out/scenes.json" -o "$out/split"
 for set in rain100l rain800 rain200h; do
     drsformer prepare pairs "$out/split/$set/train" -o "$out/$set" --split train --lmdb raw

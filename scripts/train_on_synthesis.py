@@ -23,8 +23,9 @@ import yaml
 
 from drsformer_arch import DRSformer
 from drsformer_arch.data.datasets.sources import open_pairs
-from drsformer_arch.data.prepare.overlap import NEAR
+from drsformer_arch.data.prepare.perceptual_hash import NEAR
 from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.prepare.scene_groups import linked_groups
 from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.fast import accelerate
 from drsformer_arch.metrics import calculate_psnr_rain200
@@ -40,11 +41,8 @@ def scenes(manifest: Path) -> list[list[str]]:
     """Group the names of the pairs by what their clean pictures look like."""
     rows = [row for row in read_manifest(manifest)[1] if "skipped" not in row]
     hashes = np.array([int(row["target"]["phash"], 16) for row in rows], np.uint64)
-    group = np.arange(len(rows))
-    for index in range(len(rows)):
-        alike = np.flatnonzero(np.bitwise_count(hashes ^ hashes[index]) <= NEAR)
-        group[np.isin(group, group[alike])] = group[index]
-    return [[rows[index]["name"] for index in np.flatnonzero(group == one)] for one in dict.fromkeys(group.tolist())]
+    near = np.argwhere(np.bitwise_count(hashes[:, None] ^ hashes) <= NEAR)
+    return [[rows[index]["name"] for index in group] for group in linked_groups(len(rows), near)]
 
 
 def hold_back(root: Path) -> None:

@@ -27,7 +27,7 @@ from typing import IO, Any, Literal, NamedTuple, Protocol
 from tqdm import tqdm
 
 from drsformer_arch.system.errors import UserError, printable
-from drsformer_arch.system.files import fsync, work_folder
+from drsformer_arch.system.files import link_or_copy, put_in_place, work_folder
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ALL_ARCHIVE_SUFFIXES = (*ARCHIVE_SUFFIXES, ".rar", ".7z")  # also those that cannot be unpacked here
@@ -111,8 +111,7 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
             _write(members, reader.contents(), unfinished, tqdm_of=archive.name if progress else None)
             if hasattr(os, "sync"):
                 os.sync()  # one call, where one for each of some hundred thousand files takes minutes
-            os.rename(unfinished, into)
-            fsync(into.parent)
+            put_in_place(unfinished, into)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = f"the disk of {into.parent} is full; free some space or choose another"
@@ -372,14 +371,7 @@ def _write(members: list[_Member], contents: Iterator[IO[bytes] | None], folder:
             if target.is_dir():
                 path.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
             else:
-                _link(target, path)
-
-
-def _link(target: Path, path: Path) -> None:
-    try:
-        os.link(target, path)
-    except OSError:  # not every file system has hard links
-        shutil.copyfile(target, path)
+                link_or_copy(target, path)
 
 
 def _bar(total: int, what: str, name: str | None) -> tqdm:

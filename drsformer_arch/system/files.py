@@ -49,7 +49,7 @@ def fsync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
+def atomic_path(path: Path, suffix: str = "", *, durable: bool = True) -> Iterator[Path]:
     """A temporary file to write that becomes `path` when the block ends well, for writers that want a name.
 
     What is read back before the block ends is checked before it gets its name. There is the old content or the new,
@@ -59,6 +59,7 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
     Args:
         path: of the file; its folder must exist.
         suffix: that the temporary file's name must end with.
+        durable: wait until the content is on the disk; otherwise the caller does, for many files at once.
 
     Raises:
         OSError: the folder is not writable, the disk is full; the old file is intact.
@@ -70,7 +71,8 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
             with unfinished.open("rb") as content, _stream(path) as file:
                 shutil.copyfileobj(content, file)
         else:
-            fsync(unfinished)
+            if durable:
+                fsync(unfinished)
             os.replace(unfinished, target)
 
 
@@ -325,6 +327,14 @@ def put_in_place(finished: Path, target: Path) -> None:
     fsync(target.parent)
     if before is not None:
         shutil.rmtree(before)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy on another disk or one without hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def sha256_of_file(path: Path) -> str:

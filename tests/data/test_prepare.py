@@ -178,7 +178,7 @@ def test_what_a_stopped_run_left_is_trusted_only_where_it_is_whole(tmp_path, cap
     finished = sorted((tmp_path / "out").glob(".train*/content/input/*.png"))
     assert len(finished) >= 4
     finished[1].write_bytes(b"")
-    finished[1].with_name(".999.part").write_bytes(b"part")
+    finished[1].with_name(".999.drsformer-01234567.tmp").write_bytes(b"part")
     assert main([str(argument) for argument in (*arguments, "--skip-bad")]) == 0
     for part, role in (("rainy", "input"), ("clean", "target")):
         expected = files_below(tmp_path / "source" / part)
@@ -442,8 +442,8 @@ def test_no_permission(tmp_path):
     os.chmod(tmp_path, 0o755)
     write_pairs(tmp_path / "source", 2)
     code = (
-        "import os, sys; from drsformer_arch import cli; from drsformer_arch.data import prepare; os.setuid(65534);"
-        "sys.exit(cli.main(sys.argv[1:]))"
+        "import os, sys; from drsformer_arch import cli; from drsformer_arch.data.prepare import prepare;"
+        "os.setuid(65534); sys.exit(cli.main(sys.argv[1:]))"
     )
     arguments = ["prepare", "pairs", tmp_path / "source/rainy", tmp_path / "source/clean", "-o", tmp_path / "out"]
     refused = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)

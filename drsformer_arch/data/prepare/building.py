@@ -19,7 +19,7 @@ import lmdb
 import numpy as np
 
 from drsformer_arch.data.pairing.pair_keys import Pair
-from drsformer_arch.data.prepare.overlap import perceptual_hash
+from drsformer_arch.data.prepare.perceptual_hash import perceptual_hash
 from drsformer_arch.data.store import records
 from drsformer_arch.data.store.environments import Writer, forget
 from drsformer_arch.data.store.store import check_shard, pair_key
@@ -27,7 +27,7 @@ from drsformer_arch.images.picture_headers import PictureError
 from drsformer_arch.images.pictures import Picture, decode, encode_png, read_file
 from drsformer_arch.system import worker
 from drsformer_arch.system.errors import UserError, line_of, printable
-from drsformer_arch.system.files import crc32_of_file, fsync, lock, write_atomically
+from drsformer_arch.system.files import atomic_path, crc32_of_file, lock, write_atomically
 from drsformer_arch.system.json_files import parse_json
 
 Form = Literal["folder", "raw", "compressed", "png"]
@@ -157,13 +157,9 @@ def build_shard(job: Job) -> None:
         UserError: a picture or pair that cannot be used (unless skipped), a full disk.
         Stopped: on request.
     """
-    temporary = job.shards / f".shard-{job.number:05d}.{os.getpid()}.part"
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(disk_errors_named(job.folder))
-        stack.callback(temporary.unlink, missing_ok=True)
-        stack.callback(forget, temporary)
+    with disk_errors_named(job.folder):
         if job.form == "folder":
             size = 0
             for pair, row, content in _checked_pairs(job, rows):
@@ -173,11 +169,12 @@ def build_shard(job: Job) -> None:
             if hasattr(os, "sync"):
                 os.sync()  # before the rows vouch for them; one call for all
         else:
-            pairs = _write_shard(job, temporary, rows)
-            check_shard(temporary, pairs)
-            forget(temporary)
-            facts = {"bytes": temporary.stat().st_size, "crc32": crc32_of_file(temporary)}
-            os.replace(temporary, job.shard)
+            with atomic_path(job.shard) as unfinished:
+                try:
+                    check_shard(unfinished, _write_shard(job, unfinished, rows))
+                finally:
+                    forget(unfinished)
+                facts = {"bytes": unfinished.stat().st_size, "crc32": crc32_of_file(unfinished)}
         skipped = sum("skipped" in row for row in rows)
         head = {"fingerprint": job.fingerprint, "pairs": len(rows) - skipped, "skipped": skipped, **facts}
         lines = [json.dumps(line, ensure_ascii=False) for line in (head, *rows)]
@@ -200,7 +197,6 @@ def _write_shard(job: Job, path: Path, rows: list[dict[str, Any]]) -> int:
         finished = True
     finally:
         writer.close(finished=finished)
-    fsync(path)
     return number
 
 
@@ -282,12 +278,7 @@ def _path_in_folder(job: Job, role: str, row: dict[str, Any]) -> Path:
 def _write_file(path: Path, picture: Loaded, *, is_half: bool) -> int:
     """The file as it came, or a half as PNG; returns its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.part")  # no longer than the name itself may be
     content = encode_png(picture.pixels) if is_half else picture.content
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with atomic_path(path, durable=False) as unfinished:
+        unfinished.write_bytes(content)
     return len(content)

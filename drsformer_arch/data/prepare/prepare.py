@@ -16,7 +16,7 @@ import numpy as np
 from drsformer_arch.data.pairing.benchmarks import benchmark_named, count_warning
 from drsformer_arch.data.pairing.pair_keys import Pair
 from drsformer_arch.data.pairing.pair_search import find_pairs
-from drsformer_arch.data.prepare.overlap import Fingerprints, find_duplicates
+from drsformer_arch.data.prepare.duplicates import Fingerprints, find_duplicates
 from drsformer_arch.data.prepare.split_build import STORES, Output, Prepared, SplitBuild
 from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.data.store.store import MANIFEST

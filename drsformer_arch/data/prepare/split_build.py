@@ -179,7 +179,7 @@ class SplitBuild:
         if self.form == "folder":
             self._remove_files_of_another_source()
         else:
-            written = {*self.content.iterdir(), *self.work.glob("*.mdb"), *self.work.glob(".*.part")}
+            written = {*self.content.iterdir(), *self.work.glob("*.mdb"), *self.work.glob(".*.tmp")}
             for file in written - {job.shard for job in self.jobs}:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         jobs = [job._replace(skip_bad=skip_bad) for job in self.jobs]
@@ -227,7 +227,7 @@ class SplitBuild:
                 rows.unlink()
             self.content.mkdir()
             write_atomically(note, self.source.encode())
-        for part in self.content.rglob(".*.part"):
+        for part in self.content.rglob(".*.tmp"):
             part.unlink()
 
     def _finish(self) -> Prepared:

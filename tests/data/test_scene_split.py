@@ -1,18 +1,18 @@
 """The scene split: copies of a photograph stay together, whatever set they are in and however they were changed."""
 
-import importlib.util
 import itertools
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 import skimage
+
+from drsformer_arch.cli import main
+from drsformer_arch.data.prepare.perceptual_hash import parse_scene_hash, scene_hash
 
 Picture = np.ndarray
 PARTS = ("val", "train")
@@ -43,22 +43,8 @@ COPIES: dict[str, Callable[[Picture], Picture]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def scenes() -> ModuleType:
-    """The script as a module."""
-    path = Path(__file__).parents[2] / "scripts" / "split_scenes.py"
-    specification = importlib.util.spec_from_file_location("split_scenes", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["split_scenes"] = module  # where dataclasses look their types up
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def run(scenes) -> Callable[..., int]:
-    return lambda *arguments: scenes.main([str(one) for one in arguments])
+def run(*arguments: object) -> int:
+    return main(["split-scenes", *map(str, arguments)])
 
 
 def tiles() -> list[Picture]:
@@ -114,19 +100,19 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_copies_look_the_same_and_other_photographs_do_not(scenes):
-    looks = [scenes.looks(picture) for picture in PHOTOGRAPHS]
-    for name, one, picture in zip(NAMES, looks, PHOTOGRAPHS, strict=True):
+def test_copies_look_the_same_and_other_photographs_do_not():
+    hashes = [scene_hash(picture) for picture in PHOTOGRAPHS]
+    for name, one, picture in zip(NAMES, hashes, PHOTOGRAPHS, strict=True):
         for kind, copy in COPIES.items():
             changed = copy(picture)
-            other = scenes.looks(np.ascontiguousarray(changed.reshape(*changed.shape[:2], -1)))
-            assert scenes.near(one, other), (name, kind)
-            assert scenes.near(other, scenes.looks_of_hash(one.hash)), (name, kind)
+            other = scene_hash(np.ascontiguousarray(changed.reshape(*changed.shape[:2], -1)))
+            assert one.is_near(other), (name, kind)
+            assert other.is_near(parse_scene_hash(one.digits)), (name, kind)
     for one, other in itertools.combinations(range(len(NAMES)), 2):
-        assert not scenes.near(looks[one], looks[other]), (NAMES[one], NAMES[other])
+        assert not hashes[one].is_near(hashes[other]), (NAMES[one], NAMES[other])
 
 
-def test_no_set_trains_on_what_another_validates(run, sets, tmp_path, capsys):
+def test_no_set_trains_on_what_another_validates(sets, tmp_path, capsys):
     settings = ["--count", "b=6", "--share", "0.3", "--same", "a/01", "c/in/39", "--save", tmp_path / "scenes.json"]
     assert run(*sources(sets, "a", "b", "c"), *settings, "-o", tmp_path / "out") == 0
     assert "| b | 24 | 24 | 24 | 6 | 6 |" in capsys.readouterr().out
@@ -156,7 +142,7 @@ def test_no_set_trains_on_what_another_validates(run, sets, tmp_path, capsys):
         assert path.samefile(sets / "a/input" / path.name)
 
 
-def test_order_and_other_sets_move_nothing(run, sets, tmp_path):
+def test_order_and_other_sets_move_nothing(sets, tmp_path):
     def decide(name: str, given: Iterable[str], *more: object) -> Path:
         assert run(*given, *more, "--share", "0.3", "--save", tmp_path / name) == 0
         return tmp_path / name
@@ -177,7 +163,7 @@ def test_order_and_other_sets_move_nothing(run, sets, tmp_path):
     assert all(parts[key[-2:]] == part for name in "abc" for key, part in parts_of(kept, name).items())
 
 
-def test_manifest_makes_the_same_folders_and_knows_its_files(run, sets, tmp_path, capsys):
+def test_manifest_makes_the_same_folders_and_knows_its_files(sets, tmp_path, capsys):
     manifest, given = tmp_path / "scenes.json", sources(sets, "a", "b", "c")
     assert run(*given, "--save", manifest, "-o", tmp_path / "one") == 0
     assert run(*reversed(given[:2]), *given[2:], "--manifest", manifest, "-o", tmp_path / "two") == 0
