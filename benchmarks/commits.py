@@ -33,8 +33,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+import drsformer_arch
 from drsformer_arch import DRSformer, Restormer
-from drsformer_arch.system import processor
+
+try:
+    from drsformer_arch.system import processor
+except ImportError:  # checkouts before the rooms
+    from drsformer_arch import processor  # type: ignore[attr-defined, no-redef]
 
 Ask = Callable[[str], float]
 CPU = torch.device("cpu")
@@ -123,7 +128,7 @@ def extent(net: torch.nn.Module, pictures: torch.Tensor, training: bool) -> floa
 
 def work(args: argparse.Namespace) -> None:
     """Serve as a worker: answer every line that comes in, "time" (seconds), "extent" or "memory" (bytes), by one."""
-    source = Path(processor.__file__).resolve().parent.parent
+    source = Path(drsformer_arch.__file__).resolve().parent.parent
     if source != Path(args.worker).resolve():
         raise SystemExit(f"{args.worker} is no checkout: the package came from {source}")
     memory = args.memory is not None
