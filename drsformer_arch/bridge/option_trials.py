@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
-from drsformer_arch.options.option_kinds import shown
+from drsformer_arch.options.kinds import shown
 from drsformer_arch.restore.outline import LARGEST_NUMBER
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of

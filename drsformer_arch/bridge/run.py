@@ -15,8 +15,10 @@ from drsformer_arch.bridge import basicsr_fixes, option_trials
 from drsformer_arch.bridge.option_trials import check_arguments, find
 from drsformer_arch.bridge.trouble import MachineError, trouble_of
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
-from drsformer_arch.options.option_kinds import BOOL, shortened, shown
-from drsformer_arch.options.reading import DATASET_TYPES, MODEL_TYPES, read_options
+from drsformer_arch.options.dataset_sections import OURS as DATASETS
+from drsformer_arch.options.kinds import shortened, shown
+from drsformer_arch.options.reading import read_options
+from drsformer_arch.options.run_sections import MODEL_TYPES
 from drsformer_arch.restore import find_weights
 from drsformer_arch.restore.outline import outline
 from drsformer_arch.system import processor
@@ -154,8 +156,8 @@ def _check_network(network: dict[str, Any]) -> Any:
     if not isinstance(built, NetworkBuilder):
         option_trials.try_network(built, arguments)
         return built
-    if not BOOL.accepts(fast := arguments.pop(FAST, True)):
-        raise UserError(f"option network_g.{FAST} must be {BOOL.name}, not {shown(fast)}")
+    if not isinstance(fast := arguments.pop(FAST, True), bool):
+        raise UserError(f"option network_g.{FAST} must be true or false, not {shown(fast)}")
     return outline(built.kind, arguments, "option network_g")
 
 
@@ -202,7 +204,7 @@ def _check_channels(options: dict[str, Any], network: nn.Module) -> None:
     for phase, dataset in options["datasets"].items():
         for where, section in _with_parts(f"datasets.{phase}", dataset):
             given = 1 if section.get("color") == "y" else 3
-            if section["type"] in {*DATASET_TYPES, *BASICSR_SETS} and given != wanted:
+            if section["type"] in {*DATASETS, *BASICSR_SETS} and given != wanted:
                 raise UserError(
                     f"network_g: this {options['network_g']['type']} takes pictures of {wanted} channel"
                     f"{'s' * (wanted > 1)}, those of {where} have {given}; build it for {given}"
@@ -214,7 +216,7 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
     name = options["network_g"]["type"]
     multiple, only = contract_of(network).size_multiple, contract_of(network).patch_size
     train = options["datasets"].get("train", {})
-    if train.get("type") in DATASET_TYPES and "gt_size" not in train:
+    if train.get("type") in DATASETS and "gt_size" not in train:
         raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")
     for key in ("gt_size", "gt_sizes"):
         sizes = train.get(key, [])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
-from drsformer_arch.options.reading import MODEL_TYPES
 from drsformer_arch.system.errors import TrainingStopped
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
@@ -44,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.bridge import basicsr_fixes, option_trials  # noqa: PLC0415 - torch takes seconds; --help must not
     from drsformer_arch.bridge import run as pipelines  # noqa: PLC0415
+    from drsformer_arch.options.run_sections import MODEL_TYPES  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)
     if is_train:

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from drsformer_arch.options.option_kinds import shown
+from drsformer_arch.options.kinds import shown
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.names import check_name, refuse_equal
 
@@ -14,7 +14,7 @@ BITS = 64  # of a whole number
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and what no file system can store
 
 # BasicSR writes these while a run starts: given in a file they would be ignored.
-_WRITTEN = {
+WRITTEN = {
     "dist": "comes from --launcher",
     "rank": "comes from the launcher",
     "world_size": "comes from the launcher",
@@ -31,7 +31,7 @@ _WRITTEN = {
 }
 _TRAINING_GOES_TO = "is ./experiments/NAME, of the option name: run the command where it shall lie"
 _RESULTS_GO_TO = "is ./results/NAME, of the option name: run the command where it shall lie"
-_PLACES = {
+PLACES = {
     "root": "is the working directory: run the command where experiments and results shall lie",
     "experiments_root": _TRAINING_GOES_TO,
     "results_root": _RESULTS_GO_TO,
@@ -61,9 +61,9 @@ def check_file(opt: dict[str, Any], *, is_train: bool) -> None:
         for key, value in (("phase", phase.split("_")[0]), ("scale", opt.get("scale", 1))):
             if dataset.get(key) not in {None, value}:
                 raise UserError(f"option datasets.{phase}.{key} has no place in an option file: it is always {value}")
-    _refuse_ignored("", opt, _WRITTEN)
+    _refuse_ignored("", opt, WRITTEN)
     paths = opt.get("path") or {}
-    _refuse_ignored("path.", paths, _PLACES)
+    _refuse_ignored("path.", paths, PLACES)
     if not is_train:
         _refuse_ignored("path.", paths, dict.fromkeys(_OF_TRAININGS, "is for drsformer train: a test resumes nothing"))
 

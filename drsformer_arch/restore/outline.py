@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from drsformer_arch.archs.contract import RestorationNetwork
-from drsformer_arch.options.option_kinds import kind_of_annotation
+from drsformer_arch.options.kinds import problem_of_argument
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean
 
@@ -80,9 +80,9 @@ def _check(kind: type[RestorationNetwork], arguments: Mapping[str, Any], where: 
             raise UserError(f"{where}.{key} must be a plain value or a short list, not {_shown(value)}")
         if not all(abs(one) <= LARGEST_NUMBER for one in parts if isinstance(one, int | float)):  # nor is NaN
             raise UserError(f"{where}.{key} must be at most {LARGEST_NUMBER:,}, not {_shown(value)}")
-        wanted = kind_of_annotation(hints.get(key, Any), least=0 if BLOCKS in key else 1)
-        if not wanted.accepts(value):
-            raise UserError(f"{where}.{key} must be {wanted.name}, not {_shown(value)}")
+        problem = problem_of_argument(value, hints.get(key, Any), least=0 if BLOCKS in key else 1)
+        if problem:
+            raise UserError(f"{where}.{key} {problem}, not {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

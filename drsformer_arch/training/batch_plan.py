@@ -6,11 +6,12 @@ An iteration is one optimizer step, however many backward passes it needs: 300,0
 
 import random
 from bisect import bisect_left
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from drsformer_arch.options.dataset_sections import Patches
+from drsformer_arch.options.run_sections import Accumulation
 from drsformer_arch.system.errors import UserError
 
 
@@ -88,50 +89,30 @@ class BatchPlan(NamedTuple):
 def batch_plan(opt: dict[str, Any]) -> BatchPlan:
     """Work out stages and accumulation steps from an option file.
 
-    Reads `datasets.train`: `batch_size_per_gpu`, `gt_size` and, for progressive learning, lists of equal length
-    `mini_batch_sizes`, `gt_sizes`, `iters`; and `train.effective_batch_size` (one number, or one per stage).
+    Args:
+        opt: of the run, of which the sections `datasets.train` (see `Patches`) and `train` (see `Accumulation`) are
+            read, and on how many processes and GPUs it runs.
 
     Raises:
-        UserError: lists of different lengths, a stage larger than what is loaded, an effective batch that the
-            processes and their batch do not divide.
+        UserError: see `Patches.stages`; an effective batch that the processes and their batch do not divide.
     """
-    dataset, train = opt["datasets"]["train"], opt["train"]
-    if dataset.get("batch_size_per_gpu") is None or dataset.get("gt_size") is None:
-        raise UserError("options datasets.train.batch_size_per_gpu and datasets.train.gt_size are needed to train")
-    batch, patch = int(dataset["batch_size_per_gpu"]), int(dataset["gt_size"])
+    patches = Patches.read(opt["datasets"]["train"], "datasets.train", further_keys=True)
+    train = Accumulation.read(opt["train"], "train", further_keys=True)
     # Without a launcher, several GPUs share one process through DataParallel, and the loader serves them together.
     processes, gpus = (opt["world_size"], 1) if opt.get("dist") else (1, max(1, int(opt.get("num_gpu") or 0)))
 
-    minis = [int(size) for size in dataset.get("mini_batch_sizes") or [batch]]
-    patches = [int(size) for size in dataset.get("gt_sizes") or [patch]]
-    iters = [int(number) for number in dataset.get("iters") or [train["total_iter"]]]
-    if not len(minis) == len(patches) == len(iters):
-        raise UserError(
-            f"datasets.train: mini_batch_sizes, gt_sizes and iters need equal lengths, not "
-            f"{len(minis)}, {len(patches)} and {len(iters)}"
-        )
-    if max(minis) > batch or max(patches) > patch:
-        raise UserError(
-            f"datasets.train: mini_batch_sizes {minis} and gt_sizes {patches} must not exceed "
-            f"batch_size_per_gpu {batch} and gt_size {patch}"
-        )
-
-    effective = train.get("effective_batch_size")
-    if effective is None:
-        steps = [1] * len(minis)
-    else:
-        effectives = [int(e) for e in effective] if isinstance(effective, list) else [int(effective)] * len(minis)
-        if len(effectives) != len(minis):
-            raise UserError(f"train.effective_batch_size has {len(effectives)} entries for {len(minis)} stages")
-        for whole, mini in zip(effectives, minis, strict=True):
-            if whole % (processes * gpus * mini):
-                raise UserError(
-                    f"train.effective_batch_size {whole} is no multiple of {processes * gpus} process(es) or GPU(s) x "
-                    f"{mini} pictures each; change datasets.train.batch_size_per_gpu (or mini_batch_sizes)"
-                )
-        steps = [whole // (processes * gpus * mini) for whole, mini in zip(effectives, minis, strict=True)]
-
-    stages = tuple(map(Stage, accumulate(iters), patches, [mini * gpus for mini in minis], steps))
-    # Official recipes load more than they keep (8, of which a random 4 are used): honoured where nothing accumulates.
-    loaded = batch if effective is None else max(mini * step for mini, step in zip(minis, steps, strict=True))
-    return BatchPlan(stages, loaded, processes)
+    stages, last, loaded = [], 0, 0
+    for mini, side, length, whole in patches.stages(train.total_iter, train.effective_batch_size):
+        at_once = processes * gpus * mini
+        if whole is not None and whole % at_once:
+            raise UserError(
+                f"train.effective_batch_size {whole} is no multiple of {processes * gpus} process(es) or GPU(s) x "
+                f"{mini} pictures each; change datasets.train.batch_size_per_gpu (or mini_batch_sizes)"
+            )
+        steps = 1 if whole is None else whole // at_once
+        last += length
+        # Official recipes load more than they keep (8, of which a random 4 are used): honoured where nothing is
+        # accumulated.
+        loaded = max(loaded, patches.batch_size_per_gpu if whole is None else mini * steps)
+        stages.append(Stage(last, side, mini * gpus, steps))
+    return BatchPlan(tuple(stages), loaded, processes)

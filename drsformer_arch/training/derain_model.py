@@ -23,7 +23,7 @@ from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_
 from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.fast.builders import is_fast
 from drsformer_arch.images.pictures import encode_png
-from drsformer_arch.options.reading import add_defaults, check_model_options, translate
+from drsformer_arch.options.reading import add_defaults, check_sections, translate
 from drsformer_arch.restore import inference_form, restore, restored
 from drsformer_arch.system.errors import TrainingStopped, UserError
 from drsformer_arch.system.files import write_atomically
@@ -74,7 +74,7 @@ class DerainModel(CheckpointedModel):
         for message in translate(opt):
             logger.info(message)
         add_defaults(opt)
-        check_model_options(opt)
+        check_sections(opt)
         refuse_random_weights(opt)
         self.nonfinite_in_a_row = 0
         self.sample_names: list[str] = []

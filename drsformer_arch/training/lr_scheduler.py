@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.options.run_sections import problem_of_cycles
 from drsformer_arch.system.errors import UserError, did_you_mean
 
 # isort: split
@@ -107,12 +108,9 @@ def build_schedule(optimizer: Optimizer, options: dict[str, Any], total_iter: in
     if kind not in SCHEDULES:
         raise UserError(f"train.scheduler.type: there is no schedule {kind}{did_you_mean(kind, SCHEDULES)}")
     try:
-        covered = sum(arguments.get("periods", [total_iter]))
-        if covered < total_iter:
-            raise UserError(
-                f"train.scheduler.periods sum to {covered} but train.total_iter is {total_iter}: "
-                f"the cycles must cover the training"
-            )
+        problem = problem_of_cycles(arguments.get("periods"), total_iter)
+        if problem:
+            raise UserError(f"train.scheduler.periods{problem}")
         return SCHEDULES[kind](optimizer, **arguments)
     except UserError:
         raise

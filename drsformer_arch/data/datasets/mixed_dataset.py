@@ -8,7 +8,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
-from drsformer_arch.options.reading import INHERITED, check_dataset
+from drsformer_arch.options import dataset_sections
+from drsformer_arch.options.dataset_sections import INHERITED, section_of
 from drsformer_arch.system.errors import UserError
 
 # isort: split
@@ -29,18 +30,17 @@ class MixedRainDataset(Dataset[Any]):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        opt.setdefault("name", opt["phase"])
-        check_dataset(opt, f"data set {opt['name']}", "datasets: MixedRainDataset")
+        section = section_of(opt, dataset_sections.MixedRainDataset)
         if opt["phase"] != "train":
             raise UserError(f"data set {opt['name']}: a mixture is for training; validate on val_1, val_2, ...")
         self.opt = opt
         inherited = {key: opt[key] for key in INHERITED if key in opt}
         self._sets: list[Any] = []
-        for number, section in enumerate(opt["sets"]):
-            options = {"name": f"{opt['name']}.sets[{number}]", **inherited, **section}
+        for number, part in enumerate(opt["sets"]):
+            options = {"name": f"{opt['name']}.sets[{number}]", **inherited, **part}
             options.pop("weight", None)
             self._sets.append(build_dataset(options))
-        self._ends = list(accumulate(float(section.get("weight", 1)) for section in opt["sets"]))
+        self._ends = list(accumulate(part.weight for part in section.sets))
         self._sizes: Sequence[int] = [len(one) for one in self._sets]
 
     def __len__(self) -> int:

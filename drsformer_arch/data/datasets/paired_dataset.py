@@ -7,7 +7,9 @@ from torch.utils.data import Dataset
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Pairs, Paths, match_pairs, open_pairs
-from drsformer_arch.options.reading import check_dataset, translate_dataset
+from drsformer_arch.options import dataset_sections
+from drsformer_arch.options.dataset_sections import section_of
+from drsformer_arch.options.reading import translate_dataset
 from drsformer_arch.system.errors import UserError
 
 # isort: split
@@ -34,13 +36,9 @@ class PairedRainDataset(Dataset[Any]):
     def __init__(self, opt: dict[str, Any]) -> None:
         for message in translate_dataset(opt):
             get_root_logger().info(message)
-        opt.setdefault("name", opt["phase"])
-        check_dataset(opt, f"data set {opt['name']}", "datasets")
-        opt.setdefault("use_hflip", True)
-        opt.setdefault("use_rot", True)
-        self.opt = opt
+        self.opt, self._section = opt, section_of(opt, dataset_sections.PairedRainDataset)
         try:
-            self._pairs = _open(opt)
+            self._pairs = _open(self._section)
         except UserError as error:
             raise UserError(f"data set {opt['name']}: {error}") from error
         if len(self._pairs) == 0:
@@ -62,13 +60,14 @@ class PairedRainDataset(Dataset[Any]):
                 f"{gt.shape[1]}x{gt.shape[0]} pixels"
             )
         if self.opt["phase"] == "train":
-            size = int(self.opt["gt_size"])
-            whole = size
-            if "resize" in self.opt:
-                whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
+            section = self._section
+            size = whole = section.gt_size
+            if section.resize is not None:
+                whole = max(round(size / samples.random_scale(section.resize)), 1)
             window = samples.random_window(gt.shape, whole)
-            flips = {key: self.opt.get(key, False) for key in ("use_hflip", "use_rot", "use_vflip")}
-            symmetry = samples.random_symmetry(**flips)
+            symmetry = samples.random_symmetry(
+                use_hflip=section.use_hflip, use_rot=section.use_rot, use_vflip=section.use_vflip
+            )
             cuts = [samples.resize(samples.cut(one, window, whole), size) for one in (lq, gt)]
             patches = [samples.apply_symmetry(one, symmetry) for one in cuts]
         else:
@@ -81,9 +80,7 @@ class Dataset_PairedImage(PairedRainDataset):
     """`PairedRainDataset` under the published fork's name."""
 
 
-def _open(opt: dict[str, Any]) -> Pairs:
-    if opt.get("dataroot") is not None:
-        return open_pairs(opt["dataroot"], partial=opt.get("partial", False))
-    if opt.get("dataroot_gt") is None:
-        raise UserError("option dataroot_gt is missing")
-    return match_pairs(opt["dataroot_lq"], opt["dataroot_gt"], opt.get("filename_tmpl", "{}"))
+def _open(section: dataset_sections.PairedRainDataset) -> Pairs:
+    if section.dataroot is not None:
+        return open_pairs(section.dataroot, partial=section.partial)
+    return match_pairs(section.dataroot_lq, section.dataroot_gt or "", section.filename_tmpl)

@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Paths, open_pictures
-from drsformer_arch.options.reading import check_dataset
+from drsformer_arch.options import dataset_sections
+from drsformer_arch.options.dataset_sections import section_of
 from drsformer_arch.rain.drawn_scenes import draw_scene
-from drsformer_arch.rain.rain_presets import RAINS, RainParameters
+from drsformer_arch.rain.rain_presets import RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.system.errors import UserError
 
@@ -33,10 +34,8 @@ class RainSynthesisDataset(Dataset[Any]):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        opt.setdefault("name", opt["phase"])
-        check_dataset(opt, f"data set {opt['name']}", "datasets: RainSynthesisDataset")
-        self.opt = opt
-        presets = opt.get("presets", list(RAINS))
+        self.opt, self._section = opt, section_of(opt, dataset_sections.RainSynthesisDataset)
+        presets: Any = self._section.presets
         weights = (
             presets
             if isinstance(presets, dict)
@@ -44,7 +43,7 @@ class RainSynthesisDataset(Dataset[Any]):
         )
         self._presets, self._weights = list(weights), list(weights.values())
         try:
-            self._pictures = open_pictures(opt["dataroot_gt"], partial=opt.get("partial", False))
+            self._pictures = open_pictures(self._section.dataroot_gt, partial=self._section.partial)
         except UserError as error:
             raise UserError(f"data set {opt['name']}: {error}") from error
         self.paths = Paths(self._pictures)
@@ -59,21 +58,20 @@ class RainSynthesisDataset(Dataset[Any]):
         except UserError as error:
             raise UserError(f"data set {self.opt['name']}: {error}") from error
         if self.opt["phase"] == "train":
-            size = int(self.opt["gt_size"])
-            flips = {key: self.opt.get(key, True) for key in ("use_hflip", "use_rot")}
-            whole = size
-            if "resize" in self.opt:
-                whole = max(round(size / samples.random_scale(self.opt["resize"])), 1)
+            section = self._section
+            size = whole = section.gt_size
+            if section.resize is not None:
+                whole = max(round(size / samples.random_scale(section.resize)), 1)
             clean = samples.cut(picture, samples.random_window(picture.shape, whole), whole)
             clean = samples.resize(clean, size)
             # Before the rain: transposed rain would fall sideways.
-            clean = np.ascontiguousarray(samples.apply_symmetry(clean, samples.random_symmetry(**flips)))
+            clean = np.ascontiguousarray(samples.apply_symmetry(clean, samples.random_symmetry(use_hflip=section.use_hflip, use_rot=section.use_rot)))
             rng = np.random.default_rng(random.getrandbits(64))
-            if "drawn_scenes" in self.opt and rng.random() < self.opt["drawn_scenes"]:
+            if "drawn_scenes" in section.model_fields_set and rng.random() < section.drawn_scenes:
                 clean = draw_scene(rng, clean)
         else:
             clean = picture[samples.WHOLE]
-            rng = np.random.default_rng([self.opt.get("rain_seed", 0), index])
+            rng = np.random.default_rng([self._section.rain_seed, index])
         chosen = self._presets[rng.choice(len(self._presets), p=np.array(self._weights) / sum(self._weights))]
         rainy = add_rain(np.broadcast_to(clean, (*clean.shape[:2], 3)), rng, RainParameters.sample(rng, chosen))
         return {"lq": samples.to_tensor(rainy), "gt": samples.to_tensor(clean), "lq_path": path, "gt_path": path}

@@ -1,0 +1,303 @@
+"""The sections of data sets: ours, the sets of a mixture, and what our loaders read of everybody's."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import BeforeValidator, Discriminator, Tag, model_validator
+
+from drsformer_arch.options.kinds import (
+    WHOLE,
+    Batch,
+    Count,
+    Iterations,
+    Said,
+    Seed,
+    Share,
+    Side,
+    Template,
+)
+from drsformer_arch.options.section_base import Section, option, refusal
+from drsformer_arch.rain.rain_presets import PRESETS, RAINS, Preset
+from drsformer_arch.system.errors import UserError, did_you_mean
+
+NAMES = ("PairedRainDataset", "Dataset_PairedImage", "RainSynthesisDataset", "MixedRainDataset")
+INHERITED = ("phase", "scale", "gt_size", "use_hflip", "use_rot")  # by the sets of a mixture
+
+
+def _refuse_unknown_rain(value: Any) -> Any:
+    for name in [value] if isinstance(value, str) else value if isinstance(value, list | dict) else ():
+        if isinstance(name, str) and name not in PRESETS:
+            raise refusal(f": unknown kind of rain {name!r}{did_you_mean(name, PRESETS)}")
+    return value
+
+
+Weight = Annotated[float, Gt(0), Said("a finite number above 0")]
+Rains = Annotated[
+    Preset | Annotated[list[Preset], MinLen(1)] | Annotated[dict[Preset, Weight], MinLen(1)],
+    BeforeValidator(_refuse_unknown_rain),
+    Said("a name, a list of names, or names with weights"),
+]
+Factors = Annotated[
+    list[Annotated[float, Ge(0.1), Le(10)]],
+    MinLen(2),
+    MaxLen(2),
+    Said("two factors between 0.1 and 10, the smaller one first"),
+]
+
+
+class Backend(Section, extra="allow"):
+    """How BasicSR opens files."""
+
+    type: Literal["disk", "lmdb"] = option("what `dataroot_lq` and `dataroot_gt` are", source="BasicSR")
+
+
+class Loading(Section):
+    """What our loaders and BasicSR's read of every data set."""
+
+    num_worker_per_gpu: Annotated[int, Ge(0), Le(512), WHOLE] = option(
+        "processes that read pictures; 0: the main process does", 0, unit="processes", source="BasicSR"
+    )
+    batch_size_per_gpu: Batch = option(
+        "what one GPU holds at once; needed in a training set", None, unit="pictures", source="BasicSR"
+    )
+    mini_batch_sizes: Annotated[list[Batch], MinLen(1)] = option(
+        "progressive learning: `batch_size_per_gpu` of each stage", None, unit="pictures", source="published fork"
+    )
+    gt_sizes: Annotated[list[Side], MinLen(1)] = option(
+        "progressive learning: the side of the patches in each stage", None, unit="pixels", source="published fork"
+    )
+    iters: Annotated[list[Iterations], MinLen(1)] = option(
+        "progressive learning: the length of each stage", None, unit="iterations", source="published fork"
+    )
+    dataset_enlarge_ratio: Annotated[float, Ge(1e-6), Le(10_000)] = option(
+        "how often an epoch goes through the set", 1, unit="passes", source="BasicSR"
+    )
+    prefetch_mode: Literal["cpu", "cuda"] | None = option(
+        "load ahead in a thread (`cpu`) or onto the GPU (`cuda`, needs `pin_memory: true`)", None, source="BasicSR"
+    )
+    num_prefetch_queue: Annotated[int, Ge(1), Le(1024), WHOLE] = option(
+        "how far `prefetch_mode: cpu` loads ahead", 1, unit="batches", source="BasicSR"
+    )
+    pin_memory: bool = option("load into memory from which GPUs copy faster", False, source="BasicSR")
+    persistent_workers: bool = option("keep reading processes between epochs", False, source="BasicSR")
+
+    @model_validator(mode="after")
+    def _check_prefetching(self) -> "Loading":
+        for key, value in (("prefetch_mode", "cpu"), ("persistent_workers", True)):
+            if getattr(self, key) == value and not self.num_worker_per_gpu:
+                raise refusal(f": {value} needs num_worker_per_gpu of at least 1", key)
+        if self.prefetch_mode == "cuda" and not self.pin_memory:
+            raise refusal(": cuda needs pin_memory: true", "prefetch_mode")
+        return self
+
+
+class Patches(Loading):
+    """What the batch plan reads of a training set, whoever's it is."""
+
+    gt_size: Side = option("the side of training's square patches; needed there", None, unit="pixels", source="BasicSR")
+
+    def stages(self, total_iter: int, effective: int | list[int] | None) -> list[tuple[int, int, int, int | None]]:
+        """The stages of progressive learning; one where nothing says that there are several.
+
+        Args:
+            total_iter: of the training.
+            effective: `train.effective_batch_size`.
+
+        Returns:
+            of each stage the pictures of a GPU, the side of its patches, its iterations and its effective batch.
+
+        Raises:
+            UserError: a size is missing, lists differ in length, a stage is larger than what is loaded.
+        """
+        batch, patch = self.batch_size_per_gpu, self.gt_size
+        if batch is None or patch is None:
+            raise UserError("options datasets.train.batch_size_per_gpu and datasets.train.gt_size are needed to train")
+        batches, patches = self.mini_batch_sizes or [batch], self.gt_sizes or [patch]
+        iterations = self.iters or [total_iter]
+        if not len(batches) == len(patches) == len(iterations):
+            raise UserError(
+                f"datasets.train: mini_batch_sizes, gt_sizes and iters need equal lengths, not "
+                f"{len(batches)}, {len(patches)} and {len(iterations)}"
+            )
+        if max(batches) > batch or max(patches) > patch:
+            raise UserError(
+                f"datasets.train: mini_batch_sizes {batches} and gt_sizes {patches} must not exceed "
+                f"batch_size_per_gpu {batch} and gt_size {patch}"
+            )
+        wholes = effective if isinstance(effective, list) else [effective] * len(batches)
+        if len(wholes) != len(batches):
+            raise UserError(f"train.effective_batch_size has {len(wholes)} entries for {len(batches)} stages")
+        return list(zip(batches, patches, iterations, wholes, strict=True))
+
+
+class Source(Section):
+    """What every data set of ours reads."""
+
+    type: str = option("the class of the data set", source="BasicSR")
+    name: str = option("its name in logs and of its folder of results; by default its section's", None, source="BasicSR")
+    use_hflip: bool = option("mirror half of the training patches left and right", True, source="BasicSR")
+    use_rot: bool = option("mirror and transpose them: with `use_hflip` all 8 symmetries", True, source="BasicSR")
+    io_backend: Annotated[Backend, Said("disk or lmdb")] = option("needed by BasicSR only", None, source="BasicSR")
+    phase: str = option("always the section's name up to its first `_`", None, source="BasicSR")
+    scale: Count = option("always 1", 1, source="BasicSR")
+
+
+class Training(Patches):
+    """What our data sets read in training only."""
+
+    use_shuffle: Annotated[Literal[True], Said("true (training pictures are always shuffled)")] = option(
+        "training pictures are always shuffled", True, source="BasicSR"
+    )
+
+
+class PairedPictures(Source):
+    """Pairs from a store, a folder or BasicSR's LMDBs."""
+
+    type: Literal["PairedRainDataset", "Dataset_PairedImage"] = option("the class of the data set", source="BasicSR")
+    dataroot: str = option("a store of `drsformer prepare`, or a folder with `input` and `target`", None)
+    dataroot_lq: str = option("rainy pictures: a folder, or an LMDB in BasicSR's layout", None, source="BasicSR")
+    dataroot_gt: str | None = option("clean pictures: a folder, or an LMDB in BasicSR's layout", None, source="BasicSR")
+    partial: bool = option("accept a store of which shards are missing", False)
+    filename_tmpl: Template = option("a rainy picture's name, with the clean one's for {}", "{}", source="BasicSR")
+    use_vflip: bool = option("mirror half of the training patches upside down, where `use_rot` is false", False)
+    resize: Factors = option("training resizes pairs by a factor between these two", None, unit="factor")
+
+    @model_validator(mode="after")
+    def _check(self) -> "PairedPictures":
+        if self.dataroot is None:
+            if self.dataroot_lq is None:
+                raise refusal(" is missing (or dataroot_lq and dataroot_gt)", "dataroot")
+            if self.dataroot_gt is None:
+                raise refusal(" is missing", "dataroot_gt")
+        for key in ("dataroot_lq", "dataroot_gt", "filename_tmpl"):
+            if self.dataroot is not None and key in self.model_fields_set and getattr(self, key) is not None:
+                raise refusal(": give either dataroot, or dataroot_lq and dataroot_gt", key)
+        return _in_order(self)
+
+
+class SyntheticRain(Source):
+    """Clean pictures on which rain is drawn."""
+
+    type: Literal["RainSynthesisDataset"] = option("the class of the data set", source="BasicSR")
+    dataroot_gt: str = option("clean pictures: a folder, a store, or an LMDB in BasicSR's layout", source="BasicSR")
+    partial: bool = option("accept a store of which shards are missing", False)
+    presets: Rains = option(f"kinds of rain, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
+    rain_seed: Seed = option("validation and tests draw the same rain from it", 0)
+    resize: Factors = option("training resizes a picture by a factor between these two", None, unit="factor")
+    drawn_scenes: Share = option("the share of training samples with drawn lines, text, grass or hair", 0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SyntheticRain":
+        return _in_order(self)
+
+
+def _in_order(section: Any) -> Any:
+    if section.resize is not None and section.resize[0] > section.resize[1]:
+        raise refusal(f" must be two factors, the smaller one first, not {section.resize}", "resize")
+    return section
+
+
+class PairedRainDataset(PairedPictures, Training):
+    """`type: PairedRainDataset` (in files of the published fork: Dataset_PairedImage): pairs of pictures."""
+
+
+class RainSynthesisDataset(SyntheticRain, Training):
+    """`type: RainSynthesisDataset`: clean pictures on which rain is drawn anew for every sample."""
+
+
+class Part(Section):
+    """What a set of a mixture adds to its class; the rest the mixture has for all of them."""
+
+    weight: Weight = option("share of its samples in a batch, against those of the other sets", 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_to_the_mixture(cls, values: Any) -> Any:
+        for key in (*Training.keys(), "phase", "sets"):
+            if isinstance(values, dict) and key in values:
+                raise refusal(": the mixture has one for all; give it there", key)
+        return values
+
+
+class PairedRainPart(PairedPictures, Part):
+    """A PairedRainDataset among the `sets` of a mixture."""
+
+
+class RainSynthesisPart(SyntheticRain, Part):
+    """A RainSynthesisDataset among the `sets` of a mixture."""
+
+
+class OtherPart(Part, extra="allow"):
+    """Somebody else's data set among the `sets` of a mixture."""
+
+    type: str = option("the class of the data set", schema={"not": {"enum": NAMES}})
+
+
+class OtherDataset(Loading, extra="allow"):
+    """Somebody else's data set, which has further keys of its own."""
+
+    type: str = option("the class of the data set", source="BasicSR", schema={"not": {"enum": NAMES}})
+
+
+def _tag(suffix: str) -> Discriminator:
+    """Choose the class by the name that stands as `type`."""
+
+    def tag(section: Any) -> str:
+        kind = section.get("type") if isinstance(section, dict) else getattr(section, "type", None)
+        kind = "PairedRainDataset" if kind == "Dataset_PairedImage" else kind
+        return (kind if kind in NAMES else "OtherDataset").replace("Dataset", suffix)
+
+    return Discriminator(tag)
+
+
+AnyPart = Annotated[
+    Annotated[PairedRainPart, Tag("PairedRainPart")]
+    | Annotated[RainSynthesisPart, Tag("RainSynthesisPart")]
+    | Annotated[OtherPart, Tag("OtherPart")],
+    _tag("Part"),
+]
+
+
+class MixedRainDataset(Source, Training):
+    """`type: MixedRainDataset`: several data sets as one, for training only."""
+
+    type: Literal["MixedRainDataset"] = option("the class of the data set", source="BasicSR")
+    sets: Annotated[list[AnyPart], MinLen(1), Said("a list of data set sections")] = option(
+        "data set sections, each with its `type`, its sources and a `weight`"
+    )
+
+
+AnyDataset = Annotated[
+    Annotated[PairedRainDataset, Tag("PairedRainDataset")]
+    | Annotated[RainSynthesisDataset, Tag("RainSynthesisDataset")]
+    | Annotated[MixedRainDataset, Tag("MixedRainDataset")]
+    | Annotated[OtherDataset, Tag("OtherDataset")],
+    _tag("Dataset"),
+]
+S = TypeVar("S", bound=Training)
+
+
+def section_of(opt: dict[str, Any], kind: type[S]) -> S:
+    """Read the section that one of our data sets, or one that somebody derived from it, is made from.
+
+    Args:
+        opt: the section as BasicSR hands it to a data set; it gets a name where it has none.
+        kind: of the section. A section of another `type` is of a derived class, whose further keys are left alone.
+
+    Raises:
+        UserError: see `Section.read`; a training without the size of its patches.
+    """
+    where = f"data set {opt.setdefault('name', opt['phase'])}"
+    derived = opt.get("type", kind.__name__) not in NAMES
+    section = kind.read({**opt, "type": kind.__name__}, where, further_keys=derived)
+    if opt["phase"] == "train" and section.gt_size is None:
+        raise UserError(f"option {where}.gt_size is missing: the side of the patches in pixels")
+    return section
+
+
+OURS: dict[str, type[Section]] = {
+    "PairedRainDataset": PairedRainDataset,
+    "Dataset_PairedImage": PairedRainDataset,
+    "RainSynthesisDataset": RainSynthesisDataset,
+    "MixedRainDataset": MixedRainDataset,
+}
