@@ -134,7 +134,7 @@ class Source(Section):
     """What every data set of ours reads."""
 
     type: str = option("the class of the data set", source="BasicSR")
-    name: str = option("its name in logs and of its folder of results; by default its section's", None, source="BasicSR")
+    name: str = option("its name in logs and results; by default its section's", None, source="BasicSR")
     use_hflip: bool = option("mirror half of the training patches left and right", True, source="BasicSR")
     use_rot: bool = option("mirror and transpose them: with `use_hflip` all 8 symmetries", True, source="BasicSR")
     io_backend: Annotated[Backend, Said("disk or lmdb")] = option("needed by BasicSR only", None, source="BasicSR")

@@ -102,7 +102,7 @@ def _argument_kind(annotation: Any, least: int) -> Any:
     if annotation is int:
         return Annotated[int, Ge(least), WHOLE]
     if origin is Sequence and parts == (int,):
-        return Sequence[Annotated[int, Ge(least), WHOLE]]  # type: ignore[valid-type]
+        return Sequence[Annotated[int, Ge(least), WHOLE]]
     if origin is UnionType and parts[1:] == (NoneType,):
         return _argument_kind(parts[0], least) | None
     return annotation if annotation in {bool, float, str} or origin is Literal else Any

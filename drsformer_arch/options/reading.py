@@ -6,7 +6,6 @@ Keys of other people's networks, models and data sets are never rejected.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,6 +13,7 @@ from drsformer_arch.options.dataset_sections import OURS as DATASETS
 from drsformer_arch.options.file_checks import PLACES, SECTIONS, WRITTEN, check_file, check_names
 from drsformer_arch.options.run_sections import MODEL_TYPES, AnyLogger, AnyPaths, AnyRun, AnyVal, DerainRun
 from drsformer_arch.options.safe_yaml import OptionLoader, Options, load_yaml
+from drsformer_arch.options.section_base import Section
 from drsformer_arch.system.errors import UserError, did_you_mean
 
 LOWER_IS_BETTER = ("calculate_niqe",)  # of BasicSR's metrics, which take the higher one for better if nothing is said
@@ -89,14 +89,15 @@ def add_defaults(opt: Options) -> None:
             opt[section] = {}
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = 0  # one seed for all processes, and the same after a resume
-    for section, kind, keys in (
-        (opt, AnyRun, ("scale", "num_gpu")),
-        (opt["logger"], AnyLogger, ("print_freq", "save_checkpoint_freq", "use_tb_logger")),
-        (opt["val"], AnyVal, ("save_img", "suffix", "val_freq")),
-        (opt["path"], AnyPaths, ("resume_state",)),
-    ):
+    needed: tuple[tuple[type[Section], Options, tuple[str, ...]], ...] = (
+        (AnyRun, opt, ("scale", "num_gpu")),
+        (AnyLogger, opt["logger"], ("print_freq", "save_checkpoint_freq", "use_tb_logger")),
+        (AnyVal, opt["val"], ("save_img", "suffix", "val_freq")),
+        (AnyPaths, opt["path"], ("resume_state",)),
+    )
+    for kind, values, keys in needed:
         for key in keys:
-            section.setdefault(key, kind.model_fields[key].default)
+            values.setdefault(key, kind.model_fields[key].default)
     for phase, dataset in opt["datasets"].items():
         if isinstance(dataset, dict):
             dataset.setdefault("name", phase)

@@ -35,7 +35,9 @@ class Typed(Section, extra="allow"):
 class Network(Typed):
     """The network and its arguments."""
 
-    fast: Annotated[Any, Said("true or false")] = option("of our networks: false runs them as the papers write them", True)
+    fast: Annotated[Any, Said("true or false")] = option(
+        "of our networks: `false` computes step by step what the network's file says, and is slower", True
+    )
 
 
 class Optimizer(Typed):
@@ -110,9 +112,7 @@ class Train(Accumulation, extra="forbid"):
     pixel_opt: Loss | None = option("the loss", None, source="BasicSR")
     perceptual_opt: Loss | None = option("a perceptual loss that is added", None, source="BasicSR")
     ema_decay: Decay = option("keep a moving average of the weights; 0: none", 0, source="BasicSR")
-    grad_clip: Positive | None = option(
-        "largest norm of the gradient; 0.01 in the published code of DRSformer", None
-    )
+    grad_clip: Positive | None = option("largest norm of the gradient; 0.01 in the published code of DRSformer", None)
     amp: Literal[False, "bf16", "fp16"] | None = option("mixed precision", False)
     max_nonfinite_skips: Natural = option(
         "so many steps in a row may be left out because the loss is not finite", 0, unit="iterations"
@@ -132,7 +132,7 @@ class AnyVal(Section, extra="allow"):
 
     val_freq: Count = option("how often a training validates", 5000, unit="iterations", source="BasicSR")
     save_img: bool = option("save the results", False, source="BasicSR")
-    suffix: str | None = option("behind the names of a test's results; empty: the file's `name`", None, source="BasicSR")
+    suffix: str | None = option("behind the names of a test's results; by default `name`", None, source="BasicSR")
 
 
 class Metric(Typed):
@@ -164,8 +164,8 @@ class Val(AnyVal, extra="forbid"):
         return self
 
 
-class Paths(Section):
-    """Weights to begin with."""
+class AnyPaths(Section, extra="allow"):
+    """What BasicSR reads of everybody's weights to begin with."""
 
     pretrain_network_g: str | None = option(
         "weights of the network: a file, or the name of weights that come with the package", None, source="BasicSR"
@@ -176,8 +176,8 @@ class Paths(Section):
     ignore_resume_networks: list[str] | None = option("networks that do not go on from it", None, source="BasicSR")
 
 
-class AnyPaths(Paths, extra="allow"):
-    """What BasicSR reads of everybody's."""
+class Paths(AnyPaths, extra="forbid"):
+    """Weights to begin with."""
 
 
 class Wandb(Section):
@@ -187,8 +187,8 @@ class Wandb(Section):
     resume_id: str | None = option("of a run to go on with", None, source="BasicSR")
 
 
-class Logger(Section):
-    """What is logged and saved, and how often."""
+class AnyLogger(Section, extra="allow"):
+    """What BasicSR reads of everybody's logs."""
 
     print_freq: Count = option("how often a line is logged", 100, unit="iterations", source="BasicSR")
     save_checkpoint_freq: Count = option(
@@ -197,16 +197,20 @@ class Logger(Section):
     use_tb_logger: bool = option("write curves for TensorBoard", False, source="BasicSR")
     keep_checkpoints: Count = option("how many of the newest states are kept; by default all", None, unit="states")
     save_best: str | None = option("keep the weights best by this metric of `val.metrics`", None)
-    wandb: Wandb | None = option("Weights & Biases", None, source="BasicSR")
-
-
-class AnyLogger(Logger, extra="allow"):
-    """What BasicSR reads of everybody's."""
-
     wandb: Any = option("Weights & Biases", None, source="BasicSR")
 
 
-class DistParams(Section):
+class Logger(AnyLogger, extra="forbid"):
+    """What is logged and saved, and how often."""
+
+    wandb: Wandb | None = option("Weights & Biases", None, source="BasicSR")
+
+
+class AnyDistParams(Section, extra="allow"):
+    """Several processes, of whoever's model."""
+
+
+class DistParams(AnyDistParams, extra="forbid"):
     """Several processes."""
 
     backend: str = option("of torch.distributed", "nccl", source="BasicSR")
@@ -222,9 +226,9 @@ class AnyRun(Section, extra="allow"):
     name: str = option("of the experiment: results go to experiments/NAME or results/NAME", source="BasicSR")
     model_type: str = option("the model class", source="BasicSR", schema={"not": {"enum": MODEL_TYPES}})
     imports: str | list[str] = option("modules or files of Python to import first", None, alias="import")
-    num_gpu: Annotated[
-        Literal["auto"] | Annotated[int, Ge(0), Le(4096), WHOLE], Said("auto or a whole number")
-    ] = option("GPUs of this machine to use; 0: none", "auto", unit="GPUs", source="BasicSR")
+    num_gpu: Annotated[Literal["auto"] | Annotated[int, Ge(0), Le(4096), WHOLE], Said("auto or a whole number")] = (
+        option("GPUs of this machine to use; 0: none", "auto", unit="GPUs", source="BasicSR")
+    )
     manual_seed: Seed = option("of everything that is random", 0, source="BasicSR")
     scale: Count = option("of the pictures' sides", 1, unit="factor", source="BasicSR")
     find_unused_parameters: bool = option("of DistributedDataParallel", False, source="BasicSR")
@@ -236,7 +240,7 @@ class AnyRun(Section, extra="allow"):
     train: AnyTrain = option("the training; a test file has none", None, source="BasicSR")
     val: AnyVal = option("validation and test", None, source="BasicSR")
     logger: AnyLogger = option("logs and checkpoints", None, source="BasicSR")
-    dist_params: dict[str, Any] = option("several processes", None, source="BasicSR")
+    dist_params: AnyDistParams = option("several processes", None, source="BasicSR")
 
     @model_validator(mode="after")
     def _check_mixtures(self) -> "AnyRun":

@@ -46,7 +46,7 @@ def refusal(said: str, key: str = "", *, kind: str = RULE) -> PydanticCustomErro
         key: of the option, where the validator is of its section.
         kind: of the error.
     """
-    return PydanticCustomError(kind, "refused", {"key": key, "said": said})  # type: ignore[arg-type]
+    return PydanticCustomError(kind, "refused", {"key": key, "said": said})
 
 
 class Section(BaseModel):
@@ -80,7 +80,8 @@ class Section(BaseModel):
         if not isinstance(values, dict):
             raise UserError(f"option {where} must be {SECTION}, not {shown(values)}")
         try:
-            return cls.model_validate({k: v for k, v in values.items() if k in cls.keys()} if further_keys else values)
+            known = cls.keys()
+            return cls.model_validate({k: v for k, v in values.items() if k in known} if further_keys else values)
         except ValidationError as error:
             raise UserError(_line_of(error, values, where)) from None
 
@@ -118,11 +119,11 @@ def _line_of(error: ValidationError, values: Mapping[str, Any], where: str) -> s
     told = [one for one in error.errors(include_input=False, include_url=False) if one["type"] in _TOLD]
     first = min(told, key=lambda one: _TOLD.index(one["type"]))
     place, value = where, values
-    said = first.get("ctx", {"key": first["loc"][-1], "said": " is missing"})
+    said = {"key": str(first["loc"][-1]), "said": " is missing"} if first["type"] == MISSING else first["ctx"]
     for part in first["loc"]:
         if isinstance(value, dict) and part in value:  # pydantic also names the alternatives that it tried
             place, value = f"{place}.{part}" if place else str(part), value[part]
         elif isinstance(value, list) and isinstance(part, int):
             place, value = f"{place}[{part}]", value[part]
-    name = ".".join(filter(None, (place, said["key"])))
+    name = ".".join(part for part in (place, said["key"]) if part)
     return f"{'unknown option' if first['type'] == UNKNOWN else 'option'} {name}{said['said']}"

@@ -172,7 +172,7 @@ def edit(options: dict, keys: str, value: object) -> dict:
     [
         ("trian", {}, "unknown option trian; did you mean 'train'"),
         ("train:effective_batchsize", 16, "unknown option train.effective_batchsize; did you mean 'effective_batch"),
-        ("train:optim_g:lr", "fast", "train.optim_g.lr must be a number, not 'fast'"),
+        ("train:optim_g:lr", "fast", "train.optim_g.lr must be a number of at least 0, not 'fast'"),
         ("train:total_iter", "many", "option train.total_iter must be a whole number"),
         ("train:total_iter", ..., "option train.total_iter is missing"),
         ("train:amp", True, "option train.amp must be one of"),
@@ -291,7 +291,7 @@ TRAIN_ONLY = [
     ("train:effective_batch_size", 10**9, "option train.effective_batch_size must be"),
     ("train:warmup_iter", -7, "option train.warmup_iter must be"),
     ("train:optim_g", {"type": "AdamW"}, "option train.optim_g.lr is missing"),
-    ("train:optim_g:lr", math.inf, "option train.optim_g.lr must be a number, not inf"),
+    ("train:optim_g:lr", math.inf, "option train.optim_g.lr must be a number of at least 0, not inf"),
     ("train:optim_g:lr", -1, "option train.optim_g.lr must be a number of at least 0"),
     ("train:optim_g:betas", [0.9], "option train.optim_g.betas must be two numbers from 0 to below 1"),
     ("train:optim_g:betas", [0.9, 0.9, 0.9], "option train.optim_g.betas must be two numbers"),

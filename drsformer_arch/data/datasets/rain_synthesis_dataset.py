@@ -65,7 +65,8 @@ class RainSynthesisDataset(Dataset[Any]):
             clean = samples.cut(picture, samples.random_window(picture.shape, whole), whole)
             clean = samples.resize(clean, size)
             # Before the rain: transposed rain would fall sideways.
-            clean = np.ascontiguousarray(samples.apply_symmetry(clean, samples.random_symmetry(use_hflip=section.use_hflip, use_rot=section.use_rot)))
+            symmetry = samples.random_symmetry(use_hflip=section.use_hflip, use_rot=section.use_rot)
+            clean = np.ascontiguousarray(samples.apply_symmetry(clean, symmetry))
             rng = np.random.default_rng(random.getrandbits(64))
             if "drawn_scenes" in section.model_fields_set and rng.random() < section.drawn_scenes:
                 clean = draw_scene(rng, clean)
