@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.compare.compare import compare  # noqa: PLC0415 - torch and BasicSR take seconds to load
+    from drsformer_arch.compare.comparison import compare  # noqa: PLC0415 - torch and BasicSR take seconds to load
 
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit must be 1 or more")

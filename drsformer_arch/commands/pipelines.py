@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         code = EXIT_STOPPED
     basicsr_fixes.disconnect_processes()
     if page is not None and options["rank"] == 0:
-        from drsformer_arch.page.run_pages import write_test_page  # noqa: PLC0415 - loaded when asked for
+        from drsformer_arch.page.pipeline_page import write_test_page  # noqa: PLC0415 - loaded when asked for
 
         problems: list[str] = []
         write_test_page(options, page, problems.append)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from drsformer_arch.compare.comparison import Measured, Method
+from drsformer_arch.compare.measurement import Measured, Method
 from drsformer_arch.compare.tables import data_sets, quality, seconds
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.datasets.samples import to_picture

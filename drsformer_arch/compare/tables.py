@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drsformer_arch.compare.comparison import MACS_AT, Measured
+from drsformer_arch.compare.measurement import MACS_AT, Measured
 from drsformer_arch.compare.published import PUBLISHED
 from drsformer_arch.system import escapes
 

@@ -14,9 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
-from drsformer_arch.compare import comparison
-from drsformer_arch.compare.comparison import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
+from drsformer_arch.compare import measurement
 from drsformer_arch.compare.figures import quality_against_cost
+from drsformer_arch.compare.measurement import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
 from drsformer_arch.compare.tables import comma_separated, latex, markdown, per_picture
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
 from drsformer_arch.system.escapes import csv_line
@@ -37,7 +37,7 @@ def weights(tmp_path: Path) -> dict[str, Path]:
 
 def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path, monkeypatch, capsys):
     """An option file, a checkpoint, files that are none, and a damaged picture."""
-    monkeypatch.setattr(comparison, "PROCESSES", PROCESSES)  # these have imported torch already
+    monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)  # these have imported torch already
     shutil.copytree(pairs, tmp_path / "pairs", ignore=shutil.ignore_patterns("*.lmdb"))
     pairs = tmp_path / "pairs"
     (pairs / "input" / "00.png").write_bytes(b"damaged")
@@ -142,15 +142,15 @@ def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pai
         Pictures(name, {"name": name, "type": "PairedRainDataset", "dataroot": str(root)}, "ddn")
         for name, root in (("none", tmp_path), ("two", tmp_path / "pairs"))
     ]
-    method = Method(comparison.INPUT, None, None, None, {}, tuple(sets))
-    measured, left_out, problems = comparison.measure_input(method, Settings(tmp_path / "out", None, "cpu"))
+    method = Method(measurement.INPUT, None, None, None, {}, tuple(sets))
+    measured, left_out, problems = measurement.measure_input(method, Settings(tmp_path / "out", None, "cpu"))
     assert measured.scores.keys() == {"two"}
     assert measured.scores["two"].names == ["a/1", "b/1"]
     assert left_out == {"two": set()}
     assert len(problems) == 1
     assert "data set none" in problems[0]
     for name, source in (("a/1", "01"), ("b/1", "02")):
-        result = cv2.imread(str(tmp_path / "out/pictures" / comparison.INPUT / "two" / f"{name}.png"))
+        result = cv2.imread(str(tmp_path / "out/pictures" / measurement.INPUT / "two" / f"{name}.png"))
         assert (result == cv2.imread(str(pairs / "input" / f"{source}.png"))).all()
 
 

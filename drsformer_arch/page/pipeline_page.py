@@ -6,7 +6,7 @@ from typing import Any
 
 from drsformer_arch import __version__
 from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
-from drsformer_arch.compare.comparison import Measured, Method
+from drsformer_arch.compare.measurement import Measured, Method
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.datasets.result_names import ResultNames, result_path
 from drsformer_arch.data.datasets.samples import to_picture
