@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from drsformer_arch import Restorer
 from drsformer_arch.evaluate.evaluation import score_pictures
-from drsformer_arch.evaluate.summary import NIQE
+from drsformer_arch.evaluate.score_names import NIQE
 from drsformer_arch.images.pictures import Picture
 from drsformer_arch.metrics import calculate_psnr_rain200
 from drsformer_arch.restore.weights import DEFAULT

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.data.pairing.pairing import find_pairs  # noqa: PLC0415
     from drsformer_arch.evaluate.evaluation import score_files  # noqa: PLC0415
-    from drsformer_arch.evaluate.summary import NIQE  # noqa: PLC0415
+    from drsformer_arch.evaluate.score_names import NIQE  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
     from drsformer_arch.system import processor  # noqa: PLC0415 - OpenCV takes a while to load
 

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch import __version__  # noqa: PLC0415
     from drsformer_arch.data.pairing.pairing import find_pairs  # noqa: PLC0415
     from drsformer_arch.evaluate.evaluation import columns, evaluate  # noqa: PLC0415
-    from drsformer_arch.evaluate.summary import DESCRIPTIONS, NIQE, Summary  # noqa: PLC0415
+    from drsformer_arch.evaluate.score_names import DESCRIPTIONS, NIQE  # noqa: PLC0415
+    from drsformer_arch.evaluate.summary import Summary  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
     from drsformer_arch.page.page import write_page  # noqa: PLC0415
     from drsformer_arch.plot.curves import read_all  # noqa: PLC0415

@@ -13,9 +13,9 @@ import torch
 
 from drsformer_arch.bridge import run
 from drsformer_arch.compare import figures, tables
-from drsformer_arch.compare.measurement import INPUT, Measured, Method, Pictures, Settings, measure
+from drsformer_arch.compare.comparison_page import write_comparison_page
+from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
 from drsformer_arch.metrics import PROTOCOLS
-from drsformer_arch.page.pipeline_page import write_comparison_page
 from drsformer_arch.restore import find_weights
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
@@ -65,20 +65,20 @@ def compare(
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
     every = {one.name: one for method in methods for one in method.pictures}
-    rainy = Method(INPUT, None, None, None, {}, tuple(every.values()))
+    rainy = Method(RAINY_INPUT, None, None, None, {}, tuple(every.values()))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = Settings(out, limit, device)
     results = measure([rainy, *methods], settings, complain)
     if len(results) == 1:
         raise UserError("no network can be compared; the problems are named above")
     conditions = [*_conditions(settings, results), *(f"Failed: {problem}" for problem in problems)]
-    table = tables.markdown(results, conditions)
+    table = tables.markdown_table(results, conditions)
     cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
     contents = {
         "comparison.md": table.encode(),
-        "comparison.csv": tables.comma_separated(results),
-        "pictures.csv": tables.per_picture(results),
-        "comparison.tex": tables.latex(results).encode(),
+        "comparison.csv": tables.csv_of_means(results),
+        "pictures.csv": tables.csv_of_pictures(results),
+        "comparison.tex": tables.latex_table(results).encode(),
         "quality_cost.png": cost,
         "crops.png": crops,
     }
@@ -108,8 +108,10 @@ def _named_if_unwritten(path: Path, complain: Callable[[str], None]) -> Iterator
         complain(printable(f"{path} cannot be written: {error.strerror or error}"))
 
 
-def _methods(sources: Sequence[str], pictures: tuple[Pictures, ...], complain: Callable[[str], None]) -> list[Method]:
-    """The networks of the files that can be used, each with a name of its own; the others' lines go to `complain`."""
+def _methods(
+    sources: Sequence[str], pictures: tuple[ComparedSet, ...], complain: Callable[[str], None]
+) -> list[Method]:
+    """Return the networks of the files that can be used, each with a name of its own; others go to `complain`."""
     methods: list[tuple[str, Method]] = []
     for source in sources:
         try:
@@ -120,16 +122,16 @@ def _methods(sources: Sequence[str], pictures: tuple[Pictures, ...], complain: C
             complain(line_of(error, source))
     if not methods:
         raise UserError("no network can be compared; the problems are named above")
-    labels = Counter([INPUT, *(method.label for _, method in methods)])
+    labels = Counter([RAINY_INPUT, *(method.label for _, method in methods)])
     named = [
         method._replace(label=Path(source).stem) if labels[method.label] > 1 else method for source, method in methods
     ]
-    if len({INPUT, *(method.label for method in named)}) <= len(named):
+    if len({RAINY_INPUT, *(method.label for method in named)}) <= len(named):
         raise UserError("two of the files have the same network and the same name; rename one")
     return named
 
 
-def _given_pictures(text: str, protocol: str | None) -> Pictures:
+def _given_pictures(text: str, protocol: str | None) -> ComparedSet:
     name, equals, folder = text.partition("=")
     if not equals:
         raise UserError(f"--data {text}: write NAME=FOLDER")
@@ -138,10 +140,10 @@ def _given_pictures(text: str, protocol: str | None) -> Pictures:
         raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: with which the scores are compared")
     if not Path(folder).expanduser().is_dir():
         raise UserError(f"--data {text}: there is no folder {folder}")
-    return Pictures(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)
+    return ComparedSet(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)
 
 
-def _method(source: str, pictures: tuple[Pictures, ...]) -> Method:
+def _method(source: str, pictures: tuple[ComparedSet, ...]) -> Method:
     if not source.endswith(OPTION_FILES):
         find_weights(source)
         if not pictures:
@@ -161,16 +163,16 @@ def _method(source: str, pictures: tuple[Pictures, ...]) -> Method:
     )
 
 
-def _own_pictures(source: str, options: dict[str, Any]) -> list[Pictures]:
+def _own_pictures(source: str, options: dict[str, Any]) -> list[ComparedSet]:
     metrics = (options["val"].get("metrics") or {}).values()
     used = {name for name in PROTOCOLS for metric in metrics if metric["type"].endswith(f"_{name}")}
     if len(used) != 1:
         known = did_you_mean("", [f"calculate_psnr_{name}" for name in PROTOCOLS])
         raise UserError(f"{source}: val.metrics must be those of one protocol{known}")
-    return [Pictures(one["name"], dict(one), *used) for one in options["datasets"].values()]
+    return [ComparedSet(one["name"], dict(one), *used) for one in options["datasets"].values()]
 
 
-def _conditions(settings: Settings, results: Sequence[Measured]) -> list[str]:
+def _conditions(settings: Settings, results: Sequence[Measurement]) -> list[str]:
     counted = ", ".join(f"{len(one.names)} of {name}" for name, one in results[0].scores.items())
     if settings.device == "cpu":
         hardware = f"{processor.model_name()}, {torch.get_num_threads()} threads"

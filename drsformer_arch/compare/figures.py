@@ -1,7 +1,5 @@
 """Figures of a comparison: quality against cost, and the same region from every method."""
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,26 +11,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from drsformer_arch.compare.measurement import Measured, Method
+from drsformer_arch.compare.measurement import Measurement, Method
 from drsformer_arch.compare.tables import data_sets, quality, seconds
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.images.pictures import decode, read_file
+from drsformer_arch.plot.figures import png
 from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a file's content."""
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in other scripts get boxes
-        figure.savefig(content, format="png", dpi=140, bbox_inches="tight")
-    return content.getvalue()
-
-
-def quality_against_cost(results: Sequence[Measured]) -> bytes:
+def quality_against_cost(results: Sequence[Measurement]) -> bytes:
     """PSNR over seconds per picture, one panel per data set; a disc's area is the number of parameters (PNG)."""
     names = data_sets(results)
     networks = [result for result in results if result.network]
@@ -65,7 +55,7 @@ def quality_against_cost(results: Sequence[Measured]) -> bytes:
     return png(figure)
 
 
-def crops(methods: Sequence[Method], results: Sequence[Measured], out: Path) -> bytes:
+def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) -> bytes:
     """Per data set the picture on which the methods differ most, and its rainiest region from each of them (PNG)."""
     names = data_sets(results)
     columns = (len(results) + 2) // 2  # in two rows beside the whole picture: all results and the target
@@ -106,7 +96,7 @@ def _panels(block: SubFigure, columns: int) -> list[Axes]:
     return panels
 
 
-def most_different(results: Sequence[Measured], name: str) -> int:
+def most_different(results: Sequence[Measurement], name: str) -> int:
     """Index of the picture with the largest range of PSNR over the networks."""
     scores = [result.scores[name].psnr for result in results if result.network and name in result.scores]
     return int(np.argmax(np.ptp(np.nan_to_num(np.array(scores), posinf=100), axis=0)))

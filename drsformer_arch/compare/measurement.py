@@ -29,7 +29,7 @@ from drsformer_arch.system import processor, terminal
 from drsformer_arch.system.errors import UserError, line_of, printable
 from drsformer_arch.system.files import write_atomically
 
-INPUT = "rainy input"
+RAINY_INPUT = "rainy input"
 MACS_AT = 256  # side in pixels of the picture for which multiplications are counted
 PROCESSES = multiprocessing.get_context("spawn")  # safe whatever threads this one has
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -39,7 +39,7 @@ UNCOUNTED = {  # operations that torch's counter does not know
 }
 
 
-class Pictures(NamedTuple):
+class ComparedSet(NamedTuple):
     """A data set to compare on."""
 
     name: str
@@ -55,19 +55,19 @@ class Method(NamedTuple):
     network: dict[str, Any] | None  # a section of an option file; None: as the weights say
     param_key: str | None
     val: dict[str, Any]  # precision, tile and tile_overlap of an option file
-    pictures: tuple[Pictures, ...]
+    pictures: tuple[ComparedSet, ...]
 
 
 class Settings(NamedTuple):
-    """Of a whole comparison."""
+    """What holds for a whole comparison."""
 
     out: Path
     limit: int | None  # of the pictures of a data set, the first ones
     device: str
 
 
-class Scores(NamedTuple):
-    """Of one method on one data set."""
+class MethodScores(NamedTuple):
+    """Scores and times of one method on one data set, picture by picture."""
 
     names: list[str]
     psnr: list[float]  # dB
@@ -76,12 +76,12 @@ class Scores(NamedTuple):
     at: list[int]  # indices in the data set
 
     def mean(self, what: str) -> float:
-        """Of the finite values; infinite where all are, since all pictures equal their targets."""
+        """Return the mean of the finite values; infinite where all are, since all pictures equal their targets."""
         values = getattr(self, what)
         return fmean(list(filter(math.isfinite, values)) or values)
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """A method's results."""
 
     label: str
@@ -89,10 +89,10 @@ class Measured(NamedTuple):
     parameters: int
     macs: int  # multiplications and additions counted as one, for MACS_AT x MACS_AT
     memory: int  # bytes at the peak beyond what the process held before the first picture
-    scores: dict[str, Scores]  # by data set
+    scores: dict[str, MethodScores]  # by data set
 
 
-def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[str], None]) -> list[Measured]:
+def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[str], None]) -> list[Measurement]:
     """Measure all methods one after the other; result pictures go to OUT/pictures/METHOD/DATASET.
 
     Args:
@@ -121,7 +121,7 @@ def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[s
     return results
 
 
-def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured | str:
+def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measurement | str:
     """`attempt` in a new process: what one network left in memory must not count for the next."""
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
         try:
@@ -130,7 +130,7 @@ def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set
             return f"{printable(method.label)} ({printable(method.weights)}): its process ended early (out of memory?)"
 
 
-def measure_input(method: Method, settings: Settings) -> tuple[Measured, dict[str, set[int]], list[str]]:
+def measure_input(method: Method, settings: Settings) -> tuple[Measurement, dict[str, set[int]], list[str]]:
     """Score the rainy pictures as they are.
 
     Returns:
@@ -151,10 +151,10 @@ def measure_input(method: Method, settings: Settings) -> tuple[Measured, dict[st
         left_out[pictures.name] = set(bad)
         if found.names:
             scores[pictures.name] = found
-    return Measured(method.label, None, 0, 0, 0, scores), left_out, problems
+    return Measurement(method.label, None, 0, 0, 0, scores), left_out, problems
 
 
-def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured | str:
+def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measurement | str:
     """`measure_one`, or one line that says why it failed."""
     with terminal.guarded():
         try:
@@ -163,24 +163,24 @@ def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]
             return line_of(error, f"{method.label} ({method.weights})")
 
 
-def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measured:
+def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measurement:
     """Measure a network in this process, on all pictures but those left out."""
     device = torch.device(settings.device)
     if device.type == "cpu":
         processor.tune()
-    net = loaded(method)
+    net = load_method(method)
     parameters, macs, kind = sum(p.numel() for p in net.parameters()), count_macs(net), type(net).__name__
     bf16, fast = method.val.get("precision") == "bf16", is_fast(method.network or {})
     net, autocast = inference_form(net.to(device), bf16=bf16, fast=fast)
-    run = partial(derain, net, val=method.val, device=device, autocast=autocast)
+    run = partial(run_network, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
     scores = {one.name: score(method, run, one, settings, left_out[one.name]) for one in method.pictures}
-    return Measured(method.label, kind, parameters, macs, processor.peak_memory(device) - before, scores)
+    return Measurement(method.label, kind, parameters, macs, processor.peak_memory(device) - before, scores)
 
 
-def loaded(method: Method) -> nn.Module:
-    """The method's network on the CPU."""
+def load_method(method: Method) -> nn.Module:
+    """Load the method's network on the CPU."""
     assert method.weights is not None
     if method.network is None:
         return load_network(method.weights, method.param_key)
@@ -191,12 +191,12 @@ def loaded(method: Method) -> nn.Module:
 def score(
     method: Method,
     run: Run | None,
-    pictures: Pictures,
+    pictures: ComparedSet,
     settings: Settings,
     left_out: Set[int] = frozenset(),
     *,
     bad: dict[int, str] | None = None,
-) -> Scores:
+) -> MethodScores:
     """Restore, time and score the pictures of a data set; without a network they are scored as they are.
 
     Args:
@@ -211,7 +211,7 @@ def score(
     refuse_equal_results(dataset, pictures.name, keeps_folders=True)
     names = ResultNames(dataset)
     folder = settings.out / "pictures" / method.label / pictures.name
-    result = Scores([], [], [], [], [])
+    result = MethodScores([], [], [], [], [])
     indices = [at for at in range(min(len(dataset), settings.limit or len(dataset))) if at not in left_out]
     for index in tqdm(indices, desc=f"{method.label} on {pictures.name}", delay=2, leave=False):
         try:
@@ -243,10 +243,10 @@ def score(
     return result
 
 
-def derain(
+def run_network(
     net: nn.Module, rainy: torch.Tensor, *, val: dict[str, Any], device: torch.device, autocast: bool
 ) -> torch.Tensor:
-    """(1, 3, H, W) RGB in [0, 1] on the CPU → the same; ends when the device is done.
+    """Derain (1, 3, H, W) RGB in [0, 1], on the CPU as the result is; returns when the device is done.
 
     Raises:
         UserError: the result is not finite.

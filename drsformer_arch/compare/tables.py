@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drsformer_arch.compare.measurement import MACS_AT, Measured
+from drsformer_arch.compare.measurement import MACS_AT, Measurement
 from drsformer_arch.compare.published import PUBLISHED
 from drsformer_arch.system import escapes
 
@@ -20,36 +20,36 @@ class Quality(NamedTuple):
         return f"{self.psnr:.2f} / {self.ssim:.4f}"
 
 
-def data_sets(results: Sequence[Measured]) -> list[str]:
+def data_sets(results: Sequence[Measurement]) -> list[str]:
     """Names in the order in which they first occur."""
     return list(dict.fromkeys(name for result in results for name in result.scores))
 
 
-def quality(result: Measured, data_set: str) -> Quality | None:
+def quality(result: Measurement, data_set: str) -> Quality | None:
     """Measured here."""
     scores = result.scores.get(data_set)
     return scores and Quality(scores.mean("psnr"), scores.mean("ssim"))
 
 
-def published(result: Measured, data_set: str) -> Quality | None:
+def published(result: Measurement, data_set: str) -> Quality | None:
     """As the papers say, where the data set's name is that of a benchmark, with or without `-test`."""
     found = PUBLISHED.get(result.network or "", {}).get(data_set.removesuffix("-test"))
     return found and Quality(*found)
 
 
-def best(results: Sequence[Measured], data_set: str) -> Quality | None:
+def best(results: Sequence[Measurement], data_set: str) -> Quality | None:
     """The highest PSNR and the highest SSIM measured, not necessarily of one method."""
     found = [q for result in results if result.network and (q := quality(result, data_set))]
     return Quality(max(q.psnr for q in found), max(q.ssim for q in found)) if found else None
 
 
-def seconds(result: Measured) -> float:
+def seconds(result: Measurement) -> float:
     """Mean time of a picture over all data sets."""
     times = [second for scores in result.scores.values() for second in scores.seconds]
     return sum(times) / len(times)
 
 
-def cost(result: Measured) -> list[str]:
+def cost(result: Measurement) -> list[str]:
     """The columns `COST`, empty for the rainy input."""
     if result.network is None:
         return [""] * len(COST)
@@ -57,7 +57,7 @@ def cost(result: Measured) -> list[str]:
     return [f"{result.parameters / 1e6:.2f} M", f"{result.macs / 1e9:.1f} G", f"{seconds(result):.3f}", memory]
 
 
-def markdown(results: Sequence[Measured], conditions: Sequence[str]) -> str:
+def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) -> str:
     """One row per method; bold is the best of those measured here, in parentheses stands what was published."""
     names = data_sets(results)
     rows = [["method", *COST, *(f"{escapes.markdown(name)}: PSNR / SSIM" for name in names)]]
@@ -80,7 +80,7 @@ def markdown(results: Sequence[Measured], conditions: Sequence[str]) -> str:
     return "\n".join([table, "", notes, *map(escapes.markdown, conditions), ""])
 
 
-def comma_separated(results: Sequence[Measured]) -> bytes:
+def csv_of_means(results: Sequence[Measurement]) -> bytes:
     """One line per method and data set."""
     lines = [
         escapes.csv_line(
@@ -106,7 +106,7 @@ def comma_separated(results: Sequence[Measured]) -> bytes:
     return b"".join(lines)
 
 
-def per_picture(results: Sequence[Measured]) -> bytes:
+def csv_of_pictures(results: Sequence[Measurement]) -> bytes:
     """CSV with one line per method, data set and picture."""
     lines = [escapes.csv_line(["method", "data_set", "picture", "psnr_db", "ssim", "seconds"])]
     for result in results:
@@ -117,7 +117,7 @@ def per_picture(results: Sequence[Measured]) -> bytes:
     return b"".join(lines)
 
 
-def latex(results: Sequence[Measured]) -> str:
+def latex_table(results: Sequence[Measurement]) -> str:
     """A tabular for the booktabs package; published values are set small below the measured ones."""
     names = data_sets(results)
     lines = [

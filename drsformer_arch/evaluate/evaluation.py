@@ -30,7 +30,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from drsformer_arch.data.pairing.pairing import Pair
-from drsformer_arch.evaluate.summary import DESCRIPTIONS, INPUT, NIQE, NIQE_BLOCK, PictureScores, Summary
+from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
+from drsformer_arch.evaluate.summary import PictureScores, Summary
 from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
 from drsformer_arch.metrics import SCORES, Planes
 from drsformer_arch.system import processor, worker
@@ -47,7 +48,7 @@ def columns(which: Sequence[str], *, target: bool = True, rainy: bool = False) -
     """The columns of column groups, for pairs with or without targets and rainy pictures."""
     own = [f"{what}_{group}" for group in which if group in SCORES and target for what in SCORES[group]]
     own += [NIQE] * (NIQE in which)
-    return own + [f"{INPUT}{column}" for column in own] * rainy
+    return own + [f"{INPUT_PREFIX}{column}" for column in own] * rainy
 
 
 def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]) -> dict[str, float]:
@@ -194,7 +195,7 @@ def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
         scores = _scores(planes[pair.result], target, which)
         if pair.rainy is not None:
             of_input = _scores(planes[pair.rainy], target, which)
-            scores |= {f"{INPUT}{column}": value for column, value in of_input.items()}
+            scores |= {f"{INPUT_PREFIX}{column}": value for column, value in of_input.items()}
     except Exception as error:  # of many libraries, and none may end the other pairs
         return PictureScores(pair, {}, line_of(error, subject))
     return PictureScores(pair, scores, None, any(picture.dtype != np.uint8 for picture in pictures.values()))

@@ -5,17 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from drsformer_arch.data.pairing.pairing import Pair
-from drsformer_arch.metrics import PROTOCOL_DESCRIPTIONS
+from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
 from drsformer_arch.system.errors import FEW, first_few, printable
-
-NIQE = "niqe"
-NIQE_BLOCK = 96  # pixels
-DESCRIPTIONS = {
-    **PROTOCOL_DESCRIPTIONS,
-    "rgb": "all samples of the RGB picture, SSIM as the mean of the three channels; not a protocol of the papers",
-    NIQE: "NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks); lower is better",
-}
-INPUT = "input_"  # columns of the rainy pictures
 
 
 class PictureScores(NamedTuple):
@@ -27,7 +18,7 @@ class PictureScores(NamedTuple):
     sixteen_bits: bool = False  # one of the pictures was rounded to 8 bits
 
 
-class Column:
+class ScoreStatistics:
     """Mean and worst value of one column, while its values come in."""
 
     def __init__(self, name: str) -> None:
@@ -66,8 +57,10 @@ class Summary:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.columns = {name: Column(name) for name in names}
-        self.gains = {name: Column(name) for name in names if INPUT + name in self.columns}  # over the same picture
+        self.columns = {name: ScoreStatistics(name) for name in names}
+        self.gains = {
+            name: ScoreStatistics(name) for name in names if INPUT_PREFIX + name in self.columns
+        }  # over the same picture
         self.scored = self.failed = self.sixteen_bits = 0
         self.unwritten: OSError | None = None  # why the scores of every picture are in no file
 
@@ -81,7 +74,7 @@ class Summary:
         for name, column in self.columns.items():
             column.add(row.scores.get(name), row.pair.name)
         for name, gain in self.gains.items():
-            difference = row.scores.get(name, math.nan) - row.scores.get(INPUT + name, math.nan)
+            difference = row.scores.get(name, math.nan) - row.scores.get(INPUT_PREFIX + name, math.nan)
             gain.add(self.columns[name].sign * difference if math.isfinite(difference) else None, row.pair.name)
 
     def __str__(self) -> str:
@@ -94,19 +87,22 @@ class Summary:
     def _rows(self) -> list[list[str]]:
         rows = [["", "mean", "worst", "of picture", *(["input", "gain"] if self.gains else [])]]
         for name, column in self.columns.items():
-            if name.startswith(INPUT):
+            if name.startswith(INPUT_PREFIX):
                 continue
             form = ".6f" if name.startswith("ssim") else ".4f"
             worst, picture = column.worst or (math.nan, "")
             row = [_title(name), f"{column.mean:{form}}", f"{worst:{form}}", printable(picture)]
             if self.gains:
                 gain = self.gains[name]
-                row += [f"{self.columns[INPUT + name].mean:{form}}", f"{gain.mean:+{form}}" if gain.count else "-"]
+                row += [
+                    f"{self.columns[INPUT_PREFIX + name].mean:{form}}",
+                    f"{gain.mean:+{form}}" if gain.count else "-",
+                ]
             rows.append(row)
         return rows
 
     def _notes(self) -> list[str]:
-        groups = dict.fromkeys(name.removeprefix(INPUT).rpartition("_")[2] for name in self.columns)
+        groups = dict.fromkeys(name.removeprefix(INPUT_PREFIX).rpartition("_")[2] for name in self.columns)
         notes = [f"{group}: {DESCRIPTIONS[group]}" for group in groups]
         for name, column in self.columns.items():
             if column.infinite:
@@ -135,8 +131,12 @@ class Summary:
 
 def _title(name: str) -> str:
     """`input_psnr_ddn` → `PSNR in dB, ddn, input`."""
-    what, _, group = name.removeprefix(INPUT).partition("_")
-    words = [f"{what.upper()} in dB" if what == "psnr" else what.upper(), group, "input" * name.startswith(INPUT)]
+    what, _, group = name.removeprefix(INPUT_PREFIX).partition("_")
+    words = [
+        f"{what.upper()} in dB" if what == "psnr" else what.upper(),
+        group,
+        "input" * name.startswith(INPUT_PREFIX),
+    ]
     return ", ".join(word for word in words if word)
 
 

@@ -5,8 +5,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from drsformer_arch.page.page import METRICS, Curve
+from drsformer_arch.evaluate.score_names import METRICS
 from drsformer_arch.system.errors import UserError, line_of, printable
 from drsformer_arch.training import training_records
 
@@ -23,6 +24,15 @@ _VALIDATION = re.compile(r"INFO: Validation (\S.*)")
 _SCORE = re.compile(r"\s+# (\w+)(?: \[(.+?)(?: protocol)?\])?: (\S+)")
 
 _Points = dict[tuple[str, str], dict[int, float]]  # name and unit of a curve → iteration → value
+
+
+class Curve(NamedTuple):
+    """One quantity over a training; curves of one name share a panel."""
+
+    name: str
+    unit: str
+    run: str
+    points: Sequence[tuple[float, float]]  # iteration, value
 
 
 def read_curves(folder: Path) -> list[Curve]:

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from drsformer_arch.compare.figures import png
-from drsformer_arch.page.page import Curve
+from drsformer_arch.plot.curves import Curve
+from drsformer_arch.plot.figures import png
 from drsformer_arch.system.escapes import in_figure
 
 COLUMNS = 2

@@ -16,8 +16,16 @@ from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.compare import measurement
 from drsformer_arch.compare.figures import quality_against_cost
-from drsformer_arch.compare.measurement import Measured, Method, Pictures, Scores, Settings, attempt, count_macs
-from drsformer_arch.compare.tables import comma_separated, latex, markdown, per_picture
+from drsformer_arch.compare.measurement import (
+    ComparedSet,
+    Measurement,
+    Method,
+    MethodScores,
+    Settings,
+    attempt,
+    count_macs,
+)
+from drsformer_arch.compare.tables import csv_of_means, csv_of_pictures, latex_table, markdown_table
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
 from drsformer_arch.system.escapes import csv_line
 from tests.golden_weights import load_golden_weights
@@ -114,20 +122,20 @@ def test_mistakes_are_one_line(arguments, message, pairs, weights, capsys):
 
 
 def test_tables_mark_the_best_and_what_was_published():
-    def scores(psnr: float, ssim: float) -> Scores:
-        return Scores(["a"], [psnr], [ssim], [0.5], [0])
+    def scores(psnr: float, ssim: float) -> MethodScores:
+        return MethodScores(["a"], [psnr], [ssim], [0.5], [0])
 
     results = [
-        Measured("rainy input", None, 0, 0, 0, {"Rain200H-test": scores(13, 0.4)}),
-        Measured("DRSformer", "DRSformer", 33_655_424, 10**9, 2**30, {"Rain200H-test": scores(32.174, 0.93)}),
-        Measured("IDT", "IDT", 16_416_463, 10**9, 2**30, {"Rain200H-test": scores(31, 0.9344)}),
+        Measurement("rainy input", None, 0, 0, 0, {"Rain200H-test": scores(13, 0.4)}),
+        Measurement("DRSformer", "DRSformer", 33_655_424, 10**9, 2**30, {"Rain200H-test": scores(32.174, 0.93)}),
+        Measurement("IDT", "IDT", 16_416_463, 10**9, 2**30, {"Rain200H-test": scores(31, 0.9344)}),
     ]
-    lines = markdown(results, []).splitlines()
+    lines = markdown_table(results, []).splitlines()
     assert lines[2].endswith("| 13.00 / 0.4000 |")
     assert lines[3] == ("| DRSformer | 33.66 M | 1.0 G | 0.500 | 1.00 GiB | **32.17** / 0.9300 (32.17 / 0.9326) |")
     assert lines[4].endswith("| 31.00 / **0.9344** (32.10 / 0.9344) |")
     assert scores(30, 1)._replace(psnr=[30, math.inf]).mean("psnr") == 30  # the other picture equals its target
-    table = latex(results)
+    table = latex_table(results)
     assert r"\textbf{32.17}" in table
     assert r"\textbf{0.9344}" in table
     assert r"\textbf{13" not in table
@@ -139,10 +147,10 @@ def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pai
             (tmp_path / "pairs" / part / folder).mkdir(parents=True)
             shutil.copy(pairs / part / f"{name}.png", tmp_path / "pairs" / part / folder / "1.png")
     sets = [
-        Pictures(name, {"name": name, "type": "PairedRainDataset", "dataroot": str(root)}, "ddn")
+        ComparedSet(name, {"name": name, "type": "PairedRainDataset", "dataroot": str(root)}, "ddn")
         for name, root in (("none", tmp_path), ("two", tmp_path / "pairs"))
     ]
-    method = Method(measurement.INPUT, None, None, None, {}, tuple(sets))
+    method = Method(measurement.RAINY_INPUT, None, None, None, {}, tuple(sets))
     measured, left_out, problems = measurement.measure_input(method, Settings(tmp_path / "out", None, "cpu"))
     assert measured.scores.keys() == {"two"}
     assert measured.scores["two"].names == ["a/1", "b/1"]
@@ -150,7 +158,7 @@ def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pai
     assert len(problems) == 1
     assert "data set none" in problems[0]
     for name, source in (("a/1", "01"), ("b/1", "02")):
-        result = cv2.imread(str(tmp_path / "out/pictures" / measurement.INPUT / "two" / f"{name}.png"))
+        result = cv2.imread(str(tmp_path / "out/pictures" / measurement.RAINY_INPUT / "two" / f"{name}.png"))
         assert (result == cv2.imread(str(pairs / "input" / f"{source}.png"))).all()
 
 
@@ -160,7 +168,7 @@ def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
         for parameter in net.parameters():
             parameter.mul_(1e20)
     torch.save(net.state_dict(), tmp_path / "large.pth")
-    pictures = Pictures("a", {"name": "a", "type": "PairedRainDataset", "dataroot": str(pairs)}, "ddn")
+    pictures = ComparedSet("a", {"name": "a", "type": "PairedRainDataset", "dataroot": str(pairs)}, "ddn")
     method = Method("large", str(tmp_path / "large.pth"), None, None, {}, (pictures,))
     line = attempt(method, Settings(tmp_path, 1, "cpu"), {"a": set()})
     assert line.startswith(f"large ({tmp_path / 'large.pth'}): the network returns NaN or infinite values")
@@ -193,19 +201,19 @@ def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
 def test_names_are_text_in_every_table_and_figure(name, in_csv, in_markdown, in_latex):
     assert csv_line([name, 1, -2.5]) == f"{in_csv},1,-2.5\n".encode()
     results = [
-        Measured(label, network, 1, 0, 0, {name: Scores([name], [30.0], [0.9], [0.1], [0])})
+        Measurement(label, network, 1, 0, 0, {name: MethodScores([name], [30.0], [0.9], [0.1], [0])})
         for label, network in ((name, None), (f"{name}2", "IDT"))
     ]
-    table = markdown(results, [name])
+    table = markdown_table(results, [name])
     assert f"| {in_markdown} |" in table
     assert f"| {in_markdown}: PSNR" in table
     assert table.endswith(f"\n{in_markdown}\n")
     if in_latex:
-        assert f"\n{in_latex} & " in latex(results)
-        assert f"{{c}}{{{in_latex}}}" in latex(results)
-    assert len(latex(results).splitlines()) == 10
+        assert f"\n{in_latex} & " in latex_table(results)
+        assert f"{{c}}{{{in_latex}}}" in latex_table(results)
+    assert len(latex_table(results).splitlines()) == 10
     assert len(table.splitlines()) == 7
-    for content in (comma_separated(results), per_picture(results)):
+    for content in (csv_of_means(results), csv_of_pictures(results)):
         rows = list(csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")))
         assert len(rows) == 3
         assert len({len(row) for row in rows}) == 1

@@ -15,9 +15,9 @@ import pytest
 
 from drsformer_arch.cli import main
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.page.page import Curve, Exhibit, write_page
+from drsformer_arch.page.page import Exhibit, write_page
 from drsformer_arch.page.previews import LARGEST_SIDE, residual_map
-from drsformer_arch.plot.curves import read_curves
+from drsformer_arch.plot.curves import Curve, read_curves
 from drsformer_arch.system.errors import UserError, printable
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -1,0 +1,190 @@
+"""The HTML of a page, but for the pictures that follow as inert text."""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from drsformer_arch.evaluate.score_names import GAIN_PREFIX, INPUT_PREFIX
+from drsformer_arch.page.previews import LARGEST_SIDE, QUALITY, RESIDUAL_TOP, residual_colours
+from drsformer_arch.page.score_table import ScoreColumn, TableRow, column_named, columns_of, mean_in, value_in
+from drsformer_arch.plot.curves import Curve
+from drsformer_arch.system import escapes
+from drsformer_arch.system.errors import printable
+
+_ASSETS = files("drsformer_arch.page") / "assets"
+_PICTURES_HERE = "<!--pictures-->"  # in page.html
+
+
+def page_html(
+    rows: Sequence[TableRow],
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    curves: Sequence[Curve],
+    overview: Sequence[tuple[str, bytes, str]],
+    means: bool,
+) -> tuple[str, str]:
+    """Return the page before and after the pictures."""
+    columns = columns_of(rows)
+    averaged = [column for column in columns if means and not column.key.startswith((INPUT_PREFIX, GAIN_PREFIX))]
+    style, script = _asset("page.css"), _asset("page.js")
+    colours = ", ".join(f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in residual_colours())
+    style = f":root {{ --residual: linear-gradient(to right, {colours}); }}\n{style}"
+    # Hashes instead of 'unsafe-inline': markup that came in with a name could not run, even if it were not escaped.
+    policy = (
+        f"default-src 'none'; img-src data: blob:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    page = Template(_asset("page.html")).substitute(
+        policy=policy,
+        style=style,
+        script=script,
+        title=escapes.html(title),
+        count=f"{len(rows):,} picture{'' if len(rows) == 1 else 's'}" if rows else "",
+        means="".join(_mean_html(rows, column) for rows in _by_data_set(rows) for column in averaged),
+        facts="".join(_fact_html(label, value) for label, value in facts),
+        overview="".join(_figure_html(*one) for one in overview),
+        curves=_curves_json(curves),
+        orders="".join(_order_html(index, column) for index, column in enumerate(columns)),
+        headers="".join(_header_html(column) for column in columns),
+        rows="".join(_row_html(index, row, columns) for index, row in enumerate(rows)),
+        hidden="" if rows else " hidden",
+        residual=_residual_text(rows),
+        residual_top=RESIDUAL_TOP,
+        quality=QUALITY,
+        largest=LARGEST_SIDE,
+    )
+    before, _, after = page.rpartition(_PICTURES_HERE)
+    return before, after
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def image_html(content: bytes, alt: str, kind: str, size: Sequence[int] | None = None) -> str:
+    """Return an image that holds its own content.
+
+    Args:
+        content: of the file.
+        alt: text for those who do not see it.
+        kind: of the file, such as "png".
+        size: width and height in pixels; default: as the file says.
+    """
+    sides = f' width="{size[0]}" height="{size[1]}"' if size else ""
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f'<img alt="{escapes.html(alt)}" src="{source}"{sides} loading="lazy" decoding="async">'
+
+
+def _figure_html(caption: str, content: bytes, alt: str) -> str:
+    return f"<figure>{image_html(content, alt, 'png')}<figcaption>{escapes.html(caption)}</figcaption></figure>"
+
+
+def _fact_html(label: str, value: str) -> str:
+    return f"<div><dt>{escapes.html(label)}</dt><dd>{escapes.html(value)}</dd></div>"
+
+
+def _by_data_set(rows: Sequence[TableRow]) -> list[list[TableRow]]:
+    data_sets = dict.fromkeys(row.data_set for row in rows)
+    return [[row for row in rows if row.data_set == data_set] for data_set in data_sets]
+
+
+def _mean_html(rows: Sequence[TableRow], column: ScoreColumn) -> str:
+    """The mean of a score over a data set, beside it that of the input and of the gains where there are both."""
+    ours, finite, infinite = mean_in(rows, column)
+    if ours is None:
+        return ""
+    rainy, _, _ = mean_in(rows, column_named(INPUT_PREFIX + column.key))
+    gained = column_named(GAIN_PREFIX + column.key)
+    gain, both, _ = mean_in(rows, gained)
+    notes = []
+    if rainy is not None:
+        gained_text = f", gain&nbsp;{gained.text(gain)}" if both else ""
+        partly = f" (of {both:,})" if 0 < both < finite else ""
+        notes.append(f"rainy {column.text(rainy)}{gained_text}{partly}")
+    if finite and finite < len(rows):
+        notes.append(f"mean of {finite:,} of {len(rows):,}" + (f"; {infinite:,} are ∞" if infinite else ""))
+    lines = "".join(f'<dd class="note">{note}</dd>' for note in notes)
+    of = f"of {rows[0].data_set}" if rows[0].data_set else ""
+    label = escapes.html(" ".join(filter(None, (column.name, column.protocol, of))))
+    return f"<div><dt>{label}</dt><dd>{column.text(ours)} <small>{column.unit}</small></dd>{lines}</div>"
+
+
+def _order_html(index: int, column: ScoreColumn) -> str:
+    better = "lower" if column.lower_is_better else "higher"
+    return f'<option value="{index}" data-better="{better}">{escapes.html(column.label)}</option>'
+
+
+def _header_html(column: ScoreColumn) -> str:
+    return f'<th scope="col" aria-sort="none"><button type="button">{escapes.html(column.label)}</button></th>'
+
+
+def _row_html(index: int, row: TableRow, columns: Sequence[ScoreColumn]) -> str:
+    """A row of the table, which also tells the script what to show."""
+    cells = []
+    for column in columns:
+        value = value_in(row, column)
+        loss = ' class="loss"' if column.key.startswith(GAIN_PREFIX) and value is not None and value < 0 else ""
+        cells.append(f'<td data-value="{"" if value is None else value}"{loss}>{column.text(value)}</td>')
+    width, height = row.size
+    size = f"{width}x{height}"
+    scale = min(1, LARGEST_SIDE / max(width, height))
+    if scale < 1:
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        size += f", shown at {width}x{height}"
+    name = escapes.html(row.name)
+    return (
+        f'<tr data-name="{name}" data-kinds="{" ".join(row.kinds)}" data-width="{width}" data-height="{height}" '
+        f'data-notes="{escapes.html(" · ".join(filter(None, (_summary(row, columns), size))))}">'
+        f'<td>{row.thumbnail}</td><th scope="row"><a href="#picture-{index}">{name}</a></th>{"".join(cells)}</tr>\n'
+    )
+
+
+def _summary(row: TableRow, columns: Sequence[ScoreColumn]) -> str:
+    """The scores in one line, with gains in parentheses."""
+    parts = []
+    for column in columns:
+        value = value_in(row, column)
+        if column.key.startswith((INPUT_PREFIX, GAIN_PREFIX)) or value is None:
+            continue
+        gained = column_named(GAIN_PREFIX + column.key)
+        gain = value_in(row, gained)
+        words = [column.name, column.protocol, column.text(value, unit=column.unit)]
+        if gain is not None:
+            words.append(f"({gained.text(gain)})")
+        parts.append(" ".join(filter(None, words)))
+    return " · ".join(parts)
+
+
+def _residual_text(rows: Sequence[TableRow]) -> str:
+    """What the residual maps show, if there are any."""
+    to_target = any("target" in row.kinds for row in rows)
+    removed = any("residual" in row.kinds and "target" not in row.kinds for row in rows)
+    differences = ["|result &minus; target|"] * to_target + ["|rainy &minus; result|, what was removed"] * removed
+    if not differences:
+        return ""
+    return (
+        f"Residual: {'; without a target, '.join(differences)}; mean over the channels, computed from the original "
+        f"pixels, {255 / RESIDUAL_TOP:.0f} times amplified, in whole levels."
+    )
+
+
+def _curves_json(curves: Sequence[Curve]) -> str:
+    """Return the panels for the script; JSON knows no infinities, and "<" must not end the block."""
+    panels: dict[str, dict[str, Any]] = {}
+    for curve in curves:
+        points = [point for point in curve.points if all(map(math.isfinite, point))]
+        if points:
+            name, unit, run = map(printable, (curve.name, curve.unit, curve.run))
+            panel = panels.setdefault(name, {"name": name, "unit": unit, "runs": []})
+            panel["runs"].append({"run": run, "points": points})
+    return json.dumps(list(panels.values()), separators=(",", ":")).replace("<", "\\u003c")
