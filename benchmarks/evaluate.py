@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from common import photographs
 
-from drsformer_arch.data.pairing.pairing import Pair, find_pairs
+from drsformer_arch.data.pairing.result_pairs import ResultPair, find_result_pairs
 from drsformer_arch.evaluate.evaluation import evaluate
 from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.system import processor
@@ -41,7 +41,7 @@ def make_pictures(root: Path, count: int) -> None:
             path.write_bytes(encode_png(picture, 6))
 
 
-def by_basicsr(pairs: Sequence[Pair]) -> list[dict[str, float]]:
+def by_basicsr(pairs: Sequence[ResultPair]) -> list[dict[str, float]]:
     """BasicSR's scores, under the names of ours."""
     # Not at the top: every worker process of ours loads this script, and none of them needs torch.
     from drsformer_arch.bridge import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable
@@ -62,7 +62,7 @@ def by_basicsr(pairs: Sequence[Pair]) -> list[dict[str, float]]:
     return rows
 
 
-def by_us(pairs: Sequence[Pair], which: Sequence[str], workers: int) -> list[dict[str, float]]:
+def by_us(pairs: Sequence[ResultPair], which: Sequence[str], workers: int) -> list[dict[str, float]]:
     return [row.scores for row in evaluate(pairs, which, workers=workers)]
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         make_pictures(Path(folder), args.count)
-        pairs, _ = find_pairs(Path(folder, "result"), Path(folder, "target"), None)
+        pairs, _ = find_result_pairs(Path(folder, "result"), Path(folder, "target"), None)
         theirs, ours = by_basicsr(pairs), by_us(pairs, ALL, 1)
         for name, unit in EQUAL.items():
             difference = max(abs(one[name] - two[name]) for one, two in zip(theirs, ours, strict=True))

@@ -28,7 +28,7 @@ import numpy as np
 from common import cpu_seconds, memory_of, photographs
 from PIL import Image
 
-from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.data.store.lmdb_builder import build_lmdb
 from drsformer_arch.images.pictures import pictures_in_folder
 from drsformer_arch.rain.rain_synthesis import add_rain
@@ -54,7 +54,7 @@ def make_data(root: Path, shape: tuple[int, int], pictures: int) -> None:
     for part in ("input", "target"):
         build_lmdb(pictures_in_folder(root / "train" / part), root / f"{part}.lmdb")
     for form in ("raw", "compressed"):
-        prepare("pairs", [root / "train/input", root / "train/target"], root / form, output=form, split="train")
+        prepare_dataset("pairs", [root / "train/input", root / "train/target"], root / form, output=form, split="train")
 
 
 def data_set(case: str, root: Path) -> Any:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import skimage
 from tqdm import tqdm
 
-from drsformer_arch.data.prepare.prepare import REPORT, prepare
+from drsformer_arch.data.prepare.preparation import REPORT, prepare_dataset
 from drsformer_arch.metrics import calculate_psnr_ddn
 from drsformer_arch.rain.rain_presets import RainParameters, Strength
 from drsformer_arch.rain.rain_synthesis import add_rain
@@ -122,7 +122,7 @@ def make(folder: Path, seed: int) -> dict[str, object]:
             write_folder(pictures, folder / split / part)
         sources = [folder / split / "input", folder / split / "target"]
         with contextlib.redirect_stdout(io.StringIO()):  # every tile is there twice, with different rain
-            prepare("pairs", sources, folder, output="compressed", split=split)
+            prepare_dataset("pairs", sources, folder, output="compressed", split=split)
     manifest: dict[str, object] = {
         "version": VERSION,
         "seed": seed,

@@ -86,7 +86,9 @@ def score_part(part: str, restorer: Restorer, data: Path | None, real: Path | No
     return scores
 
 
-def _pairs(part: str, frozen: dict[str, Any], data: Path | None) -> tuple[dict[str, Any], Iterable[yardsticks.Pair]]:
+def _pairs(
+    part: str, frozen: dict[str, Any], data: Path | None
+) -> tuple[dict[str, Any], Iterable[yardsticks.Yardstick]]:
     if part in NEED_DATA:
         assert data is not None
         if part == "drawn":

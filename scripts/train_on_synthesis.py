@@ -24,7 +24,7 @@ import yaml
 from drsformer_arch import DRSformer
 from drsformer_arch.data.datasets.sources import open_pairs
 from drsformer_arch.data.prepare.perceptual_hash import NEAR
-from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.data.prepare.scene_groups import linked_groups
 from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.fast import accelerate
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = arguments.out.resolve()
     cv2.setNumThreads(1)
     if not (root / "test").is_dir():
-        prepare("rain800" if arguments.side_by_side else "pairs", arguments.pictures, root, split="train")
+        prepare_dataset("rain800" if arguments.side_by_side else "pairs", arguments.pictures, root, split="train")
         hold_back(root)
     clean = {"type": "RainSynthesisDataset", "dataroot_gt": str(root / "train/target"), "presets": arguments.preset}
     sources = {"real": {"type": "PairedRainDataset", "dataroot": str(root / "train")}, "synthetic": clean}

@@ -61,7 +61,7 @@ LARGE_SIZE = (3000, 4000)  # height and width in px
 LARGE_SEED = 12
 
 
-class Pair(NamedTuple):
+class Yardstick(NamedTuple):
     """A yardstick: what goes in, and what should come out, (H, W, C) each; the same picture where there is no rain."""
 
     name: str
@@ -83,25 +83,25 @@ def digest(picture: npt.NDArray[Any]) -> str:
     return hashlib.sha256(f"{picture.shape} {picture.dtype}".encode() + picture.tobytes()).hexdigest()
 
 
-def validation(data: Path, name: str) -> Iterator[Pair]:
+def validation(data: Path, name: str) -> Iterator[Yardstick]:
     """Read the validation pairs of one of `SETS`."""
     pairs = open_pairs(str(data / name / "test.lmdb"))
     for index in range(len(pairs)):
         rainy, clean = (np.ascontiguousarray(picture[WHOLE]) for picture in pairs.pair(index))
-        yield Pair(Path(pairs.names(index)[1]).stem, rainy, clean)
+        yield Yardstick(Path(pairs.names(index)[1]).stem, rainy, clean)
 
 
-def drawn(data: Path) -> Iterator[Pair]:
+def drawn(data: Path) -> Iterator[Yardstick]:
     """Draw rain like Rain200H's, as `options/DRSformer-S/test.yml` draws it."""
     store = str(data / "rain100l/test.lmdb")
     options = {"name": "drawn", "phase": "test", "scale": 1, "dataroot_gt": store, "presets": "rain200h"}
     samples = RainSynthesisDataset(options)
     for index in range(len(samples)):
         sample = samples[index]
-        yield Pair(Path(sample["gt_path"]).stem, to_picture(sample["lq"]), to_picture(sample["gt"]))
+        yield Yardstick(Path(sample["gt_path"]).stem, to_picture(sample["lq"]), to_picture(sample["gt"]))
 
 
-def photographs() -> Iterator[Pair]:
+def photographs() -> Iterator[Yardstick]:
     """Read clean photographs of installed packages.
 
     Raises:
@@ -113,7 +113,7 @@ def photographs() -> Iterator[Pair]:
         if not places:
             raise UserError(f"{package} is not installed; its photograph {file} is among the yardsticks")
         clean = decode(read_file(Path(places[0], file)), file)
-        yield Pair(Path(file).stem, clean, clean)
+        yield Yardstick(Path(file).stem, clean, clean)
 
 
 def pattern_looks() -> list[PatternLook]:
@@ -137,7 +137,7 @@ def pattern_looks() -> list[PatternLook]:
     return looks
 
 
-def pattern(number: int) -> tuple[Pair, Pair]:
+def pattern(number: int) -> tuple[Yardstick, Yardstick]:
     """Draw a pattern to be left as it is, and the same with rain."""
     look = pattern_looks()[number]
     height, width = PATTERN_SIZE
@@ -146,10 +146,10 @@ def pattern(number: int) -> tuple[Pair, Pair]:
     preset = PATTERN_RAIN[number % len(PATTERN_RAIN)]
     rainy = add_rain(clean, rng, RainParameters.sample(rng, preset))
     name = f"{number:02d}_{look.family}"
-    return Pair(name, clean, clean), Pair(name, rainy, clean)
+    return Yardstick(name, clean, clean), Yardstick(name, rainy, clean)
 
 
-def large() -> Pair:
+def large() -> Yardstick:
     """Make a photograph of 12 megapixels with streaks as long and as wide as rain of that size has."""
     clean = _enlarged(decode(read_file(Path(_folder_of("skimage"), "data/coffee.png")), "coffee"), LARGE_SIZE)
     layers = (
@@ -158,7 +158,7 @@ def large() -> Pair:
         Streaks(angle=-9, drift=0, wobble=2.6, length=420, width=20.0, density=0.08, brightness=0.45),
     )
     rng = np.random.default_rng(LARGE_SEED)
-    return Pair("coffee_12_megapixels", add_rain(clean, rng, RainParameters(layers=layers, screen=0.6)), clean)
+    return Yardstick("coffee_12_megapixels", add_rain(clean, rng, RainParameters(layers=layers, screen=0.6)), clean)
 
 
 def real(folder: Path) -> Iterator[tuple[str, bytes, Picture]]:
@@ -228,7 +228,7 @@ def load() -> dict[str, Any]:
     return json.loads(FROZEN.read_text(encoding="utf-8"))
 
 
-def digests(pairs: Iterator[Pair] | Sequence[Pair]) -> dict[str, dict[str, str]]:
+def digests(pairs: Iterator[Yardstick] | Sequence[Yardstick]) -> dict[str, dict[str, str]]:
     """Hash both pictures of every pair, by name."""
     return {pair.name: {"rainy": digest(pair.rainy), "clean": digest(pair.clean)} for pair in pairs}
 
@@ -282,7 +282,9 @@ def compare(part: str, name: str, expected: dict[str, Any] | None, actual: dict[
     return [f"{part}: {name}, {key}: is another picture" for key, value in actual.items() if expected[key] != value]
 
 
-def check_pairs(part: str, frozen: dict[str, Any], pairs: Iterator[Pair] | Sequence[Pair]) -> Iterator[Pair]:
+def check_pairs(
+    part: str, frozen: dict[str, Any], pairs: Iterator[Yardstick] | Sequence[Yardstick]
+) -> Iterator[Yardstick]:
     """Yield the pairs one by one, each after a look at its digest.
 
     Raises:
@@ -323,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     frozen = load()
     count = 0
     try:
-        parts: list[tuple[str, dict[str, Any], Iterator[Pair] | Sequence[Pair]]] = [
+        parts: list[tuple[str, dict[str, Any], Iterator[Yardstick] | Sequence[Yardstick]]] = [
             ("photographs", frozen["photographs"], photographs()),
             ("patterns", frozen["patterns"], (pattern(number)[1] for number in range(len(frozen["patterns"])))),
             ("large", frozen["large"], (large() for _ in range(1))),

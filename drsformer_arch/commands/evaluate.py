@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.data.pairing.pairing import find_pairs  # noqa: PLC0415
+    from drsformer_arch.data.pairing.result_pairs import find_result_pairs  # noqa: PLC0415
     from drsformer_arch.evaluate.evaluation import score_files  # noqa: PLC0415
     from drsformer_arch.evaluate.score_names import NIQE  # noqa: PLC0415
     from drsformer_arch.metrics import SCORES  # noqa: PLC0415
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--protocol {args.protocol} compares with targets: drsformer evaluate RESULT TARGET")
     protocols = tuple(SCORES) if args.protocol in (None, "all") else (args.protocol,)
     which = (*(protocols if target else ()), *([NIQE] if args.niqe or not target else ()))
-    pairs, notes = find_pairs(args.result, target, args.rainy, skip_missing=args.skip_missing)
+    pairs, notes = find_result_pairs(args.result, target, args.rainy, skip_missing=args.skip_missing)
     for note in notes:
         announce(note, args.out)
     processor.keep_freed_memory()

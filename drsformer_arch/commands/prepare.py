@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.data.prepare import prepare  # noqa: PLC0415 - OpenCV takes a while to load
+    from drsformer_arch.data.prepare.preparation import prepare_dataset  # noqa: PLC0415 - OpenCV takes a while to load
     from drsformer_arch.data.store import store  # noqa: PLC0415 - OpenCV takes a while to load
 
     if args.verify is not None:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{name} is missing; drsformer prepare --help shows examples")
     if (args.workers is not None and args.workers < 1) or not 0 < (args.shard_size or 1) < float("inf"):
         raise UserError("--workers and --shard-size must be above 0")
-    results = prepare.prepare(
+    results = prepare_dataset(
         args.what[0],
         [Path(source) for source in args.what[1:]],
         args.destination,

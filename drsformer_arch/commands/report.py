@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm  # noqa: PLC0415 - this and OpenCV take a while to load
 
     from drsformer_arch import __version__  # noqa: PLC0415
-    from drsformer_arch.data.pairing.pairing import find_pairs  # noqa: PLC0415
+    from drsformer_arch.data.pairing.result_pairs import find_result_pairs  # noqa: PLC0415
     from drsformer_arch.evaluate.evaluation import columns, evaluate  # noqa: PLC0415
     from drsformer_arch.evaluate.score_names import DESCRIPTIONS, NIQE  # noqa: PLC0415
     from drsformer_arch.evaluate.summary import Summary  # noqa: PLC0415
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     for problem in problems:
         complain(problem)
-    found = args.result and find_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
+    found = args.result and find_result_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
     pairs, notes = found or ([], [])
     for note in notes:
         announce(note, args.out)

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from drsformer_arch.data.pairing.pairing import Pair
+from drsformer_arch.data.pairing.result_pairs import ResultPair
 from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
 from drsformer_arch.evaluate.summary import PictureScores, Summary
 from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
@@ -69,7 +69,7 @@ def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]
 
 
 def evaluate(
-    pairs: Sequence[Pair], which: Sequence[str], *, workers: int | None = None
+    pairs: Sequence[ResultPair], which: Sequence[str], *, workers: int | None = None
 ) -> Generator[PictureScores, None, None]:
     """Score pairs in their order; a pair that cannot be scored says why, the rest goes on.
 
@@ -77,7 +77,7 @@ def evaluate(
     number. Closing the iterator stops the workers.
 
     Args:
-        pairs: of `find_pairs`.
+        pairs: of `find_result_pairs`.
         which: column groups of `GROUPS`.
         workers: processes; 1: none but this one. Default: as many as there are cores and work for. They are started
             anew (spawn), so that a script needs ``if __name__ == "__main__":``.
@@ -95,12 +95,14 @@ def evaluate(
     return _in_processes(pairs, tuple(which), workers)
 
 
-def _in_processes(pairs: Sequence[Pair], which: tuple[str, ...], workers: int) -> Generator[PictureScores, None, None]:
+def _in_processes(
+    pairs: Sequence[ResultPair], which: tuple[str, ...], workers: int
+) -> Generator[PictureScores, None, None]:
     """In the order of the pairs. A process that dies takes the others of its pool along; their pairs are done again."""
     pool = _pool(workers, which)
-    running: deque[tuple[Pair, Future[PictureScores]]] = deque()
+    running: deque[tuple[ResultPair, Future[PictureScores]]] = deque()
 
-    def submit(pair: Pair) -> None:
+    def submit(pair: ResultPair) -> None:
         try:
             with _interrupts_held_back():  # from the beginning, in the process that this may start
                 running.append((pair, pool.submit(_score, pair, which)))
@@ -148,7 +150,7 @@ def _pool(workers: int, which: tuple[str, ...]) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which,))
 
 
-def _alone(pair: Pair, which: tuple[str, ...]) -> PictureScores:
+def _alone(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
     """What killed a process among others may fit the memory alone, or it kills only its own."""
     with _pool(1, which) as pool, _interrupts_held_back():
         future = pool.submit(_score, pair, which)
@@ -180,7 +182,7 @@ def _start_worker(with_niqe: bool) -> None:
         torch.set_num_threads(1)
 
 
-def _score(pair: Pair, which: tuple[str, ...]) -> PictureScores:
+def _score(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
     """Read and score one pair; whatever decoders and metrics raise becomes its problem."""
     subject, pictures = pair.result, dict[Path, Picture]()
     try:
@@ -258,12 +260,12 @@ def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
 
 
 def score_files(
-    pairs: Sequence[Pair], which: Sequence[str], out: Path | None = None, *, workers: int | None = None
+    pairs: Sequence[ResultPair], which: Sequence[str], out: Path | None = None, *, workers: int | None = None
 ) -> Summary:
     """Score pairs with a progress bar; a picture that fails is named on stderr, the rest goes on.
 
     Args:
-        pairs: of `find_pairs`, at least one.
+        pairs: of `find_result_pairs`, at least one.
         which: column groups of `GROUPS`.
         out: CSV file with one line per picture, in the order of the pairs; it is replaced when the last one is done.
             Where that fails after scores were computed, `Summary.unwritten` says why, and all pictures are scored.

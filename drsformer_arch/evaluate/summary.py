@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drsformer_arch.data.pairing.pairing import Pair
+from drsformer_arch.data.pairing.result_pairs import ResultPair
 from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
 from drsformer_arch.system.errors import FEW, first_few, printable
 
@@ -12,7 +12,7 @@ from drsformer_arch.system.errors import FEW, first_few, printable
 class PictureScores(NamedTuple):
     """Of one result."""
 
-    pair: Pair
+    pair: ResultPair
     scores: dict[str, float]  # column to value, without `niqe` where there is none; empty where the picture failed
     problem: str | None  # why it failed
     sixteen_bits: bool = False  # one of the pictures was rounded to 8 bits

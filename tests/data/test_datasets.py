@@ -16,7 +16,7 @@ from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
 from drsformer_arch.bridge.basicsr_fixes import refuse_damaged_pictures
-from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.options.reading import check_dataset
 from drsformer_arch.rain.rain_presets import PRESETS
 from drsformer_arch.system.errors import UserError
@@ -30,7 +30,7 @@ def dataset(phase: str = "train", **options: object):
 @pytest.fixture(scope="module")
 def store(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("store")
-    prepare("pairs", [pairs / "input", pairs / "target"], root, output="compressed", workers=1)
+    prepare_dataset("pairs", [pairs / "input", pairs / "target"], root, output="compressed", workers=1)
     return root / "train.lmdb"
 
 

@@ -24,9 +24,9 @@ from basicsr.data import build_dataset
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.data.pairing.pair_keys import Pair
-from drsformer_arch.data.prepare import building
-from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.pairing.pair_keys import SourcePair
+from drsformer_arch.data.prepare import shard_build
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.data.store.store import Store, entries
 from drsformer_arch.images.pictures import decode
@@ -202,7 +202,7 @@ def test_an_overwritten_store_is_read_anew(tmp_path):
     for value in (10, 200):
         for folder in sources:
             cv2.imwrite(str(folder / "000.png"), np.full((30, 40, 3), value, np.uint8))
-        prepare("pairs", sources, tmp_path / "out", output="raw", overwrite=True, workers=1)
+        prepare_dataset("pairs", sources, tmp_path / "out", output="raw", overwrite=True, workers=1)
         pictures.append(Store(tmp_path / "out/train.lmdb").pair(0)[0].whole())
     assert [picture.mean() for picture in pictures] == [10, 200]
 
@@ -263,19 +263,19 @@ def test_bad_pairs_are_named_or_skipped(tmp_path, capsys, fault, message, form):
 def test_whatever_is_wrong_with_a_pair_is_its_line(error, tmp_path, monkeypatch):
     """In this process, as a worker does it."""
     rainy, clean = write_pairs(tmp_path / "source", 3)
-    pairs = [Pair(f"{n:03d}", rainy / f"{n:03d}.png", clean / f"{n:03d}.png", "") for n in range(3)]
+    pairs = [SourcePair(f"{n:03d}", rainy / f"{n:03d}.png", clean / f"{n:03d}.png", "") for n in range(3)]
 
     def decoded(content: bytes, path: Path) -> np.ndarray:
         if path == rainy / "001.png":
             raise error
         return decode(content, path)
 
-    monkeypatch.setattr(building, "decode", decoded)
-    job = building.Job(tmp_path, tmp_path, 0, "raw", pairs, "", (rainy, clean), skip_bad=False)
+    monkeypatch.setattr(shard_build, "decode", decoded)
+    job = shard_build.ShardJob(tmp_path, tmp_path, 0, "raw", pairs, "", (rainy, clean), skip_bad=False)
     with pytest.raises(UserError, match=rf"{rainy}/001.png") as caught:
-        building.build_shard(job)
+        shard_build.build_shard(job)
     assert "\n" not in str(caught.value)
-    building.build_shard(job._replace(skip_bad=True))
+    shard_build.build_shard(job._replace(skip_bad=True))
     head, *rows = map(json.loads, job.rows.read_text().splitlines())
     assert (head["pairs"], head["skipped"]) == (2, 1)
     assert "rainy/001.png" in rows[1]["skipped"]
@@ -442,7 +442,7 @@ def test_no_permission(tmp_path):
     os.chmod(tmp_path, 0o755)
     write_pairs(tmp_path / "source", 2)
     code = (
-        "import os, sys; from drsformer_arch import cli; from drsformer_arch.data.prepare import prepare;"
+        "import os, sys; from drsformer_arch import cli; from drsformer_arch.data.prepare import preparation;"
         "os.setuid(65534); sys.exit(cli.main(sys.argv[1:]))"
     )
     arguments = ["prepare", "pairs", tmp_path / "source/rainy", tmp_path / "source/clean", "-o", tmp_path / "out"]

@@ -14,7 +14,7 @@ import torch
 from basicsr.data import build_dataset
 from skimage import data
 
-from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.data.store.environments import forget
 from drsformer_arch.data.store.store import Store, _checksum, verify
 from drsformer_arch.system.errors import UserError
@@ -61,7 +61,9 @@ def stores(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """The folder's pairs as stores of several shards."""
     root = tmp_path_factory.mktemp("stores")
     for form in ("raw", "compressed"):
-        prepare("pairs", [folder / "input", folder / "target"], root / form, output=form, shard_size=40_000, workers=2)
+        prepare_dataset(
+            "pairs", [folder / "input", folder / "target"], root / form, output=form, shard_size=40_000, workers=2
+        )
     return {form: root / form / "train.lmdb" for form in ("raw", "compressed")}
 
 

@@ -15,7 +15,7 @@ from basicsr.metrics import calculate_niqe, calculate_psnr, calculate_ssim
 from skimage import data
 
 from drsformer_arch.cli import main
-from drsformer_arch.data.pairing.pairing import Pair, find_pairs
+from drsformer_arch.data.pairing.result_pairs import ResultPair, find_result_pairs
 from drsformer_arch.evaluate import evaluation
 from drsformer_arch.evaluate.evaluation import GROUPS, evaluate, score_pictures
 from drsformer_arch.system.errors import UserError
@@ -179,7 +179,7 @@ def test_16_bits_are_rounded_and_reported(folders, capsys):
 def test_official_names_pair(results, targets, partners, rule, tmp_path):
     result, target = touch(tmp_path / "result", results), touch(tmp_path / "target", targets)
     (result / "._hidden.png").touch()
-    pairs, notes = find_pairs(result, target, None)
+    pairs, notes = find_result_pairs(result, target, None)
     assert [pair.result for pair in pairs] == [result / name for name in results]
     assert [pair.target for pair in pairs] == [target / name for name in partners]
     assert len(notes) == 1
@@ -198,7 +198,7 @@ def test_official_names_pair(results, targets, partners, rule, tmp_path):
 )
 def test_rainy_pictures_pair_with_results(results, rainy, tmp_path):
     result, given = touch(tmp_path / "result", results), touch(tmp_path / "rainy", rainy)
-    pairs, _ = find_pairs(result, None, given)
+    pairs, _ = find_result_pairs(result, None, given)
     assert [pair.rainy for pair in pairs] == [given / name for name in rainy]
 
 
@@ -221,7 +221,7 @@ def test_rainy_pictures_pair_with_results(results, rainy, tmp_path):
 def test_other_names_are_refused(results, targets, message, tmp_path):
     result, target = touch(tmp_path / "result", results), touch(tmp_path / "target", targets)
     with pytest.raises(UserError) as error:
-        find_pairs(result, target, None)
+        find_result_pairs(result, target, None)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -305,7 +305,7 @@ def test_names_are_no_formulas_and_rows_stay_rows(tmp_path, capsys):
 class Watched(Sequence):
     """Remembers how far it was read."""
 
-    def __init__(self, pair: Pair, count: int) -> None:
+    def __init__(self, pair: ResultPair, count: int) -> None:
         self.pair, self.count, self.read = pair, count, 0
 
     def __len__(self) -> int:
@@ -326,7 +326,7 @@ class Deadly(type(Path())):
 
 
 def test_a_picture_that_kills_its_process_is_its_line(folders):
-    pairs, _ = find_pairs(folders / "result", folders / "target", None)
+    pairs, _ = find_result_pairs(folders / "result", folders / "target", None)
     pairs = [pairs[0], pairs[1]._replace(result=Deadly(pairs[1].result)), pairs[2]]
     rows = list(evaluate(pairs, ["ddn"], workers=2))
     assert [row.pair for row in rows] == pairs
@@ -337,7 +337,7 @@ def test_a_picture_that_kills_its_process_is_its_line(folders):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_pictures_are_read_little_ahead_and_closing_stops(workers, folders):
-    pair = find_pairs(folders / "result", folders / "target", None)[0][0]
+    pair = find_result_pairs(folders / "result", folders / "target", None)[0][0]
     pairs = Watched(pair, 200)
     rows = evaluate(pairs, ["ddn"], workers=workers)
     assert [next(rows).pair for _ in range(3)] == [pair] * 3
@@ -348,7 +348,7 @@ def test_pictures_are_read_little_ahead_and_closing_stops(workers, folders):
 def test_a_run_that_ends_early_leaves_the_old_csv(folders, monkeypatch):
     score = evaluation._score
 
-    def interrupted(pair: Pair, which: tuple[str, ...]) -> evaluation.PictureScores:
+    def interrupted(pair: ResultPair, which: tuple[str, ...]) -> evaluation.PictureScores:
         if pair.name.startswith("c"):
             raise KeyboardInterrupt
         return score(pair, which)

@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 from drsformer_arch.bridge.trouble import trouble_of
 from drsformer_arch.cli import main
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
-from drsformer_arch.data.prepare.prepare import prepare
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from tests.runs import ENVIRONMENT, PROCESSES, assert_same, drsformer, everything, write
 
 TOTAL = 9
@@ -127,7 +127,7 @@ def training(options, pairs, tmp_path) -> tuple[Path, dict]:
     options["train"] |= {"total_iter": TOTAL, "ema_decay": 0.9}
     options["logger"] |= {"save_checkpoint_freq": 1, "save_best": "psnr"}
     options["val"]["val_freq"] = 3
-    prepare("pairs", [pairs / "input", pairs / "target"], tmp_path / "set", output="raw", workers=1)
+    prepare_dataset("pairs", [pairs / "input", pairs / "target"], tmp_path / "set", output="raw", workers=1)
     (store,) = (tmp_path / "set").glob("*.lmdb")
     options["datasets"]["train"] = {
         "type": "PairedRainDataset",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from drsformer_arch.data.pairing.pair_keys import Found
+from drsformer_arch.data.pairing.pair_keys import UnkeyedPair
 from drsformer_arch.data.pairing.source_tree import File, Folder, Parts, nfc, stem
 from drsformer_arch.images.pictures import PICTURE_SUFFIXES
 from drsformer_arch.system.errors import UserError
@@ -77,7 +77,7 @@ class Match(NamedTuple):
 
     layout: Layout
     place: Parts
-    found: list[Found]
+    found: list[UnkeyedPair]
     rainy_alone: list[File]
     clean_alone: list[File]
     twice: tuple[File, File] | None  # two clean files of one name
@@ -103,7 +103,7 @@ def match_folders(layout: Layout, place: Parts, rainy: Side, clean: Side) -> Mat
         for file, fit in fitting(folder, layout.rainy):
             shared = (kept, fit["shared"])
             if shared in clean_files:
-                found.append(Found(folders, fit["key"], file, clean_files[shared], folder.parts))
+                found.append(UnkeyedPair(folders, fit["key"], file, clean_files[shared], folder.parts))
                 used.add(shared)
             else:
                 rainy_alone.append(file)

@@ -20,7 +20,7 @@ _SPLIT_WORDS = {
 }
 
 
-class Found(NamedTuple):
+class UnkeyedPair(NamedTuple):
     """A pair on its way to a key."""
 
     folders: Parts  # those that the key may keep
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     halves: Halves = ""
 
 
-class Pair(NamedTuple):
+class SourcePair(NamedTuple):
     """A rainy picture and its clean one."""
 
     key: str
@@ -42,9 +42,9 @@ class Pair(NamedTuple):
 
 
 def pairs_per_split(
-    benchmark: Benchmark, all_found: Sequence[Found], asked: str | None
-) -> tuple[dict[str, list[Pair]], list[str]]:
-    """Split and key of the pairs found, by the rules that `find_pairs` states.
+    benchmark: Benchmark, all_found: Sequence[UnkeyedPair], asked: str | None
+) -> tuple[dict[str, list[SourcePair]], list[str]]:
+    """Split and key of the pairs found, by the rules that `find_source_pairs` states.
 
     Args:
         benchmark: the set.
@@ -67,9 +67,9 @@ def pairs_per_split(
 
 
 def _by_split(
-    benchmark: Benchmark, all_found: Sequence[Found], asked: str | None
-) -> tuple[dict[str, list[Found]], list[str]]:
-    groups: dict[str | None, list[Found]] = defaultdict(list)
+    benchmark: Benchmark, all_found: Sequence[UnkeyedPair], asked: str | None
+) -> tuple[dict[str, list[UnkeyedPair]], list[str]]:
+    groups: dict[str | None, list[UnkeyedPair]] = defaultdict(list)
     said: dict[Parts, str | None] = {}
     for found in all_found:
         if found.places not in said:
@@ -95,12 +95,12 @@ def _split_by_count(benchmark: Benchmark, count: int) -> str:
     return "test" if count in of_test - of_train else "train"
 
 
-def _keyed(benchmark: Benchmark, split: str, all_found: Sequence[Found]) -> list[Pair]:
+def _keyed(benchmark: Benchmark, split: str, all_found: Sequence[UnkeyedPair]) -> list[SourcePair]:
     kept = _kept_folders(benchmark if split == "test" else None, {found.folders for found in all_found})
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, SourcePair] = {}
     for found in all_found:
         key = "/".join((*kept[found.folders], found.name))
-        pair = Pair(key, found.rainy.path, found.clean.path, found.halves)
+        pair = SourcePair(key, found.rainy.path, found.clean.path, found.halves)
         if not _is_text(key):
             raise UserError(f"the name of {str(pair.input)!r} is not in UTF-8; rename it and its partner")
         other = pairs.setdefault(key, pair)

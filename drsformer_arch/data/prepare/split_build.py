@@ -20,11 +20,11 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from drsformer_arch.data.pairing.pair_keys import Pair
-from drsformer_arch.data.prepare.building import (
+from drsformer_arch.data.pairing.pair_keys import SourcePair
+from drsformer_arch.data.prepare.shard_build import (
     Form,
-    Job,
-    Shared,
+    Progress,
+    ShardJob,
     build_shard,
     disk_errors_named,
     finished_rows,
@@ -76,7 +76,7 @@ class SplitBuild:
         self,
         target: Path,
         output: Output,
-        pairs: list[Pair],
+        pairs: list[SourcePair],
         *,
         folders: Sequence[Path],
         unpacked: Sequence[Path],
@@ -106,13 +106,13 @@ class SplitBuild:
         is_unpacked = any(path.is_relative_to(folder) for folder in self.unpacked)
         return state.st_size, 0 if is_unpacked else state.st_mtime_ns
 
-    def _plan(self, pairs: list[Pair], shard_size: int | None) -> Iterator[Job]:
+    def _plan(self, pairs: list[SourcePair], shard_size: int | None) -> Iterator[ShardJob]:
         """Cut the pairs into shards of whole groups that share a target."""
         groups = [list(group) for _, group in itertools.groupby(pairs, key=lambda pair: pair.target)]
         if shard_size is None:
             total = sum(self._state(path)[0] for group in groups for path in _files(group))
             shard_size = max(total // USUAL_SHARDS, SMALLEST_SHARD)  # as many as keep all cores busy to the end
-        number, size, shard, digest = 0, 0, list[Pair](), hashlib.sha256(self.form.encode())
+        number, size, shard, digest = 0, 0, list[SourcePair](), hashlib.sha256(self.form.encode())
         for position, group in enumerate(groups, 1):
             states = {path: self._state(path) for path in _files(group)}
             size += sum(state[0] for state in states.values())
@@ -125,7 +125,9 @@ class SplitBuild:
                 if number == MOST_SHARDS:
                     raise UserError(f"this makes more than {MOST_SHARDS} files; give a larger --shard-size")
                 shards = self.work if self.output == "basicsr" else self.content
-                yield Job(self.work, shards, number, self.form, shard, digest.hexdigest(), self.folders, skip_bad=False)
+                yield ShardJob(
+                    self.work, shards, number, self.form, shard, digest.hexdigest(), self.folders, skip_bad=False
+                )
                 number, size, shard, digest = number + 1, 0, [], hashlib.sha256(self.form.encode())
 
     def run(self, *, skip_bad: bool, overwrite: bool, workers: int) -> Prepared:
@@ -188,7 +190,7 @@ class SplitBuild:
         if done:
             print(f"going on: {done:,} pairs were finished before")
         context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
-        shared = Shared(context.Value("Q", done), context.Event())
+        shared = Progress(context.Value("Q", done), context.Event())
         with contextlib.ExitStack() as stack:
             bar = stack.enter_context(
                 tqdm(total=self.count, initial=done, desc=self.head["split"], unit="pair", delay=1)
@@ -281,7 +283,7 @@ class SplitBuild:
             forget(job.shard)
 
 
-def _files(group: list[Pair]) -> set[Path]:
+def _files(group: list[SourcePair]) -> set[Path]:
     return {path for pair in group for path in (pair.input, pair.target)}
 
 
@@ -298,7 +300,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _check_lengths(pairs: Sequence[Pair]) -> None:
+def _check_lengths(pairs: Sequence[SourcePair]) -> None:
     for pair in pairs:
         length = len(f"target/{pair.key}".encode())
         if length > LONGEST_KEY:

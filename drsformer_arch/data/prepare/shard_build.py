@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import lmdb
 import numpy as np
 
-from drsformer_arch.data.pairing.pair_keys import Pair
+from drsformer_arch.data.pairing.pair_keys import SourcePair
 from drsformer_arch.data.prepare.perceptual_hash import perceptual_hash
 from drsformer_arch.data.store import records
 from drsformer_arch.data.store.environments import Writer, forget
@@ -33,7 +33,7 @@ from drsformer_arch.system.json_files import parse_json
 Form = Literal["folder", "raw", "compressed", "png"]
 
 
-class Job(NamedTuple):
+class ShardJob(NamedTuple):
     """A shard to build.
 
     Attributes:
@@ -51,7 +51,7 @@ class Job(NamedTuple):
     shards: Path
     number: int
     form: Form
-    pairs: list[Pair]
+    pairs: list[SourcePair]
     fingerprint: str
     folders: tuple[Path, ...]
     skip_bad: bool
@@ -71,17 +71,17 @@ class Stopped(Exception):  # noqa: N818 - a request that was met, no error
     """The main process asked to stop."""
 
 
-class Shared(NamedTuple):
+class Progress(NamedTuple):
     """What a worker shares with the main process: how many pairs are done, and whether to stop."""
 
     done: Any
     stop: Any
 
 
-_shared: Shared | None = None
+_shared: Progress | None = None
 
 
-def start_worker(shared: Shared, folder: Path) -> None:
+def start_worker(shared: Progress, folder: Path) -> None:
     """Set up a worker process."""
     global _shared  # noqa: PLW0603 - the way a process pool hands things to its workers
     _shared = shared
@@ -121,7 +121,7 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def finished_rows(job: Job) -> dict[str, Any] | None:
+def finished_rows(job: ShardJob) -> dict[str, Any] | None:
     """The first line of a finished shard's rows, None where the shard must be built."""
     try:
         with job.rows.open("rb") as file:
@@ -136,7 +136,7 @@ def finished_rows(job: Job) -> dict[str, Any] | None:
     return head if is_finished else None
 
 
-def _bytes_of(job: Job) -> int:
+def _bytes_of(job: ShardJob) -> int:
     """Size of a job's shard or of all its picture files, as far as they are there."""
     if job.form != "folder":
         return job.shard.stat().st_size if job.shard.is_file() else -1
@@ -150,7 +150,7 @@ def _bytes_of(job: Job) -> int:
     return size
 
 
-def build_shard(job: Job) -> None:
+def build_shard(job: ShardJob) -> None:
     """Build one shard and its rows.
 
     Raises:
@@ -181,7 +181,7 @@ def build_shard(job: Job) -> None:
         write_atomically(job.rows, ("\n".join(lines) + "\n").encode())
 
 
-def _write_shard(job: Job, path: Path, rows: list[dict[str, Any]]) -> int:
+def _write_shard(job: ShardJob, path: Path, rows: list[dict[str, Any]]) -> int:
     """All pairs of a job into an LMDB file; a target that several pairs share is written once."""
     writer, finished, number = Writer(path, subdir=False), False, 0
     last: tuple[Path, bytes] | None = None
@@ -207,7 +207,9 @@ class Loaded(NamedTuple):
     content: bytes
 
 
-def _checked_pairs(job: Job, rows: list[dict[str, Any]]) -> Iterator[tuple[Pair, dict[str, Any], dict[str, Loaded]]]:
+def _checked_pairs(
+    job: ShardJob, rows: list[dict[str, Any]]
+) -> Iterator[tuple[SourcePair, dict[str, Any], dict[str, Loaded]]]:
     """Decoded pairs that are in order, each with its row of the manifest; every row is added to ``rows``."""
     target: tuple[Path, Loaded, dict[str, Any]] | None = None
     for pair in job.pairs:
@@ -247,7 +249,7 @@ def _load(path: Path) -> Loaded:
     return Loaded(decode(content, path), content)
 
 
-def _halves(pair: Pair) -> tuple[Loaded, Loaded]:
+def _halves(pair: SourcePair) -> tuple[Loaded, Loaded]:
     """Rainy and clean half of a picture that holds both."""
     both = _load(pair.input)
     width = both.pixels.shape[1]
@@ -257,7 +259,7 @@ def _halves(pair: Pair) -> tuple[Loaded, Loaded]:
     return (right, left) if pair.halves == "clean_left" else (left, right)
 
 
-def _facts(pixels: Picture, path: Path, job: Job) -> dict[str, Any]:
+def _facts(pixels: Picture, path: Path, job: ShardJob) -> dict[str, Any]:
     """A row's entry of one picture; the hash is that of the pixels (RGB, row by row, little-endian)."""
     little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return {
@@ -268,7 +270,7 @@ def _facts(pixels: Picture, path: Path, job: Job) -> dict[str, Any]:
     }
 
 
-def _path_in_folder(job: Job, role: str, row: dict[str, Any]) -> Path:
+def _path_in_folder(job: ShardJob, role: str, row: dict[str, Any]) -> Path:
     """Where a picture goes in the folder form: under its pair's name, a half as PNG."""
     both = row["input"]["file"] == row["target"]["file"]
     ending = ".png" if both else os.path.splitext(row[role]["file"])[1]

@@ -30,7 +30,7 @@ NAMES = tuple(
 RAINY_NAMES = (*(Layout(clean, rainy) for rainy, clean in NAMES if "#" not in rainy), Layout("{}", "{}_rain"))
 
 
-class Pair(NamedTuple):
+class ResultPair(NamedTuple):
     """A result and what it is compared with."""
 
     name: str  # path of the result below its folder, without extension
@@ -39,9 +39,9 @@ class Pair(NamedTuple):
     rainy: Path | None
 
 
-def find_pairs(
+def find_result_pairs(
     result: Path, target: Path | None, rainy: Path | None, *, skip_missing: bool = False
-) -> tuple[list[Pair], list[str]]:
+) -> tuple[list[ResultPair], list[str]]:
     """Pair the pictures of folders, searched recursively, by their names and the names of the folders in them.
 
     Equal names without extension come first. Else one rule must pair all results: one of `NAMES`, alone or with an
@@ -77,7 +77,7 @@ def find_pairs(
         notes += said
     wanted = [found for found, given in zip(partners.values(), (target, rainy), strict=True) if given is not None]
     pairs = [
-        Pair(name, path, partners["target"].get(path), partners["rainy picture"].get(path))
+        ResultPair(name, path, partners["target"].get(path), partners["rainy picture"].get(path))
         for name, path in pictures.items()
         if all(path in found for found in wanted)
     ]

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from drsformer_arch.data.pairing.benchmarks import benchmark_named, count_warning
-from drsformer_arch.data.pairing.pair_keys import Pair
-from drsformer_arch.data.pairing.pair_search import find_pairs
+from drsformer_arch.data.pairing.pair_keys import SourcePair
+from drsformer_arch.data.pairing.source_pairs import find_source_pairs
 from drsformer_arch.data.prepare.duplicates import Fingerprints, find_duplicates
 from drsformer_arch.data.prepare.split_build import STORES, Output, Prepared, SplitBuild
 from drsformer_arch.data.store.manifest import read_manifest
@@ -29,7 +29,7 @@ from drsformer_arch.system.processor import usable_cores
 REPORT = "duplicates.txt"
 
 
-def prepare(
+def prepare_dataset(
     dataset: str,
     sources: Sequence[Path],
     destination: Path,
@@ -51,7 +51,7 @@ def prepare(
             ``test.lmdb`` (stores), each with a ``manifest.jsonl``.
         output: "folder", "raw" or "compressed" (stores), or "basicsr".
         split: "train" or "test" where the source does not say.
-        patterns: of the rainy and the clean names, see ``pair_search.find_pairs``.
+        patterns: of the rainy and the clean names, see `find_source_pairs`.
         skip_bad: leave out pairs that cannot be used, and list them in the manifest.
         overwrite: replace what is there, once the new is finished.
         workers: processes; by default one more than cores.
@@ -69,7 +69,7 @@ def prepare(
     sources, destination = [Path(source).absolute() for source in sources], Path(destination).absolute()
     _refuse_inside(sources, destination)
     with _alone_in(destination), _unpacked(sources, destination) as folders:
-        found = find_pairs(dataset, folders, split=split, patterns=patterns)
+        found = find_source_pairs(dataset, folders, split=split, patterns=patterns)
         for message in found.warnings:
             print(f"warning: {printable(message)}")
         prepared = []
@@ -127,7 +127,7 @@ def _alone_in(destination: Path) -> Iterator[None]:
                 destination.rmdir()
 
 
-def _with_parts(splits: dict[str, list[Pair]], *, several: bool) -> Iterator[tuple[str, list[Pair]]]:
+def _with_parts(splits: dict[str, list[SourcePair]], *, several: bool) -> Iterator[tuple[str, list[SourcePair]]]:
     """The splits; a test split of several sets becomes one for each, because each is scored on its own."""
     for name, pairs in splits.items():
         if name != "test" or not several:

@@ -28,7 +28,7 @@ from drsformer_arch.data.pairing.layouts import (
     readings,
     role_of,
 )
-from drsformer_arch.data.pairing.pair_keys import SPLITS, Found, Pair, pairs_per_split, split_said
+from drsformer_arch.data.pairing.pair_keys import SPLITS, SourcePair, UnkeyedPair, pairs_per_split, split_said
 from drsformer_arch.data.pairing.source_tree import File, Folder, Parts, Source, listed_pairs, stem, walk
 from drsformer_arch.system.errors import FEW, UserError, did_you_mean, first_few
 
@@ -36,24 +36,24 @@ _HALVES = {"clean_left": "clean left, rainy right", "rainy_left": "rainy left, c
 
 
 @dataclass(frozen=True)
-class FoundPairs:
+class SourcePairs:
     """All pairs below the sources."""
 
     #: "train", "test" or "val" to its pairs, sorted by key
-    splits: dict[str, list[Pair]]
+    splits: dict[str, list[SourcePair]]
     #: how the files are laid out, for the user
     layout: str
     #: what was left out or looks unusual, for the user; numbers of pairs are the business of `count_warning`
     warnings: list[str] = field(default_factory=list)
 
 
-def find_pairs(
+def find_source_pairs(
     dataset: str,
     sources: Sequence[Path],
     *,
     split: str | None = None,
     patterns: tuple[str, str] | None = None,
-) -> FoundPairs:
+) -> SourcePairs:
     """Find the pairs of a set below some folders, at any depth.
 
     Every pair has a key: the path of the rainy picture in NFC, without extension, without what all names of the layout
@@ -121,7 +121,7 @@ class _Search:
         self.benchmark = benchmark
         self.sources = sources
         self.folders = [folder for source in sources for folder in source.folders]
-        self.found: list[Found] = []
+        self.found: list[UnkeyedPair] = []
         self.layouts: dict[str, None] = {}  # in order, each once
         self.looked_for: list[str] = []
         self.alone: dict[str, dict[File, None]] = {"RAINY": {}, "CLEAN": {}}  # may be taken later
@@ -137,7 +137,7 @@ class _Search:
                 for rainy, clean in listed_pairs(path, parts, folders):
                     # The list may be called train.txt.
                     places = (*rainy.folder.parts, path.stem)
-                    self._take(Found(rainy.folder.parts, stem(rainy.name), rainy, clean, places))
+                    self._take(UnkeyedPair(rainy.folder.parts, stem(rainy.name), rainy, clean, places))
                     self.layouts[f"pairs listed in {path.name}"] = None
 
     def by_two_folders(self, layout: Layout) -> None:
@@ -202,7 +202,7 @@ class _Search:
         of_a_split = [folder for folder in folders if split_said(folder.parts[1:])]
         for folder in of_a_split or (folders if not self.found else []):
             for file in folder.left():
-                self._take(Found(folder.parts, stem(file.name), file, file, folder.parts, self.benchmark.halves))
+                self._take(UnkeyedPair(folder.parts, stem(file.name), file, file, folder.parts, self.benchmark.halves))
                 self.layouts[shown] = None
 
     def check_folders(self) -> None:
@@ -212,12 +212,12 @@ class _Search:
             if role is not None:
                 self.alone[role].update(dict.fromkeys(folder.left()))
 
-    def result(self, split: str | None) -> FoundPairs:
+    def result(self, split: str | None) -> SourcePairs:
         if not self.found:
             raise self._nothing_found()
         self._check_alone()
         splits, warnings = pairs_per_split(self.benchmark, self.found, split)
-        return FoundPairs(splits, "; ".join(self.layouts), [*self._shared_clean(), *self._left_out(), *warnings])
+        return SourcePairs(splits, "; ".join(self.layouts), [*self._shared_clean(), *self._left_out(), *warnings])
 
     def _with_pairs(self) -> Iterator[Folder]:
         for folder in self.folders:
@@ -228,7 +228,7 @@ class _Search:
         # Pictures of both halves may lie somewhere in a folder "rain", as the copies of Rain800 do.
         return role_of(folder.parts[1:], nearest=bool(self.benchmark.halves))
 
-    def _take(self, found: Found) -> None:
+    def _take(self, found: UnkeyedPair) -> None:
         self.found.append(found)
         found.rainy.take()
         found.clean.take()
