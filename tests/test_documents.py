@@ -1,0 +1,60 @@
+"""What documents name exists: files, modules, classes and functions; and all of them tell one version."""
+
+import itertools
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import drsformer_arch
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/*.md"), ROOT / "datasets/README.md"],
+)
+# Folders of the repository whose files are part of it; datasets/, experiments/ and results/ are the reader's.
+PARTS = ("drsformer_arch", "options", "scripts", "tests", "benchmarks", "examples", "docs", r"\.ci", r"\.github")
+FILE = re.compile(rf"(?<![\w/.*-])(?:{'|'.join(PARTS)})/[\w/.*{{}},-]*[\w}}*]")
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+ROOMS = "|".join(module.name for module in pkgutil.iter_modules(drsformer_arch.__path__))
+NAME = re.compile(rf"\bdrsformer_arch(?:\.[A-Za-z_]\w*)+|(?<=`)(?:{ROOMS})(?:\.[A-Za-z_]\w*)+(?=[`(])")
+PLACEHOLDER = re.compile(r"(?:^|[/_.])[A-Z]{4,}(?:[/_.]|$)")  # options/test/NETWORK/DATASET.yml
+
+
+def text_of(document: Path) -> str:
+    """The text, of a table of moved names the last column alone."""
+    lines = document.read_text(encoding="utf-8").splitlines()
+    if document.name == "CHANGELOG.md":
+        lines = [line.split("|")[-2] if line.startswith("|") else line for line in lines]
+    return "\n".join(lines)
+
+
+def expanded(pattern: str) -> list[str]:
+    """`a/{b,c}` as `a/b` and `a/c`."""
+    parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
+    return ["".join(choice) for choice in itertools.product(*parts)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(document.relative_to(ROOT)) for document in DOCUMENTS])
+def test_what_a_document_names_exists(document):
+    text = text_of(document)
+    files = {path for match in FILE.findall(text) for path in expanded(match) if not PLACEHOLDER.search(path)}
+    missing = sorted(path for path in files if not any(ROOT.glob(path)))
+    missing += [link for link in LINK.findall(text) if not (document.parent / link).exists()]
+    for name in sorted(set(NAME.findall(text))):
+        if name.endswith((".py", ".jsonl")):  # files that are called as a module or a room
+            continue
+        try:
+            pkgutil.resolve_name(name if name.startswith("drsformer_arch.") else f"drsformer_arch.{name}")
+        except (ImportError, AttributeError) as error:
+            missing.append(f"{name} ({error})")
+    assert not missing
+
+
+def test_all_documents_tell_the_version():
+    version = drsformer_arch.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest[1] == version
