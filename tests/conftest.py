@@ -57,7 +57,7 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def count_faults(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
-    """Adds to the sums of a fault what was tried and survived elsewhere."""
+    """Add to the sums of a fault what was tried and survived elsewhere."""
 
     def add(name: str, tried: int, survived: int) -> None:
         counts = request.config.stash[FAULTS].setdefault(name, [0, 0])
@@ -83,7 +83,7 @@ def fault(request: pytest.FixtureRequest) -> Callable[[str], contextlib.Abstract
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with input/ and target/ (10 PNG pairs, 75x61, no multiple of 8) and the same as LMDB."""
+    """Make a folder with input/ and target/ (10 PNG pairs, 75x61, no multiple of 8) and the same as LMDB."""
     root = tmp_path_factory.mktemp("pairs")
     photograph = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
     rng = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def options(pairs: Path) -> dict:
-    """Options as an option file gives them: a small DRSformer on the LMDB pairs."""
+    """Return options as an option file gives them: a small DRSformer on the LMDB pairs."""
     dataset = {
         "type": "PairedRainDataset",
         "dataroot_lq": str(pairs / "input.lmdb"),
@@ -144,7 +144,7 @@ def options(pairs: Path) -> dict:
 
 @pytest.fixture
 def model_options(options: dict, tmp_path: Path) -> dict:
-    """`options` as BasicSR hands them to a model class."""
+    """Return `options` as BasicSR hands them to a model class."""
     for name in ("models", "training_states", "visualization"):
         (tmp_path / name).mkdir()
     paths = {name: str(tmp_path / name) for name in ("models", "training_states", "visualization")}

@@ -58,7 +58,7 @@ class Run:
         self._process.kill()
 
     def kill_group(self) -> None:
-        """Also the processes that it has started."""
+        """Kill the command and the processes that it has started."""
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:  # it ended, or does not lead a group yet
@@ -88,7 +88,7 @@ def drsformer(folder: Path, *arguments: str, expect: int = 0) -> str:
 
 
 def several(processes: int, restarts: int = 0) -> dict[str, str]:
-    """The environment in which `TRAIN_DISTRIBUTED` starts so many processes."""
+    """Return the environment in which `TRAIN_DISTRIBUTED` starts so many processes."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**ENVIRONMENT, "PATH": path, "PROCESSES": str(processes), "RESTARTS": str(restarts)}
 
@@ -113,7 +113,7 @@ def write(folder: Path, options: dict, name: str = "small.yml") -> str:
 
 
 def assert_same(a: object, b: object, where: str = "") -> None:
-    """Equal to the bit, through dicts and lists."""
+    """Assert that two values are equal to the bit, through dicts and lists."""
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b), where
     elif isinstance(a, dict):
@@ -132,7 +132,7 @@ def losses(log: str) -> dict[int, str]:
 
 
 def everything(experiment: Path, total: int) -> dict:
-    """What a training leaves, less the times it took."""
+    """Read all that a training leaves, less the times it took."""
     manifest = json.loads((experiment / f"training_states/{total}.json").read_text())
     steps, validations = [], []
     for record in training_records.read(experiment):

@@ -35,14 +35,14 @@ CHANGES = {
 
 
 def diffs() -> dict[str, str]:
-    """The diffs of the page by the name in their first line."""
+    """Read the diffs of the page, by the name in their first line."""
     page = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"```diff\n(@@ (.*?) @@\n.*?)```", page, re.DOTALL)
     return {name: block for block, name in blocks}
 
 
 def patched(source: str, diff: str) -> str:
-    """A source after a diff, each of whose parts must be found in it once."""
+    """Apply a diff, each of whose parts must be found once, to a source."""
     for part in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)[1:]:
         lines = part.splitlines(keepends=True)
         old, new = ("".join(line[1:] or line for line in lines if line[0] in kinds) for kinds in (" -\n", " +\n"))
@@ -53,7 +53,7 @@ def patched(source: str, diff: str) -> str:
 
 @pytest.fixture(params=CHANGES)
 def change(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, nn.Module, str]:
-    """File name, network in double precision and its form after `accelerate`."""
+    """Return file name, network in double precision and its form after `accelerate`."""
     name, arguments, form = CHANGES[request.param]
     monkeypatch.syspath_prepend(EXAMPLES)
     net = getattr(importlib.import_module(request.param), name)(**arguments)

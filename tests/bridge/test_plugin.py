@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 
 def run(folder: Path, script: str, *arguments: str) -> str:
-    """Run a script in a folder; its output, checked for success."""
+    """Run a script in a folder, which must succeed, and return its output."""
     path = folder / "train.py"
     path.write_text(script)
     done = subprocess.run(
@@ -76,7 +76,7 @@ def edsr_options(pairs: Path) -> dict:
 
 
 def figures(output: str) -> list[str]:
-    """All losses, rates and scores of a log."""
+    """Read all losses, rates and scores of a log."""
     return re.findall(r"(?:l_pix|lr|# psnr)[^\d]*([\d.e+-]+)", output)
 
 

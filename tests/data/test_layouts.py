@@ -26,7 +26,7 @@ PHOTOGRAPHS = np.stack([data.astronaut()[:, :400], data.coffee()[:400, :512].tra
 
 
 def clean_picture(scene: int) -> np.ndarray:
-    """(24, 32, 3): another cut for every number."""
+    """Cut another clean picture, (24, 32, 3), for every number."""
     top, left = divmod(scene * 37, 350)
     return np.ascontiguousarray(PHOTOGRAPHS[scene % 2, 40 + top % 400 : 64 + top % 400, left : left + 32])
 
@@ -44,7 +44,7 @@ def write(path: Path, picture: np.ndarray) -> None:
 
 
 def write_set(root: Path, rainy: str, clean: str, scenes: Mapping[str, int]) -> None:
-    """A pair per scene; `{}` stands for its name in the names of the files."""
+    """Write a pair per scene; `{}` stands for its name in the names of the files."""
     for name, scene in scenes.items():
         write(root / rainy.format(name), rainy_picture(scene))
         # As another system writes the same name.
@@ -62,7 +62,7 @@ def halves_of(pair: SourcePair) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_content(found: SourcePairs, scenes: Mapping[str, int]) -> None:
-    """Every pair is the scene its key says, the rainy picture on the side of the input."""
+    """Assert that every pair is the scene its key says, the rainy picture on the side of the input."""
     for pairs in found.splits.values():
         for pair in pairs:
             rainy, clean = halves_of(pair)

@@ -24,7 +24,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All entries of an LMDB."""
+    """Read all entries of an LMDB."""
     environment = lmdb.open(str(folder), readonly=True, lock=False)
     with environment.begin() as transaction:
         entries = {key.decode(): bytes(value) for key, value in transaction.cursor()}
@@ -37,7 +37,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 
 def basicsr_pairs(rainy: Path, clean: Path, backend: str) -> list[dict]:
-    """All samples of BasicSR's own data set."""
+    """Read all samples of BasicSR's own data set."""
     import_module("drsformer_arch.bridge.basicsr_fixes")  # BasicSR cannot be imported without
     options = {"dataroot_lq": str(rainy), "dataroot_gt": str(clean), "io_backend": {"type": backend}}
     data_set = import_module("basicsr.data.paired_image_dataset").PairedImageDataset(

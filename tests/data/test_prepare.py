@@ -39,7 +39,7 @@ COMMAND = [sys.executable, "-m", "drsformer_arch.cli", "prepare", "pairs"]
 
 
 def write_pairs(root: Path, count: int, size: tuple[int, int] = (96, 112), seed: int = 0) -> list[Path]:
-    """Folders rainy/ and clean/ with cuts of a photograph."""
+    """Write folders rainy/ and clean/ with cuts of a photograph."""
     photograph = cv2.cvtColor(data.coffee(), cv2.COLOR_RGB2BGR)
     rng = np.random.default_rng(seed)
     for index in range(count):

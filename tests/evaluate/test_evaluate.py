@@ -31,7 +31,7 @@ def noisy(picture: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def save(path: Path, picture: np.ndarray) -> Path:
-    """RGB or gray."""
+    """Write a picture, RGB or gray."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), picture[..., ::-1] if picture.shape[2] == 3 else picture)
     return path
@@ -54,7 +54,7 @@ def rows_of(path: Path) -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """Three results, targets and rainy pictures of one name each."""
+    """Write three results, targets and rainy pictures of one name each."""
     for index, name in enumerate(("a", "b", "c")):
         clean = PHOTOGRAPH[index * 20 :]
         save(tmp_path / "target" / f"{name}.png", clean)
@@ -303,7 +303,7 @@ def test_names_are_no_formulas_and_rows_stay_rows(tmp_path, capsys):
 
 
 class Watched(Sequence):
-    """Remembers how far it was read."""
+    """A sequence that remembers how far it was read."""
 
     def __init__(self, pair: ResultPair, count: int) -> None:
         self.pair, self.count, self.read = pair, count, 0
@@ -319,7 +319,7 @@ class Watched(Sequence):
 
 
 class Deadly(type(Path())):
-    """Kills the process that reads it, as a decoder's crash or the system does when memory runs out."""
+    """A sequence that kills the process that reads it, as a decoder's crash or the system does when memory runs out."""
 
     def read_bytes(self) -> bytes:
         os._exit(1)

@@ -59,7 +59,7 @@ def pictures(net: nn.Module, number: int, height: int, width: int) -> torch.Tens
 
 
 def gradients(net: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The output, and the gradients of a weighted sum of it."""
+    """Compute the output, and the gradients of a weighted sum of it."""
     image = image.clone().requires_grad_()
     net.zero_grad(set_to_none=True)
     output = net(image)
@@ -159,14 +159,14 @@ def test_networks_without_fast_forms_stay_as_they_are(kind):
 
 
 class OtherForward(MixedScaleFeedForward):
-    """A change that a researcher makes."""
+    """A class whose forward a researcher changed."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 0 * super().forward(x)
 
 
 class OtherUse(DRSformer):
-    """Uses a map again that a level was given."""
+    """A network that uses a map again that a level was given."""
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         x = self.encoder_level0(self.patch_embed(image))
@@ -270,7 +270,7 @@ def dense(level: Level, x: torch.Tensor) -> torch.Tensor:
 
 
 def stashing(net: nn.Module) -> nn.Module:
-    """With a skip from the embedding to the end, by hooks."""
+    """Give a network a skip from the embedding to the end, by hooks."""
     stash = []
     net.encoder_level0.register_forward_hook(lambda _module, _x, y: stash.append(y))
     net.refinement.register_forward_hook(lambda _module, _x, y: y + torch.cat((stash.pop(),) * 2, dim=1))
@@ -278,7 +278,7 @@ def stashing(net: nn.Module) -> nn.Module:
 
 
 def one_scale(net: nn.Module) -> nn.Module:
-    """Whose second level gets what is also the first skip."""
+    """Make a network whose second level gets what is also the first skip."""
     net.down1_2, net.encoder_level2 = nn.Identity(), copy.deepcopy(net.encoder_level1)
     net.down2_3, net.up3_2 = nn.Conv2d(8, 32, 2, stride=2), nn.ConvTranspose2d(32, 24, 2, stride=2)
     net.up2_1 = nn.Conv2d(16, 8, 1)
@@ -481,7 +481,7 @@ def test_tiles_of_any_size_are_exact():
 
 
 def saved_bytes(net: nn.Module, picture: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """Bytes kept for the backward pass at the end of the forward pass, parameters excluded, and the output."""
+    """Count the bytes kept for the backward pass, parameters excluded; return them and the output."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
     kept = {}
 

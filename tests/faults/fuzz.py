@@ -44,7 +44,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Said(NamedTuple):
-    """The end of a command."""
+    """How a command ended: exit code and output."""
 
     code: int
     errors: list[str]  # lines that begin with "error: "
@@ -84,7 +84,7 @@ def _judged(code: int, err: str, out: str) -> tuple[list[str], str | None]:
 
 
 class Count:
-    """What was tried, and what did not survive."""
+    """The files that were tried, and those that were not survived."""
 
     def __init__(self) -> None:
         self.tried = 0
@@ -130,7 +130,7 @@ def small_weights(folder: Path) -> Path:
 
 
 def sound_pictures() -> list[tuple[str, bytes]]:
-    """Suffix and content of small pictures of every kind that is read."""
+    """Make small pictures of every kind that is read: suffix and content."""
     rgb = photograph()
     colour, alpha = Image.fromarray(rgb), Image.fromarray(np.dstack((rgb, rgb[..., 0])))
     exif = Image.Exif()
@@ -258,7 +258,7 @@ def weights(folder: Path, number: int, rng: random.Random, count: Count) -> None
 
 
 def spoiled_tensors(state: dict, rng: random.Random) -> dict:
-    """Weights in which one to three tensors are of another kind, shape or name, or hold numbers that are none."""
+    """Spoil weights: one to three tensors are of another kind, shape or name, or hold numbers that are none."""
     tensors = dict(state)
     for key in rng.sample(sorted(tensors), k=rng.randint(1, 3)):
         value = tensors[key]
@@ -343,7 +343,7 @@ def stores(folder: Path, number: int, rng: random.Random, count: Count) -> None:
 
 
 def described(tree: object) -> bytes:
-    """A description of a store with its right checksum, as an attacker would write it."""
+    """Give a description of a store its right checksum, as an attacker would."""
     from drsformer_arch.data.store import store  # noqa: PLC0415
 
     if isinstance(tree, dict):
@@ -388,7 +388,7 @@ FAMILIES: dict[str, Callable[[Path, int, random.Random, Count], None]] = {
 
 
 def batches(folder: Path, number: int, size: int) -> Iterator[Path]:
-    """Empty folders, one for so many cases; what is in them goes when the next one is asked for."""
+    """Yield empty folders, one for so many cases; what is in them goes when the next one is asked for."""
     for start in range(0, number, size):
         batch = folder / f"batch{start}"
         batch.mkdir()

@@ -43,7 +43,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def spoiled(content: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Content with one to four spoiled places; checksums of PNG are put right in half of the cases, to get behind them.
+    """Spoil one to four places of a content; checksums of PNG are put right in half of the cases, to get behind them.
 
     Args:
         content: of a sound file.
@@ -127,7 +127,7 @@ SPOILERS: tuple[Callable[[bytearray, Sequence[bytes], random.Random], None], ...
 
 
 def _with_right_checksums(content: bytes) -> bytes:
-    """A PNG whose chunks have the checksums of what they hold, as far as its chunks can be told apart."""
+    """Give the chunks of a PNG the checksums of what they hold, as far as its chunks can be told apart."""
     data, place = bytearray(content), len(PNG)
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
@@ -140,7 +140,7 @@ def _with_right_checksums(content: bytes) -> bytes:
 
 
 def spoiled_values(tree: Any, rng: random.Random, values: Sequence[Any] = VALUES) -> Any:
-    """A copy of nested dicts and lists in which one to three values, or keys, are others.
+    """Copy nested dicts and lists, in which one to three values, or keys, are others.
 
     Args:
         tree: dicts, lists and plain values, as JSON has them.
@@ -166,7 +166,7 @@ def spoiled_values(tree: Any, rng: random.Random, values: Sequence[Any] = VALUES
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container inside a tree with each of its keys."""
+    """Yield every container inside a tree with each of its keys."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in items:
         yield tree, key

@@ -49,7 +49,7 @@ def flip_a_byte(path: Path) -> None:
 
 @pytest.fixture
 def trained(options: dict, tmp_path: Path) -> Path:
-    """The folder of a run of 8 iterations with a checkpoint after every second one."""
+    """Train 8 iterations and return the folder, with a checkpoint after every second one."""
     options["logger"] |= {"save_checkpoint_freq": 2, "keep_checkpoints": 3, "save_best": "psnr"}
     options["train"]["ema_decay"] = 0.9
     options["val"]["val_freq"] = 2

@@ -56,7 +56,7 @@ def experiment(folder: Path, *lines: bytes) -> Path:
 
 
 def curves_are_shown(folder: Path, capsys: pytest.CaptureFixture) -> str:
-    """By plot and by report; what they say beside that."""
+    """Assert that plot and report show the curves; return what they say beside that."""
     figure, page = folder.parent / "training.png", folder.parent / "page.html"
     assert main(["plot", str(folder), "-o", str(figure)]) == 0
     said = capsys.readouterr().err

@@ -23,7 +23,7 @@ BOMB = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}' if n else 'x'] * 10)}]\n"
 
 
 def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
-    """What a command says that must fail as for a user's mistake."""
+    """Run a command that must fail as for a user's mistake, and return what it says."""
     code = main([str(argument) for argument in arguments])
     said = capsys.readouterr()
     lines = said.err.strip().splitlines()

@@ -30,7 +30,7 @@ def program(
     network: str | None = None,
     domain: str = "",
 ) -> onnx.ModelProto:
-    """A graph that returns what it gets, with the metadata of an export."""
+    """Make a graph that returns what it gets, with the metadata of an export."""
     nodes = nodes or [helper.make_node("Mul", [names[0], "one"], [names[1]])]
     one = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "one")
     values = [
@@ -43,7 +43,7 @@ def program(
 
 
 def endless() -> Any:
-    """A loop of 2^62 rounds."""
+    """Make a loop of 2^62 rounds."""
     scalar = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go", 9))]
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"])],

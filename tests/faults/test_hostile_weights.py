@@ -170,7 +170,7 @@ def test_other_trainers_entries(entry, old, state, tmp_path):
 
 
 class Custom:
-    """Of somebody's own code."""
+    """A class of somebody's own code."""
 
 
 def packed(path: Path, *, compression: int) -> None:

@@ -25,7 +25,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 def with_damaged_pickle(content: bytes, rng: random.Random) -> bytes:
-    """A sound archive around it."""
+    """Damage the pickle, and put a sound archive around it."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:

@@ -18,13 +18,13 @@ MB = 1_000_000
 
 @pytest.fixture(scope="module")
 def left() -> dict:
-    """What the one unbroken training of this module leaves, once it ran."""
+    """Hold what the one unbroken training of this module leaves, once it ran."""
     return {}
 
 
 @pytest.fixture
 def whole(options, left, tmp_path) -> dict:
-    """What an unbroken training leaves; the fixture `options` become its options."""
+    """Return what an unbroken training leaves; the fixture `options` become its options."""
     options["train"] |= {"total_iter": TOTAL, "ema_decay": 0.9}
     options["logger"] |= {"save_checkpoint_freq": 1, "save_best": "psnr", "keep_checkpoints": 4}
     options["val"]["val_freq"] = 5
@@ -38,7 +38,7 @@ def whole(options, left, tmp_path) -> dict:
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """The folder `experiments` as a small disk of its own."""
+    """Mount a small disk of its own at the folder `experiments`."""
     folder = tmp_path / "broken/experiments"
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=10m", "small", str(folder)]
@@ -49,7 +49,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 
 def ended(process: subprocess.Popen, log: Path) -> str:
-    """What a training said that must stop as for a user's mistake; its last line."""
+    """Wait for a training that must stop as for a user's mistake, and return its last line."""
     code, said = process.wait(120), log.read_text()
     assert code == 2, said[-3000:]
     assert "Traceback" not in said, said[-3000:]

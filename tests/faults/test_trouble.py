@@ -46,7 +46,7 @@ def read_a_large_picture() -> None:
 
 
 def little_shared_memory() -> None:
-    """A /dev/shm of 64 KiB that only this process and its children see."""
+    """Give this process and its children a /dev/shm of 64 KiB."""
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.unshare(NEW_MOUNTS) == 0
     for command in ("--make-rprivate /", "-t tmpfs -o size=64k small /dev/shm"):
@@ -103,7 +103,7 @@ def _train(prepare_process: Callable[[], None], folder: Path) -> None:
 
 
 def ended(folder: Path, prepare_process: Callable[[], None] = lambda: None) -> str:
-    """The last line of a training in trouble."""
+    """Run a training that ends in trouble, and return its last line."""
     process = PROCESSES.Process(target=_train, args=(prepare_process, folder))
     process.start()
     return last_line(process, folder)
@@ -123,7 +123,7 @@ def last_line(process, folder: Path) -> str:
 
 @pytest.fixture
 def training(options, pairs, tmp_path) -> tuple[Path, dict]:
-    """The folder of a training that reads a store in a worker process, and what it leaves if nothing happens."""
+    """Return the folder of a training that reads a store in a worker process, and what it leaves if nothing happens."""
     options["train"] |= {"total_iter": TOTAL, "ema_decay": 0.9}
     options["logger"] |= {"save_checkpoint_freq": 1, "save_best": "psnr"}
     options["val"]["val_freq"] = 3

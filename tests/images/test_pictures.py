@@ -141,7 +141,7 @@ WHOLE = {
 
 
 def refused(content: bytes, monkeypatch: pytest.MonkeyPatch | None = None) -> str:
-    """The reason for which a picture is refused; with `monkeypatch`, before it is decoded."""
+    """Return the reason for which a picture is refused; with `monkeypatch`, before it is decoded."""
     with pytest.MonkeyPatch.context() as patch:
         if monkeypatch is not None:
             patch.setattr(pictures, "_decode", lambda *_: pytest.fail("it was decoded"))
@@ -253,7 +253,7 @@ def claiming(content: bytes, place: int, claim: bytes) -> bytes:
 
 
 def claims() -> dict[str, bytes]:
-    """Small files that claim very much."""
+    """Make small files that claim very much."""
     jpeg, gif, bmp, webp = (WHOLE[kind] for kind in ("jpeg", "gif", "bmp", "webp"))
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
     strip = np.zeros((1, 40, 4), np.uint8)

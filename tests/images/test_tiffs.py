@@ -30,7 +30,7 @@ KINDS = {  # name: colours, what the fourth or second channel is
 
 
 def encoded(samples: np.ndarray, separate: bool = False, **options) -> bytes:
-    """Samples (H, W, C) as TIFF."""
+    """Encode samples (H, W, C) as TIFF."""
     planes = np.ascontiguousarray(np.moveaxis(samples, -1, 0))
     if samples.shape[2] > 1:
         options["planarconfig"] = "separate" if separate else "contig"
@@ -130,7 +130,7 @@ def noted() -> Image.Exif:
 
 
 def assert_noted(path: Path) -> None:
-    """Pillow and tifffile find what `noted` has put in."""
+    """Assert that Pillow and tifffile find what `noted` has put in."""
     if path.suffix == ".tif":
         exif = Image.Exif()
         exif.load(b"Exif\0\0" + path.read_bytes())

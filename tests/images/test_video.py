@@ -29,7 +29,7 @@ FRAMES = 7
 
 
 def frames(height: int = 48, width: int = 64) -> list[np.ndarray]:
-    """A photograph that moves, RGB."""
+    """Yield a photograph that moves, RGB."""
     whole = cv2.resize(data.astronaut(), (2 * width, 2 * height), interpolation=cv2.INTER_AREA)
     return [whole[index : index + height, 2 * index : 2 * index + width] for index in range(FRAMES)]
 
@@ -107,7 +107,7 @@ def run_ffmpeg(folder: Path, arguments: str, check: bool = True) -> bool:
 
 
 def decoded(path: Path) -> np.ndarray:
-    """(frames, H, W, 3) RGB, by ffmpeg as raw pictures; upright ones are 65 high and 50 wide."""
+    """Decode to (frames, H, W, 3) RGB, by ffmpeg as raw pictures; upright ones are 65 high and 50 wide."""
     command = [FFMPEG, "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.uint8)
     height, width = read_video(path)[0].shape[:2]
@@ -138,7 +138,7 @@ def unchanged(group: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def write_photograph(path: Path, width: int, height: int) -> np.ndarray:
-    """A photograph without edges, which colours of half the resolution would change; RGB."""
+    """Write a photograph without edges, which colours of half the resolution would change; RGB."""
     smooth = cv2.GaussianBlur(data.astronaut(), (0, 0), 8)
     photograph = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(path), photograph[..., ::-1])
@@ -146,7 +146,7 @@ def write_photograph(path: Path, width: int, height: int) -> np.ndarray:
 
 
 def times_of(path: Path) -> list[float]:
-    """When frames are shown, in s from the first."""
+    """Read when frames are shown, in s from the first."""
     video, times = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), []
     while video.grab():
         times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)

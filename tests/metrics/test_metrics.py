@@ -26,7 +26,7 @@ each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metr
 
 
 def random_pair(*shape, seed=0):
-    """A random picture and the same with moderate noise, so that no score is trivial."""
+    """Draw a random picture and the same with moderate noise, so that no score is trivial."""
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, shape)
     noisy = np.clip(picture + rng.integers(-40, 41, shape), 0, 255)
@@ -34,7 +34,7 @@ def random_pair(*shape, seed=0):
 
 
 def block_means(plane, factor):
-    """The definition of the down-sampling, spelled out pixel by pixel."""
+    """Reduce a plane by the definition of the down-sampling, spelled out pixel by pixel."""
     height, width = plane.shape
 
     def mirrored(i, size):

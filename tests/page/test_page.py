@@ -43,7 +43,7 @@ def plain(colour: tuple[int, ...], height: int = 80, width: int = 120) -> Callab
 
 
 def exhibit(index: int) -> Exhibit:
-    """Scores grow with the index but for the first ones, which are special."""
+    """Make an exhibit whose scores grow with the index but for the first ones, which are special."""
     scores = {"psnr_rain200": 5 + index / 2, "input_psnr_rain200": 21.0, "niqe": 9 - index / 10}
     if index == 0:
         scores = {"psnr_rain200": math.inf, "input_psnr_rain200": math.inf}
@@ -109,12 +109,12 @@ def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expect(locator: Any) -> Any:
-    """Playwright's assertions, which wait for what a page does by and by, such as drawing."""
+    """Return Playwright's assertions, which wait for what a page does by and by, such as drawing."""
     return pytest.importorskip("playwright.sync_api").expect(locator)
 
 
 def expect_names(page: Any, names: list[str]) -> None:
-    """In the table, in this order."""
+    """Assert that the table names these, in this order."""
     expect(page.locator("tbody tr:visible th")).to_have_text(names)
 
 
@@ -135,7 +135,7 @@ def wait_until(page: Any, expression: str) -> None:
 
 
 def expect_colours(page: Any, stage: Any, *, left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    """What is seen in a stage at 20 % and 80 % of its width."""
+    """Assert what is seen in a stage at 20 % and 80 % of its width."""
 
     def seen() -> bool:
         picture = cv2.imdecode(np.frombuffer(stage.screenshot(), np.uint8), cv2.IMREAD_COLOR_RGB)

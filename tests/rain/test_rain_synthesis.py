@@ -25,7 +25,7 @@ REAL_QUARTILES = {
 
 
 def script(path: str):
-    """The main function of a script, taking arguments of any kind."""
+    """Return the main function of a script, taking arguments of any kind."""
     specification = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert specification is not None
     assert specification.loader is not None
@@ -35,14 +35,14 @@ def script(path: str):
 
 
 def scene(*shape: int) -> np.ndarray:
-    """A smooth picture of all brightnesses."""
+    """Make a smooth picture of all brightnesses."""
     noise = np.random.default_rng(7).uniform(0, 1, shape).astype(np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), 6)
     return np.rint(255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
 
 
 def photographs() -> list[np.ndarray]:
-    """(321, 481, 3) RGB."""
+    """Read photographs, (321, 481, 3) RGB."""
     cut = [(data.astronaut(), 60, 10), (data.coffee(), 40, 90), (data.chelsea()[:, :, ::-1], 0, 0)]
     pictures = [picture[top : top + 321, left : left + 481] for picture, top, left in cut]
     return [
@@ -261,7 +261,7 @@ def test_errors_say_what_is_wrong(wrong, kind, said):
 
 @pytest.fixture(scope="module")
 def pairs_of_rain200l(tmp_path_factory) -> Path:
-    """12 pairs with rain of the preset, as folders and side by side (clean half right)."""
+    """Write 12 pairs with rain of the preset, as folders and side by side (clean half right)."""
     root = tmp_path_factory.mktemp("rain200l")
     for part in ("rainy", "clean", "both"):
         (root / part).mkdir()
@@ -322,7 +322,7 @@ def test_comparison_refuses_bad_input_in_one_line(pairs_of_rain200l, tmp_path, c
 
 @pytest.fixture(scope="module")
 def make_demo_data():
-    """The script's main function."""
+    """Return the script's main function."""
     return script("scripts/make_demo_data.py")
 
 

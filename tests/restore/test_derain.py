@@ -37,7 +37,7 @@ def picture(height: int = 45, width: int = 60, channels: int = 3, dtype: type = 
 
 
 def expected(weights: Path, pixels: np.ndarray) -> np.ndarray:
-    """By hand: whole picture, ordinary form of the network."""
+    """Derain by hand: whole picture, ordinary form of the network."""
     net = archs.DRSformer(dim=8, num_blocks=(1, 1, 1, 1), with_mefc=False)
     net.load_state_dict(torch.load(weights)["params"])
     largest = np.iinfo(pixels.dtype).max
@@ -228,7 +228,7 @@ def test_tiles_are_chosen_by_memory_and_shrink_when_it_is_not_enough(weights):
     assert np.abs(tiled.astype(int) - whole).mean() < 2
 
     class Scarce(torch.nn.Module):
-        """Has memory for 128x128 pixels only."""
+        """A network that has memory for 128x128 pixels only."""
 
         contract = Contract(size_multiple=8)
 
@@ -305,7 +305,7 @@ def test_exif_notes_that_cannot_be_kept_are_dropped_with_a_note(weights, tmp_pat
 
 @pytest.fixture
 def gray_and_six(tmp_path) -> tuple[Path, Path]:
-    """Weights of networks for gray pictures, and for two in colour side by side."""
+    """Write weights of networks for gray pictures, and for two in colour side by side."""
     for channels, name in ((1, "gray"), (6, "six")):
         network = {"dim": 8, "num_blocks": (1, 1, 1, 1), "with_mefc": False}
         net = archs.DRSformer(inp_channels=channels, out_channels=channels, **network)

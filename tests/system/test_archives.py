@@ -33,7 +33,7 @@ COMPRESSIONS |= {".tar.xz": lzma.compress}
 
 
 def tar_of(*members: tuple[str, bytes | str | None, bytes], format: int = tarfile.PAX_FORMAT, **options) -> bytes:
-    """A tar of (name, content or target of a link, kind)."""
+    """Make a tar of (name, content or target of a link, kind)."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=format, **options) as tar:
         for name, content, kind in members:
