@@ -16,7 +16,7 @@ from drsformer_arch.options.kinds import (
     Side,
     Template,
 )
-from drsformer_arch.options.section_base import Section, option, refusal
+from drsformer_arch.options.section_base import Section, basicsr, fork, option, refusal
 from drsformer_arch.rain.rain_presets import PRESETS, RAINS, Preset
 from drsformer_arch.system.errors import UserError, did_you_mean
 
@@ -48,38 +48,36 @@ Factors = Annotated[
 class Backend(Section, extra="allow"):
     """How BasicSR opens files."""
 
-    type: Literal["disk", "lmdb"] = option("what `dataroot_lq` and `dataroot_gt` are", source="BasicSR")
+    type: Literal["disk", "lmdb"] = basicsr("what `dataroot_lq` and `dataroot_gt` are")
 
 
 class Loading(Section):
     """What our loaders and BasicSR's read of every data set."""
 
-    num_worker_per_gpu: Annotated[int, Ge(0), Le(512), WHOLE] = option(
-        "processes that read pictures; 0: the main process does", 0, unit="processes", source="BasicSR"
+    num_worker_per_gpu: Annotated[int, Ge(0), Le(512), WHOLE] = basicsr(
+        "processes that read pictures; 0: the main process does", 0, "processes"
     )
-    batch_size_per_gpu: Batch = option(
-        "what one GPU holds at once; needed in a training set", None, unit="pictures", source="BasicSR"
+    batch_size_per_gpu: Batch = basicsr("what one GPU holds at once; needed in a training set", None, "pictures")
+    mini_batch_sizes: Annotated[list[Batch], MinLen(1)] = fork(
+        "progressive learning: `batch_size_per_gpu` of each stage", None, "pictures"
     )
-    mini_batch_sizes: Annotated[list[Batch], MinLen(1)] = option(
-        "progressive learning: `batch_size_per_gpu` of each stage", None, unit="pictures", source="published fork"
+    gt_sizes: Annotated[list[Side], MinLen(1)] = fork(
+        "progressive learning: the side of the patches in each stage", None, "pixels"
     )
-    gt_sizes: Annotated[list[Side], MinLen(1)] = option(
-        "progressive learning: the side of the patches in each stage", None, unit="pixels", source="published fork"
+    iters: Annotated[list[Iterations], MinLen(1)] = fork(
+        "progressive learning: the length of each stage", None, "iterations"
     )
-    iters: Annotated[list[Iterations], MinLen(1)] = option(
-        "progressive learning: the length of each stage", None, unit="iterations", source="published fork"
+    dataset_enlarge_ratio: Annotated[float, Ge(1e-6), Le(10_000)] = basicsr(
+        "how often an epoch goes through the set", 1, "passes"
     )
-    dataset_enlarge_ratio: Annotated[float, Ge(1e-6), Le(10_000)] = option(
-        "how often an epoch goes through the set", 1, unit="passes", source="BasicSR"
+    prefetch_mode: Literal["cpu", "cuda"] | None = basicsr(
+        "load ahead in a thread (`cpu`) or onto the GPU (`cuda`, needs `pin_memory: true`)", None
     )
-    prefetch_mode: Literal["cpu", "cuda"] | None = option(
-        "load ahead in a thread (`cpu`) or onto the GPU (`cuda`, needs `pin_memory: true`)", None, source="BasicSR"
+    num_prefetch_queue: Annotated[int, Ge(1), Le(1024), WHOLE] = basicsr(
+        "how far `prefetch_mode: cpu` loads ahead", 1, "batches"
     )
-    num_prefetch_queue: Annotated[int, Ge(1), Le(1024), WHOLE] = option(
-        "how far `prefetch_mode: cpu` loads ahead", 1, unit="batches", source="BasicSR"
-    )
-    pin_memory: bool = option("load into memory from which GPUs copy faster", False, source="BasicSR")
-    persistent_workers: bool = option("keep reading processes between epochs", False, source="BasicSR")
+    pin_memory: bool = basicsr("load into memory from which GPUs copy faster", False)
+    persistent_workers: bool = basicsr("keep reading processes between epochs", False)
 
     @model_validator(mode="after")
     def _check_prefetching(self) -> "Loading":
@@ -94,7 +92,7 @@ class Loading(Section):
 class Patches(Loading):
     """What the batch plan reads of a training set, whoever's it is."""
 
-    gt_size: Side = option("the side of training's square patches; needed there", None, unit="pixels", source="BasicSR")
+    gt_size: Side = basicsr("the side of training's square patches; needed there", None, "pixels")
 
     def stages(self, total_iter: int, effective: int | list[int] | None) -> list[tuple[int, int, int, int | None]]:
         """The stages of progressive learning; one where nothing says that there are several.
@@ -133,34 +131,37 @@ class Patches(Loading):
 class Source(Section):
     """What every data set of ours reads."""
 
-    type: str = option("the class of the data set", source="BasicSR")
-    name: str = option("its name in logs and results; by default its section's", None, source="BasicSR")
-    use_hflip: bool = option("mirror half of the training patches left and right", True, source="BasicSR")
-    use_rot: bool = option("mirror and transpose them: with `use_hflip` all 8 symmetries", True, source="BasicSR")
-    io_backend: Annotated[Backend, Said("disk or lmdb")] = option("needed by BasicSR only", None, source="BasicSR")
-    phase: str = option("always the section's name up to its first `_`", None, source="BasicSR")
-    scale: Count = option("always 1", 1, source="BasicSR")
+    type: str = basicsr("the class of the data set")
+    name: str = basicsr("its name in logs and results; by default its section's", None)
+    use_hflip: bool = basicsr("mirror half of the training patches left and right", True)
+    use_rot: bool = basicsr("mirror and transpose them: with `use_hflip` all 8 symmetries", True)
+    io_backend: Annotated[Backend, Said("disk or lmdb")] = basicsr("needed by BasicSR only", None)
+    phase: str = basicsr("always the section's name up to its first `_`", None)
+    scale: Count = basicsr("always 1", 1)
 
 
 class Training(Patches):
     """What our data sets read in training only."""
 
-    use_shuffle: Annotated[Literal[True], Said("true (training pictures are always shuffled)")] = option(
-        "training pictures are always shuffled", True, source="BasicSR"
+    use_shuffle: Annotated[Literal[True], Said("true (training pictures are always shuffled)")] = basicsr(
+        "training pictures are always shuffled", True
     )
 
 
-class PairedPictures(Source):
+SOURCES = ({"required": ["dataroot"]}, {"required": ["dataroot_lq", "dataroot_gt"]})  # one of both
+
+
+class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
     """Pairs from a store, a folder or BasicSR's LMDBs."""
 
-    type: Literal["PairedRainDataset", "Dataset_PairedImage"] = option("the class of the data set", source="BasicSR")
+    type: Literal["PairedRainDataset", "Dataset_PairedImage"] = basicsr("the class of the data set")
     dataroot: str = option("a store of `drsformer prepare`, or a folder with `input` and `target`", None)
-    dataroot_lq: str = option("rainy pictures: a folder, or an LMDB in BasicSR's layout", None, source="BasicSR")
-    dataroot_gt: str | None = option("clean pictures: a folder, or an LMDB in BasicSR's layout", None, source="BasicSR")
+    dataroot_lq: str = basicsr("rainy pictures: a folder, or an LMDB in BasicSR's layout", None)
+    dataroot_gt: str | None = basicsr("clean pictures: a folder, or an LMDB in BasicSR's layout", None)
     partial: bool = option("accept a store of which shards are missing", False)
-    filename_tmpl: Template = option("a rainy picture's name, with the clean one's for {}", "{}", source="BasicSR")
+    filename_tmpl: Template = basicsr("a rainy picture's name, with the clean one's for {}", "{}")
     use_vflip: bool = option("mirror half of the training patches upside down, where `use_rot` is false", False)
-    resize: Factors = option("training resizes pairs by a factor between these two", None, unit="factor")
+    resize: Factors = option("training resizes pairs by a factor between these two", None, "factor")
 
     @model_validator(mode="after")
     def _check(self) -> "PairedPictures":
@@ -178,12 +179,12 @@ class PairedPictures(Source):
 class SyntheticRain(Source):
     """Clean pictures on which rain is drawn."""
 
-    type: Literal["RainSynthesisDataset"] = option("the class of the data set", source="BasicSR")
-    dataroot_gt: str = option("clean pictures: a folder, a store, or an LMDB in BasicSR's layout", source="BasicSR")
+    type: Literal["RainSynthesisDataset"] = basicsr("the class of the data set")
+    dataroot_gt: str = basicsr("clean pictures: a folder, a store, or an LMDB in BasicSR's layout")
     partial: bool = option("accept a store of which shards are missing", False)
     presets: Rains = option(f"kinds of rain, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
     rain_seed: Seed = option("validation and tests draw the same rain from it", 0)
-    resize: Factors = option("training resizes a picture by a factor between these two", None, unit="factor")
+    resize: Factors = option("training resizes a picture by a factor between these two", None, "factor")
     drawn_scenes: Share = option("the share of training samples with drawn lines, text, grass or hair", 0)
 
     @model_validator(mode="after")
@@ -195,6 +196,10 @@ def _in_order(section: Any) -> Any:
     if section.resize is not None and section.resize[0] > section.resize[1]:
         raise refusal(f" must be two factors, the smaller one first, not {section.resize}", "resize")
     return section
+
+
+class CommonOptions(Source, Training):
+    """Of data sets of every `type` of ours."""
 
 
 class PairedRainDataset(PairedPictures, Training):
@@ -213,7 +218,7 @@ class Part(Section):
     @model_validator(mode="before")
     @classmethod
     def _leave_to_the_mixture(cls, values: Any) -> Any:
-        for key in (*Training.keys(), "phase", "sets"):
+        for key in (*Training.options(), "phase", "sets"):
             if isinstance(values, dict) and key in values:
                 raise refusal(": the mixture has one for all; give it there", key)
         return values
@@ -236,7 +241,7 @@ class OtherPart(Part, extra="allow"):
 class OtherDataset(Loading, extra="allow"):
     """Somebody else's data set, which has further keys of its own."""
 
-    type: str = option("the class of the data set", source="BasicSR", schema={"not": {"enum": NAMES}})
+    type: str = basicsr("the class of the data set", schema={"not": {"enum": NAMES}})
 
 
 def _tag(suffix: str) -> Discriminator:
@@ -261,7 +266,7 @@ AnyPart = Annotated[
 class MixedRainDataset(Source, Training):
     """`type: MixedRainDataset`: several data sets as one, for training only."""
 
-    type: Literal["MixedRainDataset"] = option("the class of the data set", source="BasicSR")
+    type: Literal["MixedRainDataset"] = basicsr("the class of the data set")
     sets: Annotated[list[AnyPart], MinLen(1), Said("a list of data set sections")] = option(
         "data set sections, each with its `type`, its sources and a `weight`"
     )

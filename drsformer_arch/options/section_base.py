@@ -1,6 +1,7 @@
 """What all sections of an option file have in common: strict reading, and errors in one line that names the option."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,8 +19,8 @@ NEEDED = ...  # the default of an option that has none
 def option(
     meaning: str,
     default: Any = NEEDED,
-    *,
     unit: str = "",
+    *,
     source: str = "",
     schema: dict[str, Any] | None = None,
     alias: str | None = None,
@@ -36,6 +37,10 @@ def option(
     """
     notes = {key: text for key, text in (("unit", unit), ("source", source)) if text}
     return Field(default, description=meaning, json_schema_extra={**notes, **(schema or {})}, alias=alias)
+
+
+basicsr = partial(option, source="BasicSR")
+fork = partial(option, source="published fork")
 
 
 def refusal(said: str, key: str = "", *, kind: str = RULE) -> PydanticCustomError:
@@ -60,7 +65,7 @@ class Section(BaseModel):
         return False
 
     @classmethod
-    def keys(cls) -> dict[str, Any]:
+    def options(cls) -> dict[str, Any]:
         """The options by the names that stand in files."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
@@ -80,7 +85,7 @@ class Section(BaseModel):
         if not isinstance(values, dict):
             raise UserError(f"option {where} must be {SECTION}, not {shown(values)}")
         try:
-            known = cls.keys()
+            known = cls.options()
             return cls.model_validate({k: v for k, v in values.items() if k in known} if further_keys else values)
         except ValidationError as error:
             raise UserError(_line_of(error, values, where)) from None
@@ -94,7 +99,7 @@ class Section(BaseModel):
     def _refuse_unknown_keys(cls, values: Any) -> Any:
         if not isinstance(values, dict) or cls.model_config["extra"] != "forbid":
             return values
-        known = cls.keys()
+        known = cls.options()
         values = {key: value for key, value in values.items() if not cls.is_of_others(key)}
         unknown = next((key for key in values if key not in known), None)
         if unknown is not None:
