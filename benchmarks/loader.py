@@ -45,7 +45,7 @@ PATCH, BATCH = 128, 16
 
 
 def make_data(root: Path, shape: tuple[int, int], pictures: int) -> None:
-    """Write the same pairs in all forms below ``root``."""
+    """Write the same pairs in all forms below `root`."""
     for index, clean in zip(range(pictures), photographs(*shape), strict=False):
         for part, picture in (("target", clean), ("input", add_rain(clean, np.random.default_rng(index)))):
             path = root / "train" / part / f"{index:04d}.png"

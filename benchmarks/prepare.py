@@ -30,7 +30,7 @@ from drsformer_arch.rain.rain_synthesis import add_rain
 
 
 def make_pairs(root: Path, count: int, size: int, different: int) -> None:
-    """Write folders input and target; after ``different`` pictures they repeat in other files."""
+    """Write folders input and target; after `different` pictures they repeat in other files."""
     for part in ("input", "target"):
         (root / part).mkdir(parents=True)
     for index, clean in zip(range(min(count, different)), photographs(size, size), strict=False):

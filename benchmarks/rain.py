@@ -10,8 +10,6 @@ set. Exit code 0 where all pass, 1 where one does not, 2 where the input is at f
 Rows of the figure: clean, real rainy, synthetic rainy, real residual, synthetic residual (gray is no change).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Rain is drawn by `drsformer_arch.rain.rain_synthesis`. Training and test differ in photographs and in seeds of the rain.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

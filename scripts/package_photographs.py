@@ -7,8 +7,6 @@ microscope or telescope. Those that the demo and the README show results on (sci
 are left out: nothing may train on them. What is not installed is left out and named.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import importlib.util

@@ -11,8 +11,6 @@ of `options/DRSformer-S/yardsticks.json` are refused. The picture of 12 megapixe
 `options/DRSformer-S/yardstick_scores.json` has the first generation's scores of every picture; --save writes others.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

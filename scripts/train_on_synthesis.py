@@ -46,7 +46,7 @@ def scenes(manifest: Path) -> list[list[str]]:
 
 
 def hold_back(root: Path) -> None:
-    """Move every fifth scene from ``train`` to ``test``."""
+    """Move every fifth scene from `train` to `test`."""
     for number, names in enumerate(scenes(root / "train/manifest.jsonl")):
         for name in names if number % 5 == 0 else ():
             for role in ("input", "target"):

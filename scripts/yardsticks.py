@@ -18,8 +18,6 @@ network on them. These are
     python scripts/yardsticks.py -o FOLDER   also write the drawn pairs, as FOLDER/{patterns,large}/{input,target}/*.png
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import importlib.util

@@ -10,7 +10,7 @@ niqe        niqe: NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of t
             better; needs no target
 ==========  ===========================================================================================================
 
-The same columns of the rainy pictures begin with ``input_``. Pictures of 16 bits are rounded to 8, of which published
+The same columns of the rainy pictures begin with `input_`. Pictures of 16 bits are rounded to 8, of which published
 scores are; gray counts as R = G = B.
 """
 
@@ -80,7 +80,7 @@ def evaluate(
         pairs: of `find_result_pairs`.
         which: column groups of `GROUPS`.
         workers: processes; 1: none but this one. Default: as many as there are cores and work for. They are started
-            anew (spawn), so that a script needs ``if __name__ == "__main__":``.
+            anew (spawn), so that a script needs `if __name__ == "__main__":`.
 
     Raises:
         UserError: an unknown group, or worker processes do not start.

@@ -5,8 +5,6 @@ a file lacks with black or gray, without a word. So a file is walked from its fi
 there, and large enough for the pixels that its compression can make of them at most.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import struct

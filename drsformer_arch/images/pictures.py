@@ -35,17 +35,17 @@ def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Pat
     """The pictures in a folder and its subfolders.
 
     Args:
-        folder: searched for the suffixes in ``PICTURE_SUFFIXES``, in small or capital letters. Names that start with a
+        folder: searched for the suffixes in `PICTURE_SUFFIXES`, in small or capital letters. Names that start with a
             dot are left out.
         recursive: look into subfolders, too.
 
     Returns:
         key to file, sorted by key; without subfolders by file name, as BasicSR does. The key is the path relative to
-        ``folder`` without its extension, with "/" between folders.
+        `folder` without its extension, with "/" between folders.
 
     Raises:
         UserError: there is no such folder, one below it cannot be read, no picture lies in it, or two files have the
-            same key (``a.png`` and ``a.jpg``).
+            same key (`a.png` and `a.jpg`).
     """
     folder = Path(folder)
     if not folder.is_dir():

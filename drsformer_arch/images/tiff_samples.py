@@ -5,8 +5,6 @@ alpha. So gray and RGB of 8 and 16 bits are read by tifffile. What is left to Op
 right; all others are refused.
 """
 
-from __future__ import annotations
-
 import io
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Whether all strips or tiles of a TIFF are there and whole: libtiff and tifffile make black rows of the others."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math

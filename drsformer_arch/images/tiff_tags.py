@@ -1,7 +1,5 @@
 """What the tags of a TIFF say beside its pixels: EXIF notes, colour profile, whether it has several pages."""
 
-from __future__ import annotations
-
 import io
 import struct
 from itertools import islice

@@ -3,8 +3,6 @@
 From them, with and without rain over them, a network learns to leave alone what looks alike in photographs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2
@@ -30,7 +28,7 @@ _SUBPIXEL = 4  # bits of OpenCV's coordinates behind the point
 def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
     """Draw a scene in place of a photograph or in front of it.
 
-    Lines are as :func:`drsformer_arch.rain.line_patterns.draw_training_pattern` draws them; nothing that is held out
+    Lines are as `draw_training_pattern` draws them; nothing that is held out
     for validation.
 
     Args:

@@ -1,12 +1,10 @@
 """Drawn pictures of regular lines, which rain resembles: lattices, fences, blinds, hatchings and stripes.
 
 A network that takes off rain has to leave them alone. Training draws some of them
-(:func:`draw_training_pattern`), the yardsticks of DRSformer-S all (``scripts/yardsticks.py``). What training must never
+(`draw_training_pattern`), the yardsticks of DRSformer-S all (`scripts/yardsticks.py`). What training must never
 draw, so that the yardsticks measure more than memory, is written down here: two families, a range of angles and a range
 of distances between lines.
 """
-
-from __future__ import annotations
 
 from typing import Literal, get_args
 
@@ -32,7 +30,7 @@ def is_held_out(family: Family, angles: tuple[float, ...], period: float) -> boo
     """Whether training must not draw such a pattern.
 
     Args:
-        family: one of :data:`FAMILIES`.
+        family: one of `FAMILIES`.
         angles: directions of its lines in degrees from the vertical.
         period: distance of its lines in px.
     """
@@ -73,11 +71,11 @@ def draw_pattern(
     height: int,
     width: int,
 ) -> npt.NDArray[np.uint8]:
-    """Draw a pattern; what is not given is drawn from ``rng``: widths, edges, colours, light, grain.
+    """Draw a pattern; what is not given is drawn from `rng`: widths, edges, colours, light, grain.
 
     Args:
         rng: source of all other randomness; it is advanced.
-        family: one of :data:`FAMILIES`. A lattice has two directions; a fence has rails at right angles to its
+        family: one of `FAMILIES`. A lattice has two directions; a fence has rails at right angles to its
             pickets, blinds are shaded slats, a hatching has broken lines at uneven distances.
         angles: directions of the lines in degrees from the vertical, two for a lattice, otherwise one.
         period: distance between the middles of neighbouring lines in px (of a hatching: on average).

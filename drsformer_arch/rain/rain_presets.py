@@ -1,6 +1,6 @@
 """The looks of rain: parameters of the synthesis, and presets that draw them.
 
-Presets are mixtures of recipes in one table, ``_PRESETS``. Three of them imitate benchmark sets:
+Presets are mixtures of recipes in one table, `_PRESETS`. Three of them imitate benchmark sets:
 
 ========  =============================================================================================================
 preset    rain
@@ -25,8 +25,6 @@ pairs of Rain100L (the same rain as Rain200L), Rain200H and Rain800: autocorrela
 brightness of the residuals, and for Rain800 the rainy picture's gray values as a function of the clean one's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -41,9 +39,9 @@ Wide = Literal["scaled", "thick", "dense", "crossed", "levels"]
 Preset = Literal[Strength, "rain200l", "rain200h", "rain800", "none", Wide]
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
-#: presets of rain as at one scale and in good order; what a data set draws if nothing is said
+# presets of rain as at one scale and in good order; what a data set draws if nothing is said
 RAINS: tuple[Preset, ...] = ("light", "medium", "heavy", "rain200l", "rain200h", "rain800")
-#: presets of rain at all scales and in the disorder of real photographs
+# presets of rain at all scales and in the disorder of real photographs
 WIDE_RAINS: tuple[Preset, ...] = get_args(Wide)
 
 # Legal range of every field of the classes below; the unit of each is given there.
@@ -94,33 +92,33 @@ class Streaks:
         ValueError: a value lies outside its range; the message names it.
     """
 
-    #: direction of fall in degrees from the vertical, -80 to 80; positive leans to the right at the top, like ``/``
+    # direction of fall in degrees from the vertical, -80 to 80; positive leans to the right at the top, like `/`
     angle: float = 10.0
-    #: standard deviation of the whole layer's direction around ``angle``, degrees, 0 to 45
+    # standard deviation of the whole layer's direction around `angle`, degrees, 0 to 45
     drift: float = 0.0
-    #: standard deviation of one streak's direction around that of its layer, degrees, 0 to 45
+    # standard deviation of one streak's direction around that of its layer, degrees, 0 to 45
     wobble: float = 1.0
-    #: mean length of a streak in px, 1 to 1000, measured between the middles of its fading ends
+    # mean length of a streak in px, 1 to 1000, measured between the middles of its fading ends
     length: float = 30.0
-    #: lengths are uniform in length * (1 ± length_spread), 0 to 0.9
+    # lengths are uniform in length * (1 ± length_spread), 0 to 0.9
     length_spread: float = 0.4
-    #: mean width of a streak (full width at half maximum) in px, 0.1 to 100
+    # mean width of a streak (full width at half maximum) in px, 0.1 to 100
     width: float = 1.6
-    #: widths are uniform in width * (1 ± width_spread), 0 to 0.9
+    # widths are uniform in width * (1 ± width_spread), 0 to 0.9
     width_spread: float = 0.25
-    #: mean number of streaks in 100 x 100 px, 0 to 1000
+    # mean number of streaks in 100 x 100 px, 0 to 1000
     density: float = 20.0
-    #: brightness of the strongest streaks, 0 (invisible) to 1 (white)
+    # brightness of the strongest streaks, 0 (invisible) to 1 (white)
     brightness: float = 0.6
-    #: brightness of a streak is brightness * Beta(1.6, faintness); the larger, the rarer are strong ones, 0.1 to 100
+    # brightness of a streak is brightness * Beta(1.6, faintness); the larger, the rarer are strong ones, 0.1 to 100
     faintness: float = 2.4
-    #: largest depth of the beads along a streak, 0 (even) to 1 (dark gaps)
+    # largest depth of the beads along a streak, 0 (even) to 1 (dark gaps)
     ripple: float = 0.5
-    #: largest number of beads on a streak, 0.5 to 100
+    # largest number of beads on a streak, 0.5 to 100
     ripples: float = 2.0
-    #: share of the length over which each end fades, 0 (cut off) to 1
+    # share of the length over which each end fades, 0 (cut off) to 1
     fade: float = 1 / 3
-    #: brightness at which crossing streaks of the layer stop adding up, 0 to 1; a low one makes flat lines
+    # brightness at which crossing streaks of the layer stop adding up, 0 to 1; a low one makes flat lines
     ceiling: float = 1.0
 
     def __post_init__(self) -> None:
@@ -135,15 +133,15 @@ class Curtain:
         ValueError: a value lies outside its range; the message names it.
     """
 
-    #: direction of fall as in :class:`Streaks`
+    # direction of fall as in `Streaks`
     angle: float = 10.0
-    #: length of the blur in px, 1 to 1000
+    # length of the blur in px, 1 to 1000
     length: float = 12.0
-    #: width of the blur (full width at half maximum) in px, 0.1 to 100
+    # width of the blur (full width at half maximum) in px, 0.1 to 100
     width: float = 1.5
-    #: mean brightness before the cut, -1 to 1; a negative one leaves single streaks
+    # mean brightness before the cut, -1 to 1; a negative one leaves single streaks
     mean: float = 0.1
-    #: standard deviation of the brightness before the cut, 0 to 1
+    # standard deviation of the brightness before the cut, 0 to 1
     contrast: float = 0.1
 
     def __post_init__(self) -> None:
@@ -158,19 +156,19 @@ class RainParameters:
         ValueError: a value lies outside its range; the message names it.
     """
 
-    #: from far to near
+    # from far to near
     layers: tuple[Streaks | Curtain, ...] = ()
-    #: how layers are blended, 0 (added and clipped, as in Rain200L and Rain200H) to 1 (screen, as in Rain800)
+    # how layers are blended, 0 (added and clipped, as in Rain200L and Rain200H) to 1 (screen, as in Rain800)
     screen: float = 0.0
-    #: loss of contrast through rain too far away to be seen as streaks, 0 (none) to 1 (nothing darker than sky left)
+    # loss of contrast through rain too far away to be seen as streaks, 0 (none) to 1 (nothing darker than sky left)
     veil: float = 0.0
-    #: levels of the finished picture: ((R - black) / (white - black)) ** gamma, clipped; black 0 to 0.9
+    # levels of the finished picture: ((R - black) / (white - black)) ** gamma, clipped; black 0 to 0.9
     black: float = 0.0
-    #: 0.1 to 2, above black
+    # 0.1 to 2, above black
     white: float = 1.0
-    #: 0.1 (bright) to 10 (dark)
+    # 0.1 (bright) to 10 (dark)
     gamma: float = 1.0
-    #: compression of the finished picture, 1 to 100; None leaves it out
+    # compression of the finished picture, 1 to 100; None leaves it out
     jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
@@ -179,12 +177,12 @@ class RainParameters:
             raise ValueError(f"rain parameter white must lie above black, but {self.white!r} does not, {self.black!r}")
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, preset: Preset | None = None) -> RainParameters:
+    def sample(cls, rng: np.random.Generator, preset: Preset | None = None) -> "RainParameters":
         """Draw rain of a kind.
 
         Args:
             rng: source of all randomness; it is advanced.
-            preset: one of :data:`PRESETS`; None draws "light", "medium" or "heavy" with equal chances.
+            preset: one of `PRESETS`; None draws "light", "medium" or "heavy" with equal chances.
 
         Raises:
             ValueError: unknown preset.

@@ -1,11 +1,9 @@
 """How rain looks, in numbers: brightness, direction, length and width of streaks from a rainy and a clean picture.
 
-All but PSNR is estimated from the residual, the difference of luma ``D = Y(rainy) - Y(clean)`` (ITU-R BT.601, full
+All but PSNR is estimated from the residual, the difference of luma `D = Y(rainy) - Y(clean)` (ITU-R BT.601, full
 range, gray values 0 to 255), so that real and synthetic pairs are measured alike. Where rain is clipped or blended, the
 residual depends on the scene too; compare sets over the same clean pictures.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -32,19 +30,19 @@ _LARGEST_LAG = 150  # px
 class RainStatistics:
     """Of one pair of pictures. Direction, coherence, length and width are NaN where there is no rain."""
 
-    #: mean of |D|, gray values 0 to 255
+    # mean of |D|, gray values 0 to 255
     intensity: float
-    #: 99th percentile of |D|, gray values 0 to 255
+    # 99th percentile of |D|, gray values 0 to 255
     strongest: float
-    #: dominant direction of the streaks, degrees from the vertical, -90 to 90; positive leans to the right at the top
+    # dominant direction of the streaks, degrees from the vertical, -90 to 90; positive leans to the right at the top
     direction: float
-    #: how much of the structure has the dominant direction: 0 (all directions alike) to 1 (only one)
+    # how much of the structure has the dominant direction: 0 (all directions alike) to 1 (only one)
     coherence: float
-    #: px, see :func:`streak_extent`
+    # px, see `streak_extent`
     length: float
-    #: px, the same across the streaks
+    # px, the same across the streaks
     width: float
-    #: of the rainy picture against the clean one, dB (protocol rain200, luma); infinite where they are equal
+    # of the rainy picture against the clean one, dB (protocol rain200, luma); infinite where they are equal
     psnr: float
 
     @property
@@ -112,7 +110,7 @@ def streak_extent(residual: Plane, direction: float, tolerance: float = 0.0) -> 
 
     Args:
         residual: (H, W) gray values.
-        direction: degrees from the vertical, as :func:`dominant_direction` gives it.
+        direction: degrees from the vertical, as `dominant_direction` gives it.
         tolerance: degrees; the largest extent along any direction this near is taken. Along a thin streak, an error of
             one degree in the direction would shorten it.
 

@@ -1,18 +1,16 @@
 """Rain drawn on clean photographs, from a seed: single streaks, dense curtains of rain, veil, levels and JPEG.
 
 A falling drop is smeared by the exposure into a bright, half-transparent streak whose brightness varies along its
-length, because the drop oscillates while it falls (K. Garg and S. K. Nayar, "Vision and Rain", IJCV 2007). Rain ``S``
-joins the scene ``J``, both in [0, 1], layer by layer from far to near, by
+length, because the drop oscillates while it falls (K. Garg and S. K. Nayar, "Vision and Rain", IJCV 2007). Rain `S`
+joins the scene `J`, both in [0, 1], layer by layer from far to near, by
 
     R = J + S * (1 - screen * J), clipped at 1,
 
-which with ``screen = 0`` is the additive model of Rain100, Rain200L and Rain200H (W. Yang et al., "Deep Joint Rain
-Detection and Removal from a Single Image", CVPR 2017) and with ``screen = 1`` the screen blend of Rain800 (H. Zhang et
+which with `screen = 0` is the additive model of Rain100, Rain200L and Rain200H (W. Yang et al., "Deep Joint Rain
+Detection and Removal from a Single Image", CVPR 2017) and with `screen = 1` the screen blend of Rain800 (H. Zhang et
 al., "Image De-raining Using a Conditional Generative Adversarial Network", TCSVT 2019): a drop refracts the light of
 the whole sky, so it stands out on dark ground and almost disappears on bright ground.
 """
-
-from __future__ import annotations
 
 from typing import TypeVar
 
@@ -37,23 +35,23 @@ def add_rain(
 ) -> npt.NDArray[Pixel]:
     """Draw rain on a clean picture.
 
-    The same picture, parameters and state of ``rng`` give the same bytes; no other randomness is used. A piece cut out
+    The same picture, parameters and state of `rng` give the same bytes; no other randomness is used. A piece cut out
     of a photograph gets rain of the same look as the whole photograph would.
 
     Args:
         clean: (H, W, 3) or (H, W), uint8 in 0 to 255 or uint16 in 0 to 65535. Rain is gray, so the order of the
             channels does not matter, except to JPEG, which takes them for RGB. It is not changed.
         rng: source of all randomness; it is advanced.
-        parameters: the look of the rain; None draws it with :meth:`RainParameters.sample`.
+        parameters: the look of the rain; None draws it with `RainParameters.sample`.
 
     Returns:
-        the rainy picture, a new array of the shape and type of ``clean``. No pixel is darker than in ``clean``, unless
-        ``black``, ``white``, ``gamma`` or ``jpeg_quality`` are set. With ``jpeg_quality`` there are 256 brightnesses
+        the rainy picture, a new array of the shape and type of `clean`. No pixel is darker than in `clean`, unless
+        `black`, `white`, `gamma` or `jpeg_quality` are set. With `jpeg_quality` there are 256 brightnesses
         in uint16 too.
 
     Raises:
-        TypeError: ``clean`` is not an array of uint8 or uint16.
-        ValueError: ``clean`` has another shape than those above, or no pixels, or is too large for JPEG (65500 px).
+        TypeError: `clean` is not an array of uint8 or uint16.
+        ValueError: `clean` has another shape than those above, or no pixels, or is too large for JPEG (65500 px).
     """
     if not isinstance(clean, np.ndarray) or clean.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"rain needs an array of uint8 or uint16, not {getattr(clean, 'dtype', type(clean).__name__)}")

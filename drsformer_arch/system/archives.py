@@ -1,12 +1,10 @@
 """Unpack an archive as a whole or not at all.
 
 Archives come from strangers. Before anything is written, every member is checked: names that lead out of the folder
-(absolute, with ``..``, with a drive letter, below or through a link), devices, passwords, and whether the content fits
+(absolute, with `..`, with a drive letter, below or through a link), devices, passwords, and whether the content fits
 on the disk. The content is written into a hidden folder beside the wanted one, which gets its name when all is on the
 disk.
 """
-
-from __future__ import annotations
 
 import bz2
 import errno
@@ -68,7 +66,7 @@ class _Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether this is a file that :func:`unpack` takes, by its name."""
+    """Whether this is a file that `unpack` takes, by its name."""
     return Path(path).name.lower().endswith(ARCHIVE_SUFFIXES) and Path(path).is_file()
 
 
@@ -77,7 +75,7 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
 
     Which of them it is, is seen from its content. A compressed tar is read twice, once to check it. Archives in the
     archive are not unpacked. Links to other members become hard links (to files) or relative links (to folders); modes,
-    owners and times are not kept. A killed process leaves a folder ``.NAME.*.unpacking``, never an incomplete `into`;
+    owners and times are not kept. A killed process leaves a folder `.NAME.*.unpacking`, never an incomplete `into`;
     the next call removes it.
 
     Args:

@@ -37,7 +37,7 @@ class TrainingStopped(Exception):  # noqa: N818 - a request that was met, no err
 
 
 def printable(text: object) -> str:
-    r"""Text of strangers, such as names of files, for a terminal: control characters are escaped, ``\x1b`` for ESC."""
+    r"""Text of strangers, such as names of files, for a terminal: control characters are escaped, `\x1b` for ESC."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 

@@ -31,7 +31,7 @@ _LATEX = {
 def csv_line(cells: Sequence[object]) -> bytes:
     """A line of a CSV file with its end.
 
-    Numbers stay numbers; what a spreadsheet would compute, such as a name that begins with ``=``, is made text by an
+    Numbers stay numbers; what a spreadsheet would compute, such as a name that begins with `=`, is made text by an
     apostrophe before it, and what `printable` escapes is escaped, line ends and bytes that are no UTF-8 included.
     """
     line = io.StringIO()

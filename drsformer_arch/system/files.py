@@ -196,7 +196,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def work_folder(target: Path, ending: str) -> Iterator[Path]:
-    """A hidden folder ``.NAME.*.ENDING`` beside a target, to be renamed when it is complete; otherwise it is removed.
+    """A hidden folder `.NAME.*.ENDING` beside a target, to be renamed when it is complete; otherwise it is removed.
 
     What killed processes left of such folders for this target is removed first; one that is in use stays.
 
@@ -312,7 +312,7 @@ def put_in_place(finished: Path, target: Path) -> None:
     """Give a finished folder its name; what had the name before goes only after that.
 
     A folder with content cannot be replaced in one step: a kill between the two renames leaves no target, and the old
-    folder complete under the name of the finished one with the ending ``.replaced``.
+    folder complete under the name of the finished one with the ending `.replaced`.
     """
     before = None
     if target.exists():
@@ -362,7 +362,7 @@ def lock(path: Path, *, shared: bool = False, wait: bool = True) -> int:
         a file descriptor; the lock is gone when it is closed, or the process ends.
 
     Raises:
-        BlockingIOError: another process holds the lock, and ``wait`` is not set.
+        BlockingIOError: another process holds the lock, and `wait` is not set.
     """
     if fcntl is None:  # Windows, which cannot open folders either
         return os.open(os.devnull, os.O_RDONLY)

@@ -15,7 +15,7 @@ def check_name(name: Any, where: str) -> str:
 
     Args:
         name: to be one file's or folder's.
-        where: what it is the name of, in messages, such as ``option name``.
+        where: what it is the name of, in messages, such as `option name`.
 
     Returns:
         the name.

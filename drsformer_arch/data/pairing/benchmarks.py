@@ -1,7 +1,5 @@
 """What is known of the benchmark sets: numbers of pairs, versions in circulation, what their copies hold."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -17,19 +15,19 @@ class Benchmark(NamedTuple):
     """What is known of a set."""
 
     title: str
-    #: published number of pairs, per split
+    # published number of pairs, per split
     counts: Mapping[str, int] = _NOTHING
-    #: numbers of pairs of other versions, per split, with what the version may be
+    # numbers of pairs of other versions, per split, with what the version may be
     versions: Mapping[str, Mapping[int, str]] = _NOTHING
-    #: which half is which, where some copies have both in one picture
+    # which half is which, where some copies have both in one picture
     halves: Halves = ""
-    #: whether some copies come with text lists of pairs
+    # whether some copies come with text lists of pairs
     lists: bool = False
-    #: the sets that the test split is made of, by the names of their folders, with their possible numbers of pairs
+    # the sets that the test split is made of, by the names of their folders, with their possible numbers of pairs
     parts: Mapping[str, Collection[int]] = _NOTHING
-    #: names of folders that hold no pairs
+    # names of folders that hold no pairs
     without_pairs: tuple[str, ...] = ()
-    #: how many rainy pictures share a clean one, in copies where they do
+    # how many rainy pictures share a clean one, in copies where they do
     rainy_per_clean: int = 1
 
 

@@ -1,7 +1,5 @@
 """How the two files of a pair are named: the layouts in circulation, and what one finds in some folders."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections.abc import Iterator
@@ -23,9 +21,9 @@ ROLES = {
 class Layout(NamedTuple):
     """How the two files of a pair are named, below a folder that may lie anywhere.
 
-    ``RAINY`` and ``CLEAN`` stand for the names of folders in use, which may hold folders of their own; one named ``X2``
-    is passed over. ``{}`` stands for the text that both names share, and ``#`` for a number of the rainy one alone:
-    ``900_1`` and ``900_2`` both belong to the clean ``900``.
+    `RAINY` and `CLEAN` stand for the names of folders in use, which may hold folders of their own; one named `X2`
+    is passed over. `{}` stands for the text that both names share, and `#` for a number of the rainy one alone:
+    `900_1` and `900_2` both belong to the clean `900`.
     """
 
     rainy: str

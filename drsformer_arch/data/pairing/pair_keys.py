@@ -1,7 +1,5 @@
 """The split and the key of every pair, from the names of the folders it was found in."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -37,7 +35,7 @@ class SourcePair(NamedTuple):
     key: str
     input: Path
     target: Path
-    #: "" for two files; otherwise `input` and `target` are one file, and this says which half is which
+    # "" for two files; otherwise `input` and `target` are one file, and this says which half is which
     halves: Halves
 
 

@@ -45,11 +45,11 @@ def find_result_pairs(
     """Pair the pictures of folders, searched recursively, by their names and the names of the folders in them.
 
     Equal names without extension come first. Else one rule must pair all results: one of `NAMES`, alone or with an
-    ending that all results share, such as ``_DRSformer``. Two files are a pair whatever their names are.
+    ending that all results share, such as `_DRSformer`. Two files are a pair whatever their names are.
 
     Args:
         result: folder or file.
-        target: folder or file; several results may share a target where the rule has a number (``{}_# + {}``).
+        target: folder or file; several results may share a target where the rule has a number (`{}_# + {}`).
         rainy: folder or file of the rainy pictures.
         skip_missing: leave out results that have no partner.
 

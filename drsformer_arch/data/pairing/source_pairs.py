@@ -5,8 +5,6 @@ or with a text list of pairs. Only names are looked at, no picture is opened. No
 without its partner is an error, a picture that belongs to no layout a warning.
 """
 
-from __future__ import annotations
-
 import gc
 import posixpath
 from collections import Counter, defaultdict
@@ -39,11 +37,11 @@ _HALVES = {"clean_left": "clean left, rainy right", "rainy_left": "rainy left, c
 class SourcePairs:
     """All pairs below the sources."""
 
-    #: "train", "test" or "val" to its pairs, sorted by key
+    # "train", "test" or "val" to its pairs, sorted by key
     splits: dict[str, list[SourcePair]]
-    #: how the files are laid out, for the user
+    # how the files are laid out, for the user
     layout: str
-    #: what was left out or looks unusual, for the user; numbers of pairs are the business of `count_warning`
+    # what was left out or looks unusual, for the user; numbers of pairs are the business of `count_warning`
     warnings: list[str] = field(default_factory=list)
 
 
@@ -57,8 +55,8 @@ def find_source_pairs(
     """Find the pairs of a set below some folders, at any depth.
 
     Every pair has a key: the path of the rainy picture in NFC, without extension, without what all names of the layout
-    have in common (``norain-``, ``x2``) and without the folders that all pairs of the split share, such as
-    ``train/rain``. In the test split of a set of several parts the key keeps the part: ``Test100/1``.
+    have in common (`norain-`, `x2`) and without the folders that all pairs of the split share, such as
+    `train/rain`. In the test split of a set of several parts the key keeps the part: `Test100/1`.
 
     The split of a pair is what the folder nearest to it says that has "train", "test" or "val" in its name, the folder
     of the source included; else `split`; else "test" where these pairs are as many as the published test split has (and
@@ -68,11 +66,11 @@ def find_source_pairs(
     Args:
         dataset: a name of `BENCHMARKS`.
         sources: unpacked folders. They are only read. Links in them are followed; names that start with a dot and
-            ``__MACOSX`` are passed over. For "pairs" they may be two: the rainy pictures and the clean ones, paired by
+            `__MACOSX` are passed over. For "pairs" they may be two: the rainy pictures and the clean ones, paired by
             their paths without extension, or `patterns` for their names.
         split: "train", "test" or "val", for what lies in no folder that says it.
-        patterns: the ends of the paths of the rainy and of the clean files, such as ``("rain/{}x2", "norain/{}")``, in
-            the language of :class:`Layout`, without extensions. ``{}`` stands once in the name of the file. What stands
+        patterns: the ends of the paths of the rainy and of the clean files, such as `("rain/{}x2", "norain/{}")`, in
+            the language of `Layout`, without extensions. `{}` stands once in the name of the file. What stands
             before the pattern must be the same for both. Patterns replace all known layouts.
 
     Returns:

@@ -3,8 +3,6 @@
 No picture is opened. Names are compared in NFC, because systems write the same accent in two ways.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re
@@ -33,13 +31,13 @@ class Folder:
 
     def __init__(self, path: Path, parts: Parts, pictures: list[str]) -> None:
         self.path = path
-        #: name of the source, then of the folders below it, in NFC
+        # name of the source, then of the folders below it, in NFC
         self.parts = parts
         self.pictures = pictures
-        #: those that belong to a pair
+        # those that belong to a pair
         self.taken: set[str] = set()
 
-    def left(self) -> list[File]:
+    def left(self) -> "list[File]":
         """Pictures that belong to no pair yet."""
         return [File(self, name) for name in self.pictures if name not in self.taken]
 
@@ -71,13 +69,13 @@ class Source:
 
     root: Path
     folders: list[Folder] = field(default_factory=list)
-    #: text files, with the parts of their folders
+    # text files, with the parts of their folders
     texts: list[tuple[Path, Parts]] = field(default_factory=list)
     archives: list[Path] = field(default_factory=list)
 
 
 def walk(root: Path) -> Source:
-    """Look through a folder; links in it are followed, names that start with a dot and ``__MACOSX`` passed over.
+    """Look through a folder; links in it are followed, names that start with a dot and `__MACOSX` passed over.
 
     A pipe or a link to no file that is named as a picture counts as one: whoever reads it says what is wrong with it.
 

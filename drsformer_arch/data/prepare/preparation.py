@@ -1,7 +1,5 @@
 """`drsformer prepare`: find the pairs of a data set, check them, and write them as folders, store or BasicSR's LMDB."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -45,10 +43,10 @@ def prepare_dataset(
     """Prepare a data set; the source is only read.
 
     Args:
-        dataset: a name of ``benchmarks.BENCHMARKS``.
+        dataset: a name of `benchmarks.BENCHMARKS`.
         sources: folder or archive; for "pairs" also two folders, rainy and clean.
-        destination: gets ``train`` and ``test`` (folders of pictures, or of BasicSR's LMDBs) or ``train.lmdb`` and
-            ``test.lmdb`` (stores), each with a ``manifest.jsonl``.
+        destination: gets `train` and `test` (folders of pictures, or of BasicSR's LMDBs) or `train.lmdb` and
+            `test.lmdb` (stores), each with a `manifest.jsonl`.
         output: "folder", "raw" or "compressed" (stores), or "basicsr".
         split: "train" or "test" where the source does not say.
         patterns: of the rainy and the clean names, see `find_source_pairs`.

@@ -1,10 +1,8 @@
-"""What the worker processes of ``drsformer prepare`` do: decode, check and write one shard of pairs.
+"""What the worker processes of `drsformer prepare` do: decode, check and write one shard of pairs.
 
 A shard gets its name when it is on the disk and was read back; then its rows follow, a small file with what is known
 of its pairs. Both exist, or the shard is built again: so a build that was killed goes on where it was.
 """
-
-from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -37,7 +35,7 @@ class ShardJob(NamedTuple):
     """A shard to build.
 
     Attributes:
-        folder: rows of finished shards, locks; its ``content`` is the output.
+        folder: rows of finished shards, locks; its `content` is the output.
         shards: folder of the shards.
         number: of the shard.
         form: how pictures are written; "png" are shards on their way into BasicSR's layout.
@@ -92,7 +90,7 @@ def start_worker(shared: Progress, folder: Path) -> None:
 def name_in_source(path: Path, folders: Sequence[Path]) -> str:
     r"""A file's path relative to the source it lies in; with several sources their names stand first.
 
-    Bytes that are no UTF-8, which a manifest cannot hold, become ``\xff``.
+    Bytes that are no UTF-8, which a manifest cannot hold, become `\xff`.
     """
     name = path.as_posix()
     for folder in folders:
@@ -210,7 +208,7 @@ class Loaded(NamedTuple):
 def _checked_pairs(
     job: ShardJob, rows: list[dict[str, Any]]
 ) -> Iterator[tuple[SourcePair, dict[str, Any], dict[str, Loaded]]]:
-    """Decoded pairs that are in order, each with its row of the manifest; every row is added to ``rows``."""
+    """Decoded pairs that are in order, each with its row of the manifest; every row is added to `rows`."""
     target: tuple[Path, Loaded, dict[str, Any]] | None = None
     for pair in job.pairs:
         if _shared is not None:

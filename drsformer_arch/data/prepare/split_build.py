@@ -1,7 +1,5 @@
 """One split of a data set, from found pairs to a finished folder or store."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import hashlib
@@ -57,7 +55,7 @@ class Prepared(NamedTuple):
 
 
 class SplitBuild:
-    """One split on its way: in a hidden folder ``work``, whose ``content`` takes the name of the target at last.
+    """One split on its way: in a hidden folder `work`, whose `content` takes the name of the target at last.
 
     Args:
         target: the folder to make.

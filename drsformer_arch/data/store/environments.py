@@ -1,7 +1,5 @@
 """LMDB environments: one per file and process for reading, a map that grows by need for writing."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import threading
@@ -27,7 +25,7 @@ def open_shared(path: str | Path) -> lmdb.Environment:
     Any number of processes and threads may read, because nothing is locked: nobody may write meanwhile.
 
     Args:
-        path: a folder with ``data.mdb``, or a file.
+        path: a folder with `data.mdb`, or a file.
 
     Raises:
         UserError: it does not exist, is no LMDB, or was cut short.
@@ -88,10 +86,10 @@ def forget(path: str | Path) -> None:
 class Writer:
     """Writes entries into one LMDB; the memory map is doubled as often as needed.
 
-    Nothing is on the disk for sure before :meth:`close`: an unfinished LMDB must have a name that nobody reads.
+    Nothing is on the disk for sure before `close`: an unfinished LMDB must have a name that nobody reads.
 
     Args:
-        path: a folder, or with ``subdir=False`` a file; made where missing.
+        path: a folder, or with `subdir=False` a file; made where missing.
         map_size: first size of the map in bytes.
     """
 

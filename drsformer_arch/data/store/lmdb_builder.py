@@ -1,13 +1,11 @@
 """Pictures into an LMDB that BasicSR reads, or none at all.
 
-The layout is BasicSR's own (``basicsr/utils/lmdb_util.py``): a folder ``NAME.lmdb`` with ``data.mdb``, ``lock.mdb`` and
-``meta_info.txt``, in which every line names a picture, ``KEY.png (h,w,c) COMPRESSION``; the database holds a PNG for
+The layout is BasicSR's own (`basicsr/utils/lmdb_util.py`): a folder `NAME.lmdb` with `data.mdb`, `lock.mdb` and
+`meta_info.txt`, in which every line names a picture, `KEY.png (h,w,c) COMPRESSION`; the database holds a PNG for
 every KEY. BasicSR's own builder guesses the map size from the first picture (and fails in the middle with
 MDB_MAP_FULL), and leaves a folder that looks complete when it is killed. Here the map grows by need, and the folder
 gets its name only when its content was read back.
 """
-
-from __future__ import annotations
 
 import os
 import re
@@ -38,15 +36,15 @@ def build_lmdb(
 ) -> int:
     """Write pictures into an LMDB in BasicSR's layout.
 
-    All work is done in a hidden folder beside ``target``. It takes the name of the target when every picture was read
+    All work is done in a hidden folder beside `target`. It takes the name of the target when every picture was read
     back from it and everything is on the disk; a failure removes it and leaves what was there before. What a killed
     process left is removed by the next.
 
     Args:
         pictures: key to picture file, or to an array (H, W), (H, W, 1) or (H, W, 3) of uint8, 0 to 255, in BGR order.
-            Files are stored as ``drsformer_arch.images.pictures`` reads them: without alpha, turned as EXIF says; of 16
+            Files are stored as `drsformer_arch.images.pictures` reads them: without alpha, turned as EXIF says; of 16
             bits per channel BasicSR reads 8, here as from a folder.
-        target: the folder to make; its name ends in ``.lmdb``.
+        target: the folder to make; its name ends in `.lmdb`.
         compress_level: PNG compression, 0 (none) to 9 (slow and small); lossless in any case.
         overwrite: replace an existing LMDB, once the new one is verified.
         map_size: first size of the memory map in bytes; it is doubled as often as needed.
@@ -55,9 +53,9 @@ def build_lmdb(
         the number of pictures written.
 
     Raises:
-        FileExistsError: ``target`` exists and ``overwrite`` is not set, or it is no LMDB.
-        FileNotFoundError: the folder that shall hold ``target`` does not exist.
-        ValueError: no pictures, a key BasicSR cannot hold, a picture that cannot be read, ``target`` without ``.lmdb``,
+        FileExistsError: `target` exists and `overwrite` is not set, or it is no LMDB.
+        FileNotFoundError: the folder that shall hold `target` does not exist.
+        ValueError: no pictures, a key BasicSR cannot hold, a picture that cannot be read, `target` without `.lmdb`,
             or a compression level or map size out of range.
         RuntimeError: what was read back is not what was written.
         OSError, lmdb.Error: writing failed, for example because the disk is full.
@@ -132,7 +130,7 @@ def write_basicsr(
     """Write encoded pictures into an empty folder in BasicSR's layout, and see them on the disk.
 
     Args:
-        folder: gets ``data.mdb`` and ``meta_info.txt``.
+        folder: gets `data.mdb` and `meta_info.txt`.
         pictures: key, PNG and shape (h, w, c); the keys suit BasicSR.
         count: how many they are.
         compress_level: what the meta file says of the PNGs.

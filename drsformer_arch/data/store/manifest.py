@@ -1,14 +1,12 @@
 """The manifest of prepared pairs: JSON lines that say what they are, whatever form they were written in.
 
-The first line describes the set: ``format``, ``dataset``, ``title``, ``split``, ``pairs`` and ``skipped`` counts, and
-``version`` (which of the circulating versions the count suggests), and ``data_sha256``, which identifies the data: the
+The first line describes the set: `format`, `dataset`, `title`, `split`, `pairs` and `skipped` counts, and
+`version` (which of the circulating versions the count suggests), and `data_sha256`, which identifies the data: the
 SHA-256 over names and pixel hashes of all pairs, whatever the files were called or packed in. Every other line is a
-pair: ``name``, and of ``input`` and ``target`` the ``file`` in the source, ``shape`` (H, W, C), ``dtype``, the
-``sha256`` of the pixels and, of targets, a perceptual hash ``phash``. Pairs that were skipped have a ``name`` and the
-reason, ``skipped``. The same source gives the same manifest, byte for byte.
+pair: `name`, and of `input` and `target` the `file` in the source, `shape` (H, W, C), `dtype`, the
+`sha256` of the pixels and, of targets, a perceptual hash `phash`. Pairs that were skipped have a `name` and the
+reason, `skipped`. The same source gives the same manifest, byte for byte.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json

@@ -1,10 +1,8 @@
-"""The pictures of an LMDB in BasicSR's layout, as its ``meta_info.txt`` names them: lines ``KEY.png (h,w,c) LEVEL``.
+"""The pictures of an LMDB in BasicSR's layout, as its `meta_info.txt` names them: lines `KEY.png (h,w,c) LEVEL`.
 
-BasicSR cuts a line at its first dot, so that ``rain_1.5`` becomes ``rain_1``. Here a key keeps its dots, blanks and
+BasicSR cuts a line at its first dot, so that `rain_1.5` becomes `rain_1`. Here a key keeps its dots, blanks and
 brackets.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
@@ -42,5 +40,5 @@ def lmdb_keys(folder: Path | str) -> list[str]:
 
 
 def name_of_key(key: str) -> str:
-    """A name whose stem is the key: results are named by what stands before the last dot, and ``im.v1`` has one."""
+    """A name whose stem is the key: results are named by what stands before the last dot, and `im.v1` has one."""
     return f"{key}.png"

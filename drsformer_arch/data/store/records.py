@@ -1,6 +1,6 @@
 """One picture as the value of a store: read a window of it without touching the rest.
 
-A record is a header and a payload. ``raw`` keeps the pixels as they are, row by row. ``compressed`` keeps square tiles
+A record is a header and a payload. `raw` keeps the pixels as they are, row by row. `compressed` keeps square tiles
 that are decoded one by one: green, and the differences of red and blue to it, each predicted from its left, upper and
 upper left neighbours (what remains is close to 0 in photographs), in zstd frames. Both are lossless. On photographs a
 compressed record is smaller than a PNG, because a PNG does not know that colours resemble each other.
@@ -14,8 +14,6 @@ compressed record is smaller than a PNG, because a PNG does not know that colour
              border of the picture are repeated to fill the last ones.
     PNG      a PNG file, on its way into BasicSR's layout
 """
-
-from __future__ import annotations
 
 import math
 import struct

@@ -1,18 +1,16 @@
 """A store: pairs of rainy and clean pictures in a few LMDB files, from which a patch is read without the rest.
 
-A store is a folder ``NAME.lmdb`` with
+A store is a folder `NAME.lmdb` with
 
     store.json        format, encoding, and of every shard: file, pairs, bytes, CRC-32; the SHA-256 of the manifest
-    manifest.jsonl    names, shapes and SHA-256 of the pixels of all pairs (see ``drsformer_arch.data.store.manifest``)
+    manifest.jsonl    names, shapes and SHA-256 of the pixels of all pairs (see `drsformer_arch.data.store.manifest`)
     shard-00000.mdb   LMDB files of whole pairs, numbered; a part of them is a store too, if that is asked for
 
-In a shard, the key of a picture is its relative path in UTF-8, ``input/NAME`` or ``target/NAME`` without extension; the
-value is a record (see ``drsformer_arch.data.store.records``). A key of a zero byte and a number of 8 bytes, big-endian,
+In a shard, the key of a picture is its relative path in UTF-8, `input/NAME` or `target/NAME` without extension; the
+value is a record (see `drsformer_arch.data.store.records`). A key of a zero byte and a number of 8 bytes, big-endian,
 holds a pair: the keys of its input and target with a zero byte between them. So opening a store of any size reads one
 small file, and worker processes share nothing but the page cache of the system.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -44,7 +42,7 @@ _SMALLEST_PAIR = 64  # bytes in an LMDB: three entries, each with a key
 
 
 class Shard(NamedTuple):
-    """What ``store.json`` says about a shard: file name, number of pairs, size of the file and its CRC-32."""
+    """What `store.json` says about a shard: file name, number of pairs, size of the file and its CRC-32."""
 
     file: str
     pairs: int
@@ -58,7 +56,7 @@ def pair_key(number: int) -> bytes:
 
 
 class StoredPicture:
-    """A picture in a store, (H, W, C), C = 3 (RGB) or 1; ``picture[top:bottom, left:right]`` reads that window only.
+    """A picture in a store, (H, W, C), C = 3 (RGB) or 1; `picture[top:bottom, left:right]` reads that window only.
 
     Raises:
         UserError: the record is missing or damaged.
@@ -100,7 +98,7 @@ class Store:
 
     Attributes:
         encoding: "raw" or "compressed".
-        manifest_sha256: of ``manifest.jsonl``.
+        manifest_sha256: of `manifest.jsonl`.
         missing: files of the shards that are not there.
 
     Raises:
@@ -113,7 +111,7 @@ class Store:
         description = read_description(self.path)
         self.encoding: str = description["encoding"]
         self.manifest_sha256: str = description["manifest_sha256"]
-        #: all shards that belong to the store
+        # all shards that belong to the store
         self.described = shards = [Shard(**shard) for shard in description["shards"]]
         present = [shard for shard in shards if self._is_there(shard)]
         self.missing = [shard.file for shard in shards if shard not in present]
@@ -157,7 +155,7 @@ class Store:
         return shard, lq, gt
 
     def names(self, index: int) -> tuple[str, str]:
-        """Keys of the rainy and the clean picture of a pair, such as ``input/001`` and ``target/001``."""
+        """Keys of the rainy and the clean picture of a pair, such as `input/001` and `target/001`."""
         _, lq, gt = self._keys(index)
         return lq.decode(errors="replace"), gt.decode(errors="replace")
 
@@ -181,12 +179,12 @@ def is_store(path: Path | str) -> bool:
 
 
 def write_description(path: Path, *, encoding: str, manifest_sha256: str, source: str, shards: list[Shard]) -> None:
-    """Write ``store.json``, the last file of a store.
+    """Write `store.json`, the last file of a store.
 
     Args:
         path: the folder.
         encoding: of the records.
-        manifest_sha256: of ``manifest.jsonl``.
+        manifest_sha256: of `manifest.jsonl`.
         source: a fingerprint of what the store was made from; the same source need not be prepared twice.
         shards: in their order.
     """
@@ -209,7 +207,7 @@ def _checksum(description: dict[str, Any]) -> str:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """``store.json``, checked.
+    """`store.json`, checked.
 
     Raises:
         UserError: it is missing, damaged or of a newer format, or says what cannot be.
