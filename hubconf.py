@@ -47,7 +47,7 @@ def _entry(kind: type[nn.Module]) -> Any:
     return entry
 
 
-drsformer, restormer, idt, spdnet, dualgcn = (_entry(kind) for kind in _archs.NETWORKS)
+globals().update({kind.__name__.lower(): _entry(kind) for kind in _archs.NETWORKS})
 
 
 def restorer(weights: str = "DRSformer-S", **options: Any) -> Any:

@@ -19,39 +19,42 @@ from spandrel import (
     ModelTiling,
     StateDict,
 )
+from torch import nn
 from typing_extensions import override
 
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.contract import RestorationNetwork
+from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import accelerate
 from drsformer_arch.restore import build_network, recognise, restore
 from drsformer_arch.restore.weights import without_by_products
 from drsformer_arch.system.errors import UserError
 
 
-class DerainingArchitecture(Architecture[RestorationNetwork]):
-    """One of our networks."""
+class DerainingArchitecture(Architecture[nn.Module]):
+    """A network for spandrel: one of ours."""
 
-    def __init__(self, kind: type[RestorationNetwork]) -> None:
+    def __init__(self, kind: type[nn.Module]) -> None:
         super().__init__(id=kind.__name__, detect=self._is_mine)
         self.kind = kind
 
     def _is_mine(self, state_dict: StateDict) -> bool:
-        found = recognise(without_by_products(state_dict))
-        return found is not None and found[0] is self.kind
+        recognised = recognise(without_by_products(state_dict))
+        return recognised is not None and recognised[0] is self.kind
 
     @override
-    def load(self, state_dict: StateDict) -> ImageModelDescriptor[RestorationNetwork]:
-        """The network with its weights.
+    def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
+        """Build the network with its weights.
 
         Raises:
             UserError: weights of another network.
         """
         state_dict = without_by_products(state_dict)
-        found = recognise(state_dict)
-        if found is None:
+        recognised = recognise(state_dict)
+        if recognised is None:
             raise UserError(f"these weights are not of {self.name}")
-        net = accelerate(build_network({"type": found[0].__name__, **found[1]}, state_dict, "this file"))
+        kind, arguments = recognised
+        net = accelerate(build_network({"type": kind.__name__, **arguments}, state_dict, "this file"))
+        contract = contract_of(net)
         return ImageModelDescriptor(
             net,
             net.state_dict(),  # of published files only what is used
@@ -61,14 +64,14 @@ class DerainingArchitecture(Architecture[RestorationNetwork]):
             supports_half=False,
             supports_bfloat16=False,
             scale=1,
-            input_channels=net.contract.picture_channels,
-            output_channels=net.contract.picture_channels,
-            tiling=ModelTiling.INTERNAL if net.contract.patch_size else ModelTiling.SUPPORTED,
+            input_channels=contract.picture_channels,
+            output_channels=contract.picture_channels,
+            tiling=ModelTiling.INTERNAL if contract.patch_size else ModelTiling.SUPPORTED,
             call_fn=_restore,
         )
 
 
-def _restore(net: RestorationNetwork, image: torch.Tensor) -> torch.Tensor:
+def _restore(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
     return restore(net, image)
 
 

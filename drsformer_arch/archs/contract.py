@@ -42,7 +42,6 @@ class Contract:
         patch_size: the only height and width that it takes; larger pictures are put together from patches.
         patch_overlap: pixels that neighbouring patches share.
         patch_weights: makes of patch_size the weights, (patch_size, patch_size), of the mean of overlapping patches.
-        outputs: how many pictures it returns, the best first.
         bytes_per_pixel: of memory that inference in float32 takes at its peak, measured; by default a guess.
         unused_keys: matches entries of published checkpoints that no computation uses.
         recognition: of its weights.
@@ -55,7 +54,6 @@ class Contract:
     patch_size: int | None = None
     patch_overlap: int = 0
     patch_weights: Callable[[int], Tensor] = equal_weights
-    outputs: int = 1
     bytes_per_pixel: int = 8192
     unused_keys: re.Pattern[str] | None = None
     recognition: Recognition | None = None

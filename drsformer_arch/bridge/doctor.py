@@ -1,10 +1,12 @@
 """`drsformer doctor`: what is installed, from where, what is registered, and what is wrong."""
 
+import functools
 import importlib
 import importlib.util
 import platform
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,11 @@ OPENCV_VARIANTS = ("opencv-python", "opencv-python-headless", "opencv-contrib-py
 WANTED_BASICSR = "1.4.2"
 
 
-def report() -> int:
+def report(imports: Sequence[str] = ()) -> int:
     """Print the report.
+
+    Args:
+        imports: modules and files to import, see `outside.register_outside`.
 
     Returns:
         0 where nothing is wrong, 1 otherwise.
@@ -38,11 +43,12 @@ def report() -> int:
     print(f"Python {platform.python_version()} at {sys.executable} on {platform.platform()}")
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
         problems.append("this Python is not supported: use 3.10, 3.11 or 3.12")
-    checks = {
+    checks: dict[str, Callable[[list[str]], None]] = {
         "packages": _list_packages,
         "copies of BasicSR": _check_copies,
         "torch": _check_torch,
         "the plugin": _check_plugin,
+        "networks from outside": functools.partial(_list_networks_from_outside, imports),
     }
     for subject, check in checks.items():
         try:
@@ -118,3 +124,11 @@ def _check_plugin(problems: list[str]) -> None:
             print(f"  {registry._name:8} {name}")
             if holder is not None and holder is not thing:
                 problems.append(f"{thing.__name__} is registered by {holder.__module__}; ours is {name}")
+
+
+def _list_networks_from_outside(imports: Sequence[str], _: list[str]) -> None:
+    importlib.import_module("drsformer_arch.bridge.outside").register_outside(imports)
+    own: Any = importlib.import_module("drsformer_arch.archs").NETWORKS
+    networks: Any = importlib.import_module("drsformer_arch.restore.outside").outside_networks()
+    names = [f"{name} of {kind.__module__}" for name, kind in networks.items() if kind not in own]
+    print(f"Networks from outside: {', '.join(names) or 'none'}")

@@ -13,6 +13,7 @@ from drsformer_arch import plugin
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.bridge import basicsr_fixes, option_trials
 from drsformer_arch.bridge.option_trials import check_arguments, find
+from drsformer_arch.bridge.outside import imports_of, register_outside
 from drsformer_arch.bridge.trouble import MachineError, trouble_of
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
 from drsformer_arch.options.dataset_sections import OURS as DATASETS
@@ -57,6 +58,7 @@ def prepare(
     path: str,
     overrides: Sequence[str],
     *,
+    imports: Sequence[str] = (),
     is_train: bool,
     distributed: bool,
     resumes: bool = False,
@@ -67,6 +69,7 @@ def prepare(
     Args:
         path: the option file.
         overrides: of `--force_yml`.
+        imports: of `--import`, beside those that the file names.
         is_train: train or test.
         distributed: started by torchrun or Slurm.
         resumes: continues an experiment instead of moving its folder away.
@@ -79,6 +82,7 @@ def prepare(
         options, messages = read_options(path, overrides, is_train=is_train)
         if debug and not options["name"].startswith(BASICSR_DEBUG):
             options["name"] = f"debug_{options['name']}"  # as BasicSR does, but before anything is locked or moved
+        register_outside([*imports_of(options, path), *imports])
         messages += _check(options, path, is_train=is_train, distributed=distributed, resumes=resumes)
     except UserError as error:
         raise UserError(line_of(error, path)) from None

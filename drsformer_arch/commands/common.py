@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,37 @@ def add_command(
     )
     parser.add_argument("--debug", action="store_true", help=debug)
     return parser
+
+
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """Declare `--import` of commands that use networks; `register_outside` takes what it collects."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        type=_from_here,
+        default=[],
+        metavar="MODULE_OR_FILE",
+        help="import an own network (my_arch.py, or a module); this EXECUTES the file; may be repeated",
+    )
+
+
+def _from_here(name: str) -> str:
+    """A file as seen from any working directory; the name of a module stays as it is."""
+    return str(Path(name).expanduser().absolute()) if name.endswith(".py") else name
+
+
+def register_outside(imports: Sequence[str]) -> None:
+    """Import what `--import` names; without it nothing is loaded.
+
+    Raises:
+        UserError: see `bridge.outside.register_outside`.
+    """
+    if imports:
+        from drsformer_arch import plugin  # noqa: F401, PLC0415 - torch and BasicSR take seconds to load
+        from drsformer_arch.bridge import outside  # noqa: PLC0415
+
+        outside.register_outside(imports)
 
 
 def whole_number(option: str, text: str) -> int:

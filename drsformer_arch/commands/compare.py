@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
     parser.add_argument("-o", dest="out", type=Path, default=Path("results/compare"), metavar="OUT")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+    add_imports(parser)
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
     parser.set_defaults(run=run)
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         device=args.device,
         page=args.report,
+        imports=args.imports,
     )
     print(table)
     print(f"written to {args.out}")

@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, whole_number
+from drsformer_arch.commands.common import (
+    EXIT_SOME_FAILED,
+    add_command,
+    add_imports,
+    announce,
+    register_outside,
+    whole_number,
+)
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """INPUT is pictures, videos, folders (searched recursively, also through links) or patterns. Results keep
@@ -37,6 +44,7 @@ def add(commands: Any) -> None:
         "default: %(default)s, which is shipped",
     )
     parser.add_argument("--param-key", metavar="KEY", help="params or params_ema; default: the averaged ones if any")
+    add_imports(parser)
     parser.add_argument("--runtime", choices=["torch", "onnx"], help="default: as the kind of weights says")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument(
@@ -69,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     from drsformer_arch.restore.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
 
+    register_outside(args.imports)
     restorer = Restorer(
         args.weights,
         device=args.device,

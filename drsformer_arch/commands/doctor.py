@@ -3,17 +3,19 @@
 import argparse
 from typing import Any
 
-from drsformer_arch.commands.common import add_command
+from drsformer_arch.commands.common import add_command, add_imports
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     summary = "show what is installed, from where, what is registered, and what is wrong"
-    add_command(commands, "doctor", summary).set_defaults(run=run)
+    parser = add_command(commands, "doctor", summary)
+    add_imports(parser)
+    parser.set_defaults(run=run)
 
 
-def run(_: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.bridge import doctor  # noqa: PLC0415 - works where BasicSR does not import
 
-    return doctor.report()
+    return doctor.report(args.imports)

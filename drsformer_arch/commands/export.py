@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import add_command, announce, size_of
+from drsformer_arch.commands.common import add_command, add_imports, announce, register_outside, size_of
 
 EXAMPLES = """onnx and torch programs take any number of pictures of any size from 16 up, (N, 3, H, W) float32, RGB in
 [0, 1]; torch takes multiples of 8 where the network does, IDT its own size only. Both are compared with the network at
@@ -31,6 +31,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--note", action="append", default=[], metavar="KEY=TEXT", help="further metadata, such as data and licence"
     )
+    add_imports(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.set_defaults(run=run)
 
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from drsformer_arch.restore.export import export  # noqa: PLC0415 - torch takes seconds to load
 
+    register_outside(args.imports)
     exported = export(args.weights, args.out, kind, param_key=args.param_key, notes=notes)
     compared = "" if exported.error is None else f", relative error at three sizes {exported.error:.1e}"
     announce(f"{args.out}: {exported.network['type']}, {size_of(args.out)}{compared}", args.out)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, announce, size_of
 from drsformer_arch.system.errors import TrainingStopped
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
             metavar="KEY:KEY=VALUE",
             help="options that override the file's",
         )
+        add_imports(parser)
         if name == "test":
             parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
         if name == "train":
@@ -52,7 +53,13 @@ def run(args: argparse.Namespace) -> int:
     distributed = args.launcher != "none"
     option_trials.check_launcher(args.launcher)
     options = pipelines.prepare(
-        args.opt, args.force_yml, is_train=is_train, distributed=distributed, resumes=resumes, debug=args.debug
+        args.opt,
+        args.force_yml,
+        imports=args.imports,
+        is_train=is_train,
+        distributed=distributed,
+        resumes=resumes,
+        debug=args.debug,
     )
     if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
         signal.signal(signal.SIGINT, _request_stop)

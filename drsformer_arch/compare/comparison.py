@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from drsformer_arch.bridge import run
+from drsformer_arch.bridge.outside import imports_of, register_outside
 from drsformer_arch.compare import figures, tables
 from drsformer_arch.compare.comparison_page import write_comparison_page
 from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
@@ -34,6 +35,7 @@ def compare(
     limit: int | None = None,
     device: str | None = None,
     page: Path | None = None,
+    imports: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
     """Compare networks and write tables, figures and result pictures.
 
@@ -47,6 +49,7 @@ def compare(
         limit: number of pictures per data set; default: all.
         device: default: the GPU where there is one.
         page: HTML file that shows all results; default: none.
+        imports: modules and files whose networks are used beside ours, see `bridge.outside.register_outside`.
 
     Returns:
         The table in Markdown, and the lines of what failed.
@@ -61,7 +64,8 @@ def compare(
         problems.append(problem)
         print(f"error: {problem}", file=sys.stderr, flush=True)
 
-    methods = _methods(sources, pictures, complain)
+    register_outside(imports)
+    methods = _methods(sources, pictures, imports, complain)
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
     every = {one.name: one for method in methods for one in method.pictures}
@@ -109,13 +113,13 @@ def _named_if_unwritten(path: Path, complain: Callable[[str], None]) -> Iterator
 
 
 def _methods(
-    sources: Sequence[str], pictures: tuple[ComparedSet, ...], complain: Callable[[str], None]
+    sources: Sequence[str], pictures: tuple[ComparedSet, ...], imports: Sequence[str], complain: Callable[[str], None]
 ) -> list[Method]:
     """Return the networks of the files that can be used, each with a name of its own; others go to `complain`."""
     methods: list[tuple[str, Method]] = []
     for source in sources:
         try:
-            methods.append((source, _method(source, pictures)))
+            methods.append((source, _method(source, pictures, imports)))
         except Exception as error:  # whatever reading a stranger's file raises; the others go on
             if len(sources) == 1:
                 raise
@@ -143,13 +147,13 @@ def _given_pictures(text: str, protocol: str | None) -> ComparedSet:
     return ComparedSet(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)
 
 
-def _method(source: str, pictures: tuple[ComparedSet, ...]) -> Method:
+def _method(source: str, pictures: tuple[ComparedSet, ...], imports: Sequence[str]) -> Method:
     if not source.endswith(OPTION_FILES):
         find_weights(source)
         if not pictures:
             raise UserError(f"{source}: a weight file says nothing of data sets; name them with --data NAME=FOLDER")
-        return Method(Path(source).stem, source, None, None, {}, pictures)
-    options = run.prepare(source, [], is_train=False, distributed=False)
+        return Method(Path(source).stem, source, None, None, {}, pictures, tuple(imports))
+    options = run.prepare(source, [], imports=imports, is_train=False, distributed=False)
     weights = options["path"].get("pretrain_network_g")
     if not weights:
         raise UserError(f"{source}: path.pretrain_network_g is empty; a comparison needs trained weights")
@@ -160,6 +164,7 @@ def _method(source: str, pictures: tuple[ComparedSet, ...]) -> Method:
         options["path"].get("param_key_g"),
         options["val"],
         pictures or tuple(_own_pictures(source, options)),
+        (*imports, *imports_of(options, source)),
     )
 
 

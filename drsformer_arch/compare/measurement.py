@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 from tqdm import tqdm
 
+from drsformer_arch.bridge.outside import register_outside
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_results
 from drsformer_arch.data.datasets.samples import to_picture
@@ -56,6 +57,7 @@ class Method(NamedTuple):
     param_key: str | None
     val: dict[str, Any]  # precision, tile and tile_overlap of an option file
     pictures: tuple[ComparedSet, ...]
+    imports: tuple[str, ...] = ()  # modules and files that its process imports for it
 
 
 class Settings(NamedTuple):
@@ -158,6 +160,7 @@ def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]
     """`measure_one`, or one line that says why it failed."""
     with terminal.guarded():
         try:
+            register_outside(method.imports)
             return measure_one(method, settings, left_out)
         except Exception as error:  # whatever a stranger's network raises; the others go on
             return line_of(error, f"{method.label} ({method.weights})")

@@ -1,4 +1,4 @@
-"""Our networks as option files build them: in their fast form, unless `network_g.fast` is false.
+"""Networks as option files build them: in their fast form, unless `network_g.fast` is false.
 
 The switch belongs to whoever builds a network for use. It reaches neither the network's constructor nor the metadata of
 weight files: both forms have the same arguments and weights.
@@ -12,38 +12,37 @@ from typing import Any
 
 from torch import nn
 
-from drsformer_arch.archs.contract import RestorationNetwork
 from drsformer_arch.fast import accelerate, form_and_exceptions, has_fast_form
 
 FAST = "fast"
 
 
 def is_fast(section: Mapping[str, Any]) -> bool:
-    """Whether a section `network_g` asks for the fast form, as it does by default."""
+    """Tell whether a section `network_g` asks for the fast form, as it does by default."""
     return bool(section.get(FAST, True))
 
 
 def without_switch(section: Mapping[str, Any]) -> dict[str, Any]:
-    """A section `network_g` as the metadata of weights have it: `type` and arguments."""
+    """Drop the switch from a section `network_g`: the metadata of weights have its `type` and arguments."""
     return {key: value for key, value in section.items() if key != FAST}
 
 
 class NetworkBuilder:
-    """One of our networks for BasicSR's registry: called with its arguments and `fast`, it returns the network.
+    """A network for BasicSR's registry: called with the arguments of its class and `fast`, it returns the network.
 
     Attributes:
         kind: the network's class.
     """
 
-    def __init__(self, kind: type[RestorationNetwork]) -> None:
+    def __init__(self, kind: type[nn.Module]) -> None:
         functools.update_wrapper(self, kind, updated=())
         self.kind = kind
         signature = inspect.signature(kind)
         switch = inspect.Parameter(FAST, inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool)
         self.__signature__ = signature.replace(parameters=[*signature.parameters.values(), switch])
 
-    def __call__(self, *args: Any, fast: bool = True, **arguments: Any) -> RestorationNetwork:
-        """The network with random weights.
+    def __call__(self, *args: Any, fast: bool = True, **arguments: Any) -> nn.Module:
+        """Build the network with random weights.
 
         Raises:
             ValueError: arguments that do not fit together.
@@ -57,7 +56,7 @@ class NetworkBuilder:
 
 
 def describe(net: nn.Module) -> str:
-    """One line for logs: which form of a network runs, and how to switch."""
+    """Say in one line for logs which form of a network runs, and how to switch."""
     form, kept = form_and_exceptions(net)
     but_for = f" but for {', '.join(kept)}" if kept else ""
     other = "true: the fast one" if form == "plain" else "false: the plain one, which its file says"

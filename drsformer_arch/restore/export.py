@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drsformer_arch import __version__
-from drsformer_arch.archs.contract import RestorationNetwork
+from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import fuse
 from drsformer_arch.restore.file_kinds import SAFETENSORS
 from drsformer_arch.restore.networks import build_network, network_of
@@ -39,10 +39,10 @@ class ForPictures(nn.Module):
         pads: take any size; otherwise height and width must be multiples of `step`.
     """
 
-    def __init__(self, net: RestorationNetwork, *, pads: bool) -> None:
+    def __init__(self, net: nn.Module, *, pads: bool) -> None:
         super().__init__()
-        self.net = net
-        self.multiple, self.value_range = net.contract.size_multiple, net.contract.value_range
+        self.net, self.contract = net, contract_of(net)
+        self.multiple, self.value_range = self.contract.size_multiple, self.contract.value_range
         self.step = 1 if pads else self.multiple
 
     def forward(self, rainy: Tensor) -> Tensor:
@@ -115,12 +115,12 @@ def metadata(section: Mapping[str, Any]) -> dict[str, str]:
 
 def _example(program: ForPictures) -> tuple[Tensor, dict[int, Any]]:
     """A picture to trace the graph with, and which of its dimensions are free."""
-    side, channels, step = program.net.contract.patch_size, program.net.contract.picture_channels, program.step
+    side, channels, step = program.contract.patch_size, program.contract.picture_channels, program.step
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if side:
         return torch.rand(2, channels, side, side), free
     for axis, name in ((2, "height"), (3, "width")):
-        size = torch.export.Dim(name, min=SMALLEST // step)
+        size = torch.export.Dim(name, min=max(SMALLEST // step, 1))
         free[axis] = size if step == 1 else step * size
     # Sizes that are no multiples where any will do: a graph traced with others would leave the padding out.
     return torch.rand(2, channels, *((77, 93) if step == 1 else (10 * step, 12 * step))), free
@@ -184,10 +184,10 @@ def _quiet() -> Iterator[None]:
 
 def largest_error(program: ForPictures, other: Callable[[Tensor], Tensor]) -> float:
     """Largest difference of two networks at three sizes, relative to the largest value of the result."""
-    side, channels = program.net.contract.patch_size, program.net.contract.picture_channels
+    side, channels = program.contract.patch_size, program.contract.picture_channels
 
     def legal(length: int) -> int:
-        return length // program.step * program.step
+        return max(length // program.step, 1) * program.step
 
     shapes = [(n, side, side) for n in CHECKED_PATCHES] if side else [(n, *map(legal, size)) for n, *size in CHECKED]
     generator = torch.Generator().manual_seed(0)

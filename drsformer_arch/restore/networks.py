@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from drsformer_arch.archs import NETWORKS
-from drsformer_arch.archs.contract import Recognition, RestorationNetwork, contract_of
+from drsformer_arch.archs.contract import Recognition, contract_of
 from drsformer_arch.restore.outline import outline
+from drsformer_arch.restore.outside import outside_networks
 from drsformer_arch.restore.weights import read_weights
 from drsformer_arch.system.errors import UserError, did_you_mean
 
@@ -20,15 +21,16 @@ SPARE_TENSORS = 200  # that an outline may have beyond twice those of the file, 
 
 
 def drop_unused(net: nn.Module | type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without what published files hold and no computation uses, as the network declares."""
+    """Drop what published files hold and no computation uses, as the network declares."""
     unused = contract_of(net).unused_keys
     return {key: value for key, value in state.items() if not (unused and unused.search(key))}
 
 
-def recognise(state: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], dict[str, Any]] | None:
-    """Which of our networks weights belong to, and the arguments to build it with; None where it is none of them.
+def recognise(state: Mapping[str, Tensor]) -> tuple[type[nn.Module], dict[str, Any]] | None:
+    """Tell which network weights belong to, and the arguments to build it with; None where it is none that is known.
 
-    Only what keys and shapes tell is found. Arguments that leave no trace in them have their default.
+    Only what keys and shapes tell is found. Arguments that leave no trace in them have their default. Networks from
+    outside whose contract has a `Recognition` are tried after ours.
     """
     for kind, arguments, net in _candidates(state):
         if explain_mismatch(net, drop_unused(kind, state)) is None:
@@ -36,10 +38,8 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], di
     return None
 
 
-def _candidates(
-    state: Mapping[str, Tensor],
-) -> Iterator[tuple[type[RestorationNetwork], dict[str, Any], RestorationNetwork]]:
-    """Our networks with the arguments that weights seem to have, and what those build, on the device meta."""
+def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[type[nn.Module], dict[str, Any], nn.Module]]:
+    """Networks with the arguments that weights seem to have, and what those build, on the device meta."""
     for kind, recognition in _recognitions():
         if not all(key in state for key in recognition.keys):
             continue
@@ -51,15 +51,22 @@ def _candidates(
         yield kind, arguments, net
 
 
-def _recognitions() -> Iterator[tuple[type[RestorationNetwork], Recognition]]:
-    """Our networks whose weights can be recognised."""
-    for kind in NETWORKS:
-        if (recognition := kind.contract.recognition) is not None:
+def _networks() -> Iterator[tuple[str, type[nn.Module]]]:
+    """Networks with their names: ours, then those from outside, which are looked for where ours do not do."""
+    own: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in NETWORKS}
+    yield from own.items()
+    yield from ((name, kind) for name, kind in outside_networks().items() if name not in own)
+
+
+def _recognitions() -> Iterator[tuple[type[nn.Module], Recognition]]:
+    """Networks whose weights can be recognised."""
+    for _, kind in _networks():
+        if (recognition := contract_of(kind).recognition) is not None:
             yield kind, recognition
 
 
 def _explain_nearest(state: Mapping[str, Tensor]) -> str | None:
-    """What keeps weights from being of one of our networks, where that is little; else None."""
+    """Say what keeps weights from being of a known network, where that is little; else None."""
     for kind, _, net in _candidates(state):
         used = drop_unused(kind, state)
         missing, unexpected = _differences(net.state_dict(), used)
@@ -69,7 +76,7 @@ def _explain_nearest(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _explain_missing(state: Mapping[str, Tensor]) -> str | None:
-    """Which tensor is missing that tells the arguments of the network whose usual keys nearly all weights have."""
+    """Name the missing tensor that tells the arguments of the network whose usual keys nearly all weights have."""
     lacking = []
     for kind, recognition in _recognitions():
         if missing := [key for key in recognition.keys if key not in state]:
@@ -81,7 +88,7 @@ def _explain_missing(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _differences(wanted: Mapping[str, object], given: Mapping[str, object]) -> tuple[set[str], set[str]]:
-    """Keys that are missing, and keys that are unknown."""
+    """Compare keys: those that are missing, and those that are unknown."""
     return wanted.keys() - given.keys(), given.keys() - wanted.keys()
 
 
@@ -89,23 +96,23 @@ def _most_tensors(state: Mapping[str, Tensor]) -> int:
     return 2 * len(state) + SPARE_TENSORS
 
 
-def load_network(path: Path | str, param_key: str | None = None) -> RestorationNetwork:
-    """The network of a checkpoint with its weights, ready for inference.
+def load_network(path: Path | str, param_key: str | None = None) -> nn.Module:
+    """Build the network of a checkpoint with its weights, ready for inference.
 
     Raises:
-        UserError: no such file, no weights in it, or weights of a network that is not ours.
+        UserError: no such file, no weights in it, or weights of a network that is not known.
     """
     section, state = network_of(path, param_key)
     return build_network(section, state, path)
 
 
 def network_of(path: Path | str, param_key: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """`type` and arguments of a checkpoint's network, as under `network_g` of an option file, and its weights.
+    """Read `type` and arguments of a checkpoint's network, as under `network_g` of an option file, and its weights.
 
     Files that we wrote name their network and its arguments; others are recognised from keys and shapes.
 
     Raises:
-        UserError: no such file, no weights in it, or weights of a network that is not ours.
+        UserError: no such file, no weights in it, or weights of a network that is not known.
     """
     state, named, _ = read_weights(path, param_key)
     if named is not None:
@@ -115,7 +122,7 @@ def network_of(path: Path | str, param_key: str | None = None) -> tuple[dict[str
         state = _without_common_prefix(state)
         recognised = recognise(state)
     if recognised is None:
-        names = ", ".join(kind.__name__ for kind in NETWORKS)
+        names = ", ".join(kind.__name__ for kind, _ in _recognitions())
         nearest = _explain_nearest(state)
         reason = f"; {nearest}" if nearest else ", or of changed ones"
         raise UserError(f"{path}: these weights are of none of the networks {names}{reason}")
@@ -124,7 +131,7 @@ def network_of(path: Path | str, param_key: str | None = None) -> tuple[dict[str
 
 
 def _without_common_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without what stands before all keys, as where a trainer keeps its network under a name of its own."""
+    """Strip what stands before all keys, as where a trainer keeps its network under a name of its own."""
     prefixes = {key.partition(".")[0] for key in state}
     if len(prefixes) > 1:
         return dict(state)
@@ -133,8 +140,8 @@ def _without_common_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def build_network(
     section: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str, named_by: str = "its metadata"
-) -> RestorationNetwork:
-    """One of our networks with its weights, ready for inference.
+) -> nn.Module:
+    """Build a network with its weights, ready for inference.
 
     Args:
         section: `type` and arguments, as under `network_g` of an option file.
@@ -159,22 +166,25 @@ def build_network(
     return net.eval().requires_grad_(False)
 
 
-def kind_of(section: Mapping[str, Any], path: Path | str) -> tuple[type[RestorationNetwork], dict[str, Any]]:
-    """The class of one of our networks, and its arguments, which are still to be tried.
+def kind_of(section: Mapping[str, Any], path: Path | str) -> tuple[type[nn.Module], dict[str, Any]]:
+    """Look up the class of a network, and its arguments, which are still to be tried.
+
+    Args:
+        section: `type` and arguments, as under `network_g` of an option file.
+        path: where it comes from, for messages.
 
     Raises:
         UserError: an unknown network.
     """
-    kinds = {kind.__name__: kind for kind in NETWORKS}
-    name = section["type"]
-    kind = kinds.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise UserError(f"{path}: its network is not ours{did_you_mean(str(name)[:80], kinds)}")
-    return kind, {key: value for key, value in section.items() if key != "type"}
+    for name, kind in _networks():
+        if name == section["type"]:
+            return kind, {key: value for key, value in section.items() if key != "type"}
+    hint = did_you_mean(str(section["type"])[:80], (name for name, _ in _networks()))
+    raise UserError(f"{path}: its network is not ours, nor one from outside that was imported (--import FILE){hint}")
 
 
 def explain_mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:
-    """One line that says why weights do not fit a network and what to change; None where they fit."""
+    """Say in one line why weights do not fit a network and what to change; None where they fit."""
     wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     missing, unexpected = _differences(wanted, given)

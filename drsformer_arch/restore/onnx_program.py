@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drsformer_arch.archs.contract import Contract
+from drsformer_arch.archs.contract import Contract, contract_of
 from drsformer_arch.restore.networks import kind_of
 from drsformer_arch.restore.onnx_file import INPUT, OUTPUT, read_onnx
 from drsformer_arch.restore.outline import outline
@@ -18,7 +18,7 @@ TRIAL = 16  # side in pixels of the picture that every program is tried with, wh
 
 
 def import_onnxruntime() -> Any:
-    """The module of ONNX Runtime.
+    """Import ONNX Runtime.
 
     Raises:
         UserError: it or a package that the export needs is not installed.
@@ -34,7 +34,7 @@ def import_onnxruntime() -> Any:
 class OnnxProgram:
     """An exported network, called like the original: (N, C, H, W), RGB in [0, 1], to the same shape.
 
-    Its contract is the original's but for the value range, which is 1, for one output, and for the memory.
+    Its contract is the original's but for the value range, which is 1, and for the memory.
 
     Args:
         path: a file that `export` wrote.
@@ -53,9 +53,9 @@ class OnnxProgram:
         content, self.network, picture = read_onnx(self.path)
         kind, arguments = kind_of(self.network, path)
         original = outline(kind, arguments, f"{path}: network")
-        promised = original.contract
+        promised = contract_of(original)
         self.contract: Contract = dataclasses.replace(
-            promised, value_range=1.0, outputs=1, bytes_per_pixel=MEMORY * promised.bytes_per_pixel
+            promised, value_range=1.0, bytes_per_pixel=MEMORY * promised.bytes_per_pixel
         )
         channels, side = promised.picture_channels, promised.patch_size
         if picture != (channels, side, side):

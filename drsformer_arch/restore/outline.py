@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from drsformer_arch.archs.contract import RestorationNetwork
+from drsformer_arch.archs import NETWORKS
+from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.options.kinds import problem_of_argument
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean
@@ -29,9 +30,11 @@ UNUSABLE = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, A
 
 
 def outline(
-    kind: type[RestorationNetwork], arguments: Mapping[str, Any], where: str, *, most_tensors: int = MOST_TENSORS
-) -> RestorationNetwork:
-    """A network on the device meta, which has shapes and no values: it costs no memory, however large it is.
+    kind: type[nn.Module], arguments: Mapping[str, Any], where: str, *, most_tensors: int = MOST_TENSORS
+) -> nn.Module:
+    """Build a network on the device meta, which has shapes and no values: it costs no memory, however large it is.
+
+    One from outside that cannot be built there, as it asks for values, is built on the CPU.
 
     Args:
         kind: its class.
@@ -45,8 +48,7 @@ def outline(
     """
     _check(kind, arguments, where)
     try:
-        with torch.device("meta"), _at_most(most_tensors):
-            net = kind(**arguments)
+        net = _built(kind, arguments, most_tensors)
     except UNUSABLE as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(f"{where}: these arguments of {kind.__name__} do not work: {reason}") from error
@@ -54,10 +56,21 @@ def outline(
     size = BYTES_OF_A_WEIGHT * sum(value.numel() for value in net.parameters())
     if size > memory:
         raise UserError(f"{where}: this {kind.__name__} takes {_gib(size)} for its weights alone, {_has(memory)}")
-    side = net.contract.patch_size
-    if side and side**2 * net.contract.bytes_per_pixel > memory:
+    side = contract_of(net).patch_size
+    if side and side**2 * contract_of(net).bytes_per_pixel > memory:
         raise UserError(f"{where}: pictures of {side}x{side} for this {kind.__name__} do not fit: {_has(memory)}")
     return net
+
+
+def _built(kind: type[nn.Module], arguments: Mapping[str, Any], most_tensors: int) -> nn.Module:
+    try:
+        with torch.device("meta"), _at_most(most_tensors):
+            return kind(**arguments)
+    except UNUSABLE:
+        if kind in NETWORKS:
+            raise
+    with torch.device("cpu"), _at_most(most_tensors):
+        return kind(**arguments)
 
 
 def _gib(size: int) -> str:
@@ -68,13 +81,17 @@ def _has(memory: int) -> str:
     return f"this machine has {_gib(memory)} of memory"
 
 
-def _check(kind: type[RestorationNetwork], arguments: Mapping[str, Any], where: str) -> None:
+def _check(kind: type[nn.Module], arguments: Mapping[str, Any], where: str) -> None:
     known = inspect.signature(kind).parameters
-    hints = get_type_hints(kind.__init__)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    ours = kind in NETWORKS
+    hints = get_type_hints(kind.__init__) if ours else {}
     for key, value in arguments.items():
-        if key not in known:
+        if key not in known and not takes_any:
             name = str(key)[:LONGEST_SHOWN]
             raise UserError(f"{where}: {kind.__name__} has no argument {name}{did_you_mean(name, known)}")
+        if not ours:  # what values mean, only its author knows
+            continue
         parts = value if isinstance(value, list | tuple) else [value]
         if len(parts) > LONGEST_LIST or not all(isinstance(one, bool | int | float | str | None) for one in parts):
             raise UserError(f"{where}.{key} must be a plain value or a short list, not {_shown(value)}")

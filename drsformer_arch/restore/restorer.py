@@ -1,11 +1,13 @@
 """Derain pictures in memory: weights in, pictures in, pictures out, whatever their size."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.data.datasets.samples import to_picture, to_tensor
@@ -30,12 +32,14 @@ class Restorer:
 
         restorer = Restorer()  # or Restorer("net_g_latest.pth")
         derained = restorer(rainy)  # (H, W, 3) RGB, uint8 or uint16; gray (H, W) and (H, W, 1) stay gray
+        restorer = Restorer(net)  # a torch.nn.Module of anybody's; its `contract`, if any, says what it takes
 
     Networks for gray pictures take those only.
 
     Args:
         weights: a checkpoint, own or published, or the name of shipped weights; the network is recognised from it. Or
-            a file that `drsformer export` wrote as ONNX. Default: DRSformer-S, which is shipped.
+            a file that `drsformer export` wrote as ONNX, or a network, which is copied with the weights that it has.
+            Default: DRSformer-S, which is shipped.
         device: default: the GPU where there is one.
         precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
         tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
@@ -52,7 +56,7 @@ class Restorer:
 
     def __init__(
         self,
-        weights: Path | str = DEFAULT,
+        weights: Path | str | nn.Module = DEFAULT,
         *,
         device: torch.device | str | None = None,
         precision: Precision = "float32",
@@ -65,7 +69,7 @@ class Restorer:
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tile, self.overlap, self.memory = tile, overlap, memory
-        path = find_weights(weights)
+        path = Path(type(weights).__name__) if isinstance(weights, nn.Module) else find_weights(weights)
         if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
             raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
         self.net: Any
@@ -74,8 +78,8 @@ class Restorer:
                 raise UserError(f"{path}: an ONNX file has its precision, float32; use --precision with other weights")
             self.net, self.autocast = OnnxProgram(path, self.device), False
         else:
-            net = load_network(path, param_key).to(self.device)
-            self.net, self.autocast = inference_form(net, bf16=precision == "bf16", fast=fast)
+            net = _inference_copy(weights) if isinstance(weights, nn.Module) else load_network(path, param_key)
+            self.net, self.autocast = inference_form(net.to(self.device), bf16=precision == "bf16", fast=fast)
         self.channels = contract_of(self.net).picture_channels
         if self.channels not in (1, 3):
             raise UserError(
@@ -147,6 +151,10 @@ class Restorer:
         if height * width <= pixels:
             return 0
         return max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)
+
+
+def _inference_copy(net: nn.Module) -> nn.Module:
+    return copy.deepcopy(net).eval().requires_grad_(False)
 
 
 def _to_tensor(picture: Picture, channels: int) -> torch.Tensor:
