@@ -34,8 +34,9 @@ from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDat
 from drsformer_arch.data.datasets.samples import WHOLE, to_picture
 from drsformer_arch.data.datasets.sources import open_pairs
 from drsformer_arch.images.pictures import Picture, decode, encode_png, pictures_in_folder, read_file
+from drsformer_arch.rain.layers import Streaks
 from drsformer_arch.rain.line_patterns import FAMILIES, PERIODS, Family, draw_pattern, is_held_out
-from drsformer_arch.rain.rain_presets import Preset, RainParameters, Streaks
+from drsformer_arch.rain.rain_presets import Preset, RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically

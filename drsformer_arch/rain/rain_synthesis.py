@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from drsformer_arch.rain.rain_presets import Curtain, RainParameters, Streaks
+from drsformer_arch.rain.layers import Curtain, Streaks
+from drsformer_arch.rain.rain_presets import RainParameters
 
 Plane = npt.NDArray[np.float32]
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)

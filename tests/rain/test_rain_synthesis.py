@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from drsformer_arch.rain.rain_presets import RAINS, Curtain, RainParameters, Streaks
+from drsformer_arch.rain.layers import Curtain, Streaks
+from drsformer_arch.rain.rain_presets import RAINS, RainParameters
 from drsformer_arch.rain.rain_statistics import rain_statistics
 from drsformer_arch.rain.rain_synthesis import add_rain
 

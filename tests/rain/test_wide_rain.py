@@ -11,7 +11,8 @@ from skimage import data
 
 from drsformer_arch import plugin  # noqa: F401 - registers the data sets
 from drsformer_arch.rain.drawn_scenes import draw_scene
-from drsformer_arch.rain.rain_presets import WIDE_RAINS, Curtain, RainParameters
+from drsformer_arch.rain.layers import Curtain
+from drsformer_arch.rain.rain_presets import WIDE_RAINS, RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.system.errors import UserError
 
