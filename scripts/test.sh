@@ -10,4 +10,5 @@ ruff format --check .
 mypy
 lint-imports >/dev/null || lint-imports
 python scripts/make_options.py --check
-pytest "$@"
+# Two processes: one keeps a single core busy on average, as many tests wait for others. -n 0 for a debugger.
+pytest -n 2 --dist loadfile "$@"

@@ -4,6 +4,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +29,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FAULTS], config.stash[RESUMES] = {}, {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a process of pytest-xdist hand on what it counted."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput |= {
+            "faults": session.config.stash[FAULTS],
+            "resumes": session.config.stash[RESUMES],
+        }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a process of pytest-xdist counted; one that died hands on nothing."""
+    output = getattr(node, "workeroutput", {"faults": {}, "resumes": {}})
+    for name, counted in output["faults"].items():
+        sums = node.config.stash[FAULTS].setdefault(name, [0, 0])
+        sums[:] = map(sum, zip(sums, counted, strict=True))
+    node.config.stash[RESUMES] |= output["resumes"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
