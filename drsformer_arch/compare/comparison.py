@@ -103,7 +103,7 @@ def compare(
 
 @contextmanager
 def _named_if_unwritten(path: Path, complain: Callable[[str], None]) -> Iterator[None]:
-    """What was measured took long: a file that cannot be written must not take the table and the others along."""
+    """Name a file that cannot be written; what was measured took long, and the table and the others are not lost."""
     try:
         yield
     except UserError as error:

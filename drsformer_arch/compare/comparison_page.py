@@ -23,7 +23,7 @@ def write_comparison_page(
     overview: Sequence[tuple[str, bytes, str]],
     complain: Complain,
 ) -> None:
-    """The page of `drsformer compare`.
+    """Write the page of `drsformer compare`.
 
     Args:
         methods: what was compared.
@@ -72,7 +72,7 @@ def _means(results: Sequence[Measurement]) -> list[tuple[str, str]]:
 def _of_comparison(
     methods: Sequence[Method], results: Sequence[Measurement], out: Path, complain: Complain
 ) -> Iterator[Exhibit]:
-    """The results of every network of a comparison on every data set, picture by picture."""
+    """Yield the results of every network of a comparison on every data set, picture by picture."""
     every = {one.name: one for method in methods for one in method.pictures}
     for name, of_input in results[0].scores.items():
         pictures = every[name]

@@ -23,7 +23,7 @@ SMALLEST_CROP = 48
 
 
 def quality_against_cost(results: Sequence[Measurement]) -> bytes:
-    """PSNR over seconds per picture, one panel per data set; a disc's area is the number of parameters (PNG)."""
+    """Draw PSNR over seconds per picture, a panel per data set; a disc's area is the number of parameters (PNG)."""
     names = data_sets(results)
     networks = [result for result in results if result.network]
     figure = Figure(figsize=(2.6 + 4.2 * len(names), 3.8))
@@ -56,7 +56,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
 
 
 def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) -> bytes:
-    """Per data set the picture on which the methods differ most, and its rainiest region from each of them (PNG)."""
+    """Show of each data set the picture on which the methods differ most, and its rainiest region from all (PNG)."""
     names = data_sets(results)
     columns = (len(results) + 2) // 2  # in two rows beside the whole picture: all results and the target
     figure = Figure(figsize=(4.4 + 2.1 * columns, 4.8 * len(names)))
@@ -87,7 +87,7 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
 
 
 def _panels(block: SubFigure, columns: int) -> list[Axes]:
-    """One large panel, then two rows of small ones."""
+    """Make one large panel, then two rows of small ones."""
     grid = block.add_gridspec(2, columns + 2, wspace=0.05, hspace=0.25)
     places = [grid[:, :2], *(grid[row, 2 + column] for row in range(2) for column in range(columns))]
     panels = [block.add_subplot(place) for place in places]
@@ -97,13 +97,13 @@ def _panels(block: SubFigure, columns: int) -> list[Axes]:
 
 
 def most_different(results: Sequence[Measurement], name: str) -> int:
-    """Index of the picture with the largest range of PSNR over the networks."""
+    """Return the index of the picture with the largest range of PSNR over the networks."""
     scores = [result.scores[name].psnr for result in results if result.network and name in result.scores]
     return int(np.argmax(np.ptp(np.nan_to_num(np.array(scores), posinf=100), axis=0)))
 
 
 def rainiest_region(rainy: np.ndarray, target: np.ndarray) -> tuple[slice, slice]:
-    """The square, a quarter of the shorter side, in which two (H, W, 3) pictures differ most."""
+    """Return the square, a quarter of the shorter side, in which two (H, W, 3) pictures differ most."""
     height, width = target.shape[:2]
     side = min(max(SMALLEST_CROP, min(height, width) // 4), height, width)
     difference = cv2.absdiff(rainy, target).astype(np.float32).mean(axis=2)

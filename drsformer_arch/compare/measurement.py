@@ -124,7 +124,7 @@ def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[s
 
 
 def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measurement | str:
-    """`attempt` in a new process: what one network left in memory must not count for the next."""
+    """Call `attempt` in a new process: what one network left in memory must not count for the next."""
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
         try:
             return executor.submit(attempt, method, settings, left_out).result()
@@ -157,7 +157,7 @@ def measure_input(method: Method, settings: Settings) -> tuple[Measurement, dict
 
 
 def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measurement | str:
-    """`measure_one`, or one line that says why it failed."""
+    """Call `measure_one`, and return one line that says why where it fails."""
     with terminal.guarded():
         try:
             register_outside(method.imports)
@@ -263,7 +263,7 @@ def run_network(
 
 
 def count_macs(net: nn.Module) -> int:
-    """Multiply-accumulates for one picture of MACS_AT x MACS_AT, of convolutions and matrix products."""
+    """Count multiply-accumulates for a picture of MACS_AT x MACS_AT, of convolutions and matrix products."""
     net = copy.deepcopy(net).requires_grad_(False)  # the counter refuses gradients
     counter = FlopCounterMode(display=False, custom_mapping=UNCOUNTED)
     with FakeTensorMode(allow_non_fake_inputs=True), counter, torch.no_grad():  # shapes only, nothing is computed

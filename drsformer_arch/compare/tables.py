@@ -21,36 +21,36 @@ class Quality(NamedTuple):
 
 
 def data_sets(results: Sequence[Measurement]) -> list[str]:
-    """Names in the order in which they first occur."""
+    """Return the names of all data sets in the order in which they first occur."""
     return list(dict.fromkeys(name for result in results for name in result.scores))
 
 
 def quality(result: Measurement, data_set: str) -> Quality | None:
-    """Measured here."""
+    """Return the quality that was measured here."""
     scores = result.scores.get(data_set)
     return scores and Quality(scores.mean("psnr"), scores.mean("ssim"))
 
 
 def published(result: Measurement, data_set: str) -> Quality | None:
-    """As the papers say, where the data set's name is that of a benchmark, with or without `-test`."""
+    """Return the quality in the papers, where the data set is a benchmark's, with or without `-test` in its name."""
     found = PUBLISHED.get(result.network or "", {}).get(data_set.removesuffix("-test"))
     return found and Quality(*found)
 
 
 def best(results: Sequence[Measurement], data_set: str) -> Quality | None:
-    """The highest PSNR and the highest SSIM measured, not necessarily of one method."""
+    """Return the highest PSNR and the highest SSIM measured, not necessarily of one method."""
     found = [q for result in results if result.network and (q := quality(result, data_set))]
     return Quality(max(q.psnr for q in found), max(q.ssim for q in found)) if found else None
 
 
 def seconds(result: Measurement) -> float:
-    """Mean time of a picture over all data sets."""
+    """Return the mean time of a picture over all data sets."""
     times = [second for scores in result.scores.values() for second in scores.seconds]
     return sum(times) / len(times)
 
 
 def cost(result: Measurement) -> list[str]:
-    """The columns `COST`, empty for the rainy input."""
+    """Return the columns `COST`, empty for the rainy input."""
     if result.network is None:
         return [""] * len(COST)
     memory = f"{result.memory / 2**30:.2f} GiB" if result.memory else ""
@@ -58,7 +58,7 @@ def cost(result: Measurement) -> list[str]:
 
 
 def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) -> str:
-    """One row per method; bold is the best of those measured here, in parentheses stands what was published."""
+    """Write one row per method; bold is the best of those measured here, in parentheses stands what was published."""
     names = data_sets(results)
     rows = [["method", *COST, *(f"{escapes.markdown(name)}: PSNR / SSIM" for name in names)]]
     rows.append(["---"] * len(rows[0]))
@@ -81,7 +81,7 @@ def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) ->
 
 
 def csv_of_means(results: Sequence[Measurement]) -> bytes:
-    """One line per method and data set."""
+    """Write a CSV file with one line per method and data set."""
     lines = [
         escapes.csv_line(
             (
@@ -107,7 +107,7 @@ def csv_of_means(results: Sequence[Measurement]) -> bytes:
 
 
 def csv_of_pictures(results: Sequence[Measurement]) -> bytes:
-    """CSV with one line per method, data set and picture."""
+    """Write a CSV file with one line per method, data set and picture."""
     lines = [escapes.csv_line(["method", "data_set", "picture", "psnr_db", "ssim", "seconds"])]
     for result in results:
         for name, scores in result.scores.items():
@@ -118,7 +118,7 @@ def csv_of_pictures(results: Sequence[Measurement]) -> bytes:
 
 
 def latex_table(results: Sequence[Measurement]) -> str:
-    """A tabular for the booktabs package; published values are set small below the measured ones."""
+    """Write a tabular for the booktabs package; published values are set small below the measured ones."""
     names = data_sets(results)
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(COST)}{'cc' * len(names)}}}",

@@ -45,14 +45,14 @@ AHEAD = 4  # pairs per worker that are waiting or done and not asked for yet
 
 
 def columns(which: Sequence[str], *, target: bool = True, rainy: bool = False) -> list[str]:
-    """The columns of column groups, for pairs with or without targets and rainy pictures."""
+    """Return the columns of column groups, for pairs with or without targets and rainy pictures."""
     own = [f"{what}_{group}" for group in which if group in SCORES and target for what in SCORES[group]]
     own += [NIQE] * (NIQE in which)
     return own + [f"{INPUT_PREFIX}{column}" for column in own] * rainy
 
 
 def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]) -> dict[str, float]:
-    """The scores of one result.
+    """Score one result.
 
     Args:
         result: (H, W, C) RGB or gray, uint8 or uint16.
@@ -98,7 +98,7 @@ def evaluate(
 def _in_processes(
     pairs: Sequence[ResultPair], which: tuple[str, ...], workers: int
 ) -> Generator[PictureScores, None, None]:
-    """In the order of the pairs. A process that dies takes the others of its pool along; their pairs are done again."""
+    """Score in the order of the pairs. A process that dies takes others along; their pairs are done again."""
     pool = _pool(workers, which)
     running: deque[tuple[ResultPair, Future[PictureScores]]] = deque()
 
@@ -151,7 +151,7 @@ def _pool(workers: int, which: tuple[str, ...]) -> ProcessPoolExecutor:
 
 
 def _alone(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
-    """What killed a process among others may fit the memory alone, or it kills only its own."""
+    """Score in a process alone: what killed one among others may fit the memory, or kills only its own."""
     with _pool(1, which) as pool, _interrupts_held_back():
         future = pool.submit(_score, pair, which)
     try:
@@ -162,7 +162,7 @@ def _alone(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, and reaches no process that is started in it."""
+    """Hold Ctrl-C back until the end of the block, and from every process that is started in it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -240,7 +240,7 @@ def _in_colour(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
-    """Of (H, W, 3) RGB; None where there are not two blocks to compare, or all are flat."""
+    """Compute NIQE of (H, W, 3) RGB; None where there are not two blocks to compare, or all are flat."""
     height, width = picture.shape[:2]
     if (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
         return None
@@ -305,7 +305,7 @@ def score_files(
 
 
 def _counted(rows: Iterable[PictureScores], summary: Summary, bar: tqdm) -> Iterator[PictureScores]:
-    """The rows, after they were added to the summary and those that failed were named."""
+    """Yield the rows, after they were added to the summary and those that failed were named."""
     for row in rows:
         summary.add(row)
         if row.problem is not None:

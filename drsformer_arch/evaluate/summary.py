@@ -10,7 +10,7 @@ from drsformer_arch.system.errors import FEW, first_few, printable
 
 
 class PictureScores(NamedTuple):
-    """Of one result."""
+    """Scores of one result, or why it has none."""
 
     pair: ResultPair
     scores: dict[str, float]  # column to value, without `niqe` where there is none; empty where the picture failed
@@ -45,12 +45,12 @@ class ScoreStatistics:
 
     @property
     def mean(self) -> float:
-        """Of the finite values; infinite where all are, NaN where there are none."""
+        """Mean of the finite values; infinite where all are, NaN where there are none."""
         return self.sum / self.count if self.count else math.inf if self.infinite else math.nan
 
 
 class Summary:
-    """Of all pictures, in memory that does not grow with their number.
+    """Statistics of all pictures, in memory that does not grow with their number.
 
     Args:
         names: of the columns.
@@ -78,7 +78,7 @@ class Summary:
             gain.add(self.columns[name].sign * difference if math.isfinite(difference) else None, row.pair.name)
 
     def __str__(self) -> str:
-        """A table of the means, and what has to be known of them."""
+        """Return a table of the means, and what has to be known of them."""
         lines = [f"{self.scored:,} of {self.scored + self.failed:,} pictures scored"]
         if self.scored:
             lines += ["", *_aligned(self._rows()), "", *self._notes()]
@@ -130,7 +130,7 @@ class Summary:
 
 
 def _title(name: str) -> str:
-    """`input_psnr_ddn` → `PSNR in dB, ddn, input`."""
+    """Return the title of a column: `input_psnr_ddn` → `PSNR in dB, ddn, input`."""
     what, _, group = name.removeprefix(INPUT_PREFIX).partition("_")
     words = [
         f"{what.upper()} in dB" if what == "psnr" else what.upper(),
@@ -141,7 +141,7 @@ def _title(name: str) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines; numbers stand at the right, names at the left."""
+    """Make lines of rows of cells; numbers stand at the right, names at the left."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -85,7 +85,7 @@ def read_photograph(path: Path) -> Photograph:
 def _beside(
     content: bytes, pixels: Picture, notes: list[str]
 ) -> tuple[bytes | None, bytes | None, bool, npt.NDArray[Any] | None]:
-    """Colour profile and EXIF block of all but TIFF, whether it is a single picture, and the transparency, upright."""
+    """Return colour profile and EXIF block of all but TIFF, whether it is a single picture, and the upright alpha."""
     try:
         with _limit_of_pillow(), Image.open(io.BytesIO(content)) as header:
             # Pillow's name for a JPEG with several pictures is MPO.
@@ -107,7 +107,7 @@ def _beside(
 
 @contextmanager
 def _limit_of_pillow() -> Iterator[None]:
-    """Pillow takes pictures for bombs at a sixth of our limit; `decode` has kept to ours."""
+    """Lift Pillow's limit, a sixth of ours, to which `decode` has kept."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels()
     try:
@@ -117,7 +117,7 @@ def _limit_of_pillow() -> Iterator[None]:
 
 
 def _exif(header: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
-    """The EXIF block of an upright picture, and the orientation that it had."""
+    """Return the EXIF block of an upright picture, and the orientation that it had."""
     orientation = 1
     try:
         exif = header.getexif()
@@ -133,7 +133,7 @@ def _exif(header: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
 
 
 def _is_profile_of(icc_profile: bytes, pixels: Picture) -> bool:
-    """Whether it is a colour profile, of RGB or gray as the pixels are: others would make nonsense of the colours."""
+    """Tell whether it is a colour profile, of RGB or gray as the pixels are: others would make nonsense of colours."""
     kind, space, mark = icc_profile[12:16], icc_profile[16:20], icc_profile[36:40]
     is_whole = mark == b"acsp" and int.from_bytes(icc_profile[:4], "big") <= len(icc_profile)
     return is_whole and kind in _PROFILES_OF_PICTURES and space == (b"RGB " if pixels.shape[2] == 3 else b"GRAY")
@@ -144,7 +144,7 @@ def _reason(error: Exception) -> str:
 
 
 def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
-    """The transparency, upright."""
+    """Return the transparency, upright."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
         return None
@@ -152,7 +152,7 @@ def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
 
 
 def _alpha_of_tiff(samples: TiffSamples | None, notes: list[str]) -> npt.NDArray[Any] | None:
-    """The transparency, upright."""
+    """Return the transparency of a TIFF, upright."""
     if samples is not None and samples.left_out:
         notes.append(f"{samples.left_out} of its channels are neither colour nor transparency and are left out")
     return None if samples is None or samples.alpha is None else upright(samples.alpha, samples.orientation)
@@ -201,7 +201,7 @@ def write_photograph(path: Path, photograph: Photograph, suffix: str | None = No
 
 
 def _encoded(path: Path, photograph: Photograph, kind: str) -> tuple[bytes, tuple[str, ...]]:
-    """The content of a file, and notes on what could not be kept."""
+    """Return the content of a file, and notes on what could not be kept."""
     try:
         if kind == "TIFF":
             return _tiff(photograph), ()
@@ -222,17 +222,17 @@ def _encoded(path: Path, photograph: Photograph, kind: str) -> tuple[bytes, tupl
 
 
 def eight_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """16 to 8 bits, rounded."""
+    """Turn 16 bits into 8, rounded."""
     return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def sixteen_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """8 to 16 bits."""
+    """Turn 8 bits into 16."""
     return samples.astype(np.uint16) * np.uint16(257)
 
 
 def _with_alpha(photograph: Photograph) -> npt.NDArray[Any]:
-    """(H, W, C) with the alpha as last channel; (H, W) for gray without."""
+    """Return (H, W, C) with the alpha as last channel; (H, W) for gray without."""
     pixels, alpha = photograph.pixels, photograph.alpha
     if alpha is not None:
         return np.concatenate((pixels, alpha[..., None]), axis=2)
@@ -271,7 +271,7 @@ def _tiff(photograph: Photograph) -> bytes:
 
 
 def _png_of_16_bits(photograph: Photograph) -> bytes:
-    """Pillow writes no colour PNG of 16 bits, and OpenCV no profile: it is put in after the header."""
+    """Write a PNG of 16 bits; OpenCV, which can, writes no profile: it is put in after the header."""
     if photograph.alpha is None:
         content = encode_png(photograph.pixels)
     else:

@@ -56,7 +56,7 @@ class Header(NamedTuple):
 
 
 def max_pixels() -> int:
-    """The most pixels that a picture may have: `DRSFORMER_MAX_PIXELS`, or 2^30.
+    """Return the most pixels that a picture may have: `DRSFORMER_MAX_PIXELS`, or 2^30.
 
     Raises:
         UserError: the variable is no positive number.
@@ -100,7 +100,7 @@ def read_header(content: bytes, name: object) -> Header:
 
 
 def _refuse_claim(width: int, height: int, needed: float, held: float) -> None:
-    """A file cannot hold what it claims."""
+    """Refuse a file that cannot hold what it claims."""
     if needed > held:
         raise ValueError(f"damaged: it claims {width}x{height} pixels, which a file of this size cannot hold")
 
@@ -143,12 +143,12 @@ class _Scans:
                 self._lowest_bit[component][coefficient] = bits & 15
 
     def complete(self, components: bytes) -> bool:
-        """Whether all bits of these components have been given."""
+        """Tell whether all bits of these components have been given."""
         return all(not any(bit != 0 for bit in self._lowest_bit[component]) for component in components)
 
 
 def _jpeg(content: bytes) -> Header:
-    """To the end of the first picture; a second one may follow."""
+    """Read to the end of the first picture; a second one may follow."""
     position, frame, scans = 2, 0, _Scans()
     width, height, components = 0, 0, b""
     while marker := _JPEG_MARKER.search(content, position):

@@ -32,7 +32,7 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 
 
 def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Path]:
-    """The pictures in a folder and its subfolders.
+    """Find the pictures in a folder and its subfolders.
 
     Args:
         folder: searched for the suffixes in `PICTURE_SUFFIXES`, in small or capital letters. Names that start with a
@@ -80,7 +80,7 @@ def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Pat
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a picture file.
+    """Read the content of a picture file.
 
     Raises:
         UserError: it cannot be read; a pipe or device, which may never end, is not tried.
@@ -95,7 +95,7 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(content: bytes, name: object) -> Picture:
-    """An encoded picture as (H, W, C), see the top of this module.
+    """Decode a picture to (H, W, C), see the top of this module.
 
     Args:
         content: what the file holds.
@@ -108,7 +108,7 @@ def decode(content: bytes, name: object) -> Picture:
 
 
 def decode_with_samples(content: bytes, name: object) -> tuple[Picture, TiffSamples | None]:
-    """`decode`, with the samples that `read_samples` has found in a TIFF: transparency comes from the same decoding."""
+    """Decode with the samples that `read_samples` has found in a TIFF: transparency comes from the same decoder."""
     header = read_header(content, name)
     try:
         pixels, tiff = _decode(content, header)
@@ -129,7 +129,7 @@ def decode_with_samples(content: bytes, name: object) -> tuple[Picture, TiffSamp
 
 
 def _has_gray_block(pixels: Picture) -> bool:
-    """Whether a block of a JPEG is as decoders leave it where its data are missing, without a word: of middle gray."""
+    """Tell whether a JPEG has a block of middle gray, as decoders leave it without a word where data are missing."""
     # Among every fourth pixel of every fourth row, up to the last ones, a block of 8x8 is a square of 2x2; a part of a
     # block at an edge is a part of such a square. Most pictures have none, which is found in a sixth of the time.
     height, width, channels = pixels.shape
@@ -144,12 +144,12 @@ def _has_gray_block(pixels: Picture) -> bool:
 
 
 def _has_square(mask: npt.NDArray[Any], side: int) -> bool:
-    """Whether a square of the mask is nowhere 0; what lies beyond the edges of the mask counts as not 0."""
+    """Tell whether a square of the mask is nowhere 0; what lies beyond the edges of the mask counts as not 0."""
     return bool(cv2.erode(mask, np.ones((side, side), np.uint8)).any())
 
 
 def _is_whole_jpeg(content: bytes) -> bool:
-    """Whether JPEG XL can take over all its data, which it checks; it takes fifteen times as long as to decode them."""
+    """Tell whether JPEG XL can take over all its data, which it checks; it takes fifteen times as long as decoding."""
     try:
         imagecodecs.jpegxl_encode_jpeg(content)
     except ImportError:  # built without
@@ -175,7 +175,7 @@ def _decode(content: bytes, header: Header) -> tuple[Picture | None, TiffSamples
 
 
 def upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """(H, W, ...) turned and mirrored as EXIF's orientation, 1 to 8, says."""
+    """Turn and mirror (H, W, ...) as EXIF's orientation, 1 to 8, says."""
     turned = {
         2: lambda: samples[:, ::-1],
         3: lambda: samples[::-1, ::-1],
@@ -189,7 +189,7 @@ def upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def encode_png(pixels: Picture, compress_level: int = 1) -> bytes:
-    """A picture of this module as PNG, lossless.
+    """Encode a picture of this module as PNG, lossless.
 
     Args:
         pixels: (H, W, C), C = 1 or 3.

@@ -84,7 +84,7 @@ def read_samples(content: bytes) -> TiffSamples | None:
 
 
 def _divided(pixels: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Colours before they were multiplied by the alpha, rounded; where that is 0, nothing is known of them."""
+    """Return colours before they were multiplied by the alpha, rounded; where that is 0, nothing is known of them."""
     most = np.iinfo(pixels.dtype).max
     divisor = alpha[..., None].astype(np.uint32)
     divided = (pixels * np.uint32(most) + divisor // 2) // np.maximum(divisor, 1)

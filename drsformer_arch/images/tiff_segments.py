@@ -84,7 +84,7 @@ class _Expected(NamedTuple):
     height: int  # rows that the last one of a plane need not go beyond
 
     def bytes_of(self, number: int) -> int:
-        """What a strip or tile holds without compression."""
+        """Return the number of bytes that a strip or tile holds without compression."""
         above = number % (self.total // self.planes) * self.rows
         return min(self.rows, max(self.height - above, 0)) * self.row_bytes
 
@@ -105,7 +105,7 @@ def _expected(page: Any) -> _Expected:
 
 
 def _is_whole(data: bytes, compression: int, needed: int, most: int) -> bool:
-    """Whether a strip or tile becomes at least `needed` bytes; of more than `most` no more is decoded."""
+    """Tell whether a strip or tile becomes at least `needed` bytes; of more than `most` no more is decoded."""
     try:
         if compression in _DEFLATE:
             decompressor = zlib.decompressobj()

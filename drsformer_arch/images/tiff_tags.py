@@ -49,7 +49,7 @@ class TiffTags(NamedTuple):
 
 
 def read_tags(content: bytes, notes: list[str]) -> TiffTags:
-    """The tags of a TIFF; what of them cannot be read is left out and added to `notes`."""
+    """Read the tags of a TIFF; what of them cannot be read is left out and added to `notes`."""
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             first: Any = file.pages.first
@@ -95,7 +95,7 @@ def _only_notes(block: Image.Exif) -> Image.Exif:
 
 
 def with_exif(content: bytes, exif: bytes) -> bytes:
-    """A TIFF with one page, little-endian, with EXIF notes added to its tags.
+    """Add EXIF notes to the tags of a TIFF with one page, little-endian.
 
     Raises:
         ValueError: it is too large for the addresses in the notes, or they are damaged in one of many ways (Pillow has
@@ -115,7 +115,7 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
 
 
 def _entries(content: bytes, start: int) -> dict[int, bytes]:
-    """The entries of a directory by tag; where their values lie is counted from the start of the file."""
+    """Return the entries of a directory by tag; where their values lie is counted from the start of the file."""
     (count,) = struct.unpack_from("<H", content, start)
     places = range(start + 2, start + 2 + _ENTRY * count, _ENTRY)
     return {struct.unpack_from("<H", content, at)[0]: content[at : at + _ENTRY] for at in places}

@@ -102,7 +102,7 @@ def _read_back(videos: FFmpegVideos | OpenCVVideos, unfinished: Path, target: Pa
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Neighbours in lists of at most `size`."""
+    """Yield neighbours in lists of at most `size`."""
     waiting = iter(items)
     while batch := list(islice(waiting, size)):
         yield batch

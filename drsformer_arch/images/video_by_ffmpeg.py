@@ -84,12 +84,12 @@ class FFmpegVideos:
 
     @classmethod
     def installed(cls) -> "FFmpegVideos | None":
-        """None where the two programs are not."""
+        """Return None where the two programs are not installed."""
         ffmpeg, ffprobe = shutil.which("ffmpeg"), shutil.which("ffprobe")
         return cls(ffmpeg, ffprobe) if ffmpeg and ffprobe else None
 
     def scan(self, path: Path) -> tuple[Timing, str | None]:
-        """The times of all frames, by decoding them.
+        """Return the times of all frames, by decoding them.
 
         Returns:
             times; what ffmpeg complains of first, None where it does not.
@@ -118,7 +118,7 @@ class FFmpegVideos:
         return timing(times, [claim for claim in claims if claim]), complaint
 
     def _probe(self, path: Path) -> dict[str, Any]:
-        """What ffprobe says of the video stream, without decoding it all; nothing where there is none."""
+        """Ask ffprobe about the video stream, without decoding it all; the answer is empty where there is none."""
         command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json"]
         command += input_words(path)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -132,7 +132,7 @@ class FFmpegVideos:
         raise UserError(f"video {path} cannot be read: ffprobe knows no stream in it")
 
     def frames(self, path: Path) -> Generator[Picture]:
-        """All frames, (H, W, 3) RGB uint8, upright, in the size of the first.
+        """Yield all frames, (H, W, 3) RGB uint8, upright, in the size of the first.
 
         Raises:
             UserError: ffmpeg fails.
@@ -158,7 +158,7 @@ class FFmpegVideos:
     def writer(
         self, path: Path, size: tuple[int, int], times: Timing, source: Path
     ) -> Iterator[Callable[[Picture], object]]:
-        """Frames to a video with the sound, the notes and the colours of the source.
+        """Write frames to a video with the sound, the notes and the colours of the source.
 
         Raises:
             UserError: the container takes no such sound; or ffmpeg fails, its reason is in the message.
@@ -206,14 +206,14 @@ class FFmpegVideos:
 
 @lru_cache
 def _option_of_times(ffmpeg: str) -> str:
-    """The option that keeps frames and their times as they come; its name changed with version 5.1."""
+    """Return the option that keeps frames and their times as they come; its name changed with version 5.1."""
     said = subprocess.run([ffmpeg, "-version"], capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
     version = re.match(rb"ffmpeg version n?(\d+)\.(\d+)", said)  # others are built from the newest source
     return "-vsync" if version and (int(version[1]), int(version[2])) < (5, 1) else "-fps_mode"
 
 
 def colours_of(stream: dict[str, Any]) -> Colours:
-    """How samples become colours; where the file does not say, as players take it: BT.709 from high definition on."""
+    """Return how samples become colours; where the file does not say, as players take it: BT.709 from HD on."""
     tags = tuple(str(stream.get(key, UNKNOWN)) for key in ("color_range", "color_primaries", "color_transfer"))
     space = str(stream.get("color_space", UNKNOWN))
     high_definition = int(stream.get("width", 0)) >= 1280 or int(stream.get("height", 0)) > 576
@@ -227,7 +227,7 @@ def colours_of(stream: dict[str, Any]) -> Colours:
 
 
 def _written(stream: dict[str, Any], size: tuple[int, int], encoder: Encoder) -> list[str]:
-    """Options for colours and the shape of pixels as in the source."""
+    """Return options for colours and the shape of pixels as in the source."""
     colours = colours_of(stream)
     full = colours.full and encoder.names_range
     odd = size[0] % 2 or size[1] % 2
@@ -251,12 +251,12 @@ def _written(stream: dict[str, Any], size: tuple[int, int], encoder: Encoder) ->
 
 
 def _ivf_header(size: tuple[int, int], unit: Fraction) -> bytes:
-    """IVF is the simplest container whose frames have times; these are PPM pictures."""
+    """Return the header of IVF, the simplest container whose frames have times; these are PPM pictures."""
     return struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, b"PPM ", *size, unit.numerator, unit.denominator, 0, 0)
 
 
 def _read_ppm(stream: IO[bytes]) -> Picture | None:
-    """The next picture of the stream, (H, W, 3) RGB uint8; None at its end."""
+    """Read the next picture of the stream, (H, W, 3) RGB uint8; None at its end."""
     if not stream.readline():  # P6
         return None
     width, height = map(int, stream.readline().split())
@@ -268,7 +268,7 @@ def _read_ppm(stream: IO[bytes]) -> Picture | None:
 
 
 def _fraction(text: object, between: str = "/") -> Fraction | None:
-    """A positive fraction as ffprobe writes it; None for 0 and nothing."""
+    """Read a positive fraction as ffprobe writes it; None for 0 and nothing."""
     with suppress(ValueError, ZeroDivisionError):
         numerator, _, denominator = str(text).partition(between)
         value = Fraction(int(numerator), int(denominator))
@@ -277,7 +277,7 @@ def _fraction(text: object, between: str = "/") -> Fraction | None:
 
 
 def first_line(errors: IO[bytes], path: Path, kind: re.Pattern[str] | None = None) -> str | None:
-    """What ffmpeg complained of first, which tells the most; None where it did not.
+    """Return what ffmpeg complained of first, which tells the most; None where it did not.
 
     Args:
         errors: what it wrote.

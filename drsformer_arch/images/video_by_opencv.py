@@ -34,7 +34,7 @@ class OpenCVVideos:
     """Reads and writes videos through OpenCV."""
 
     def scan(self, path: Path) -> tuple[Timing, str | None]:
-        """The times of all frames that can be decoded.
+        """Return the times of all frames that can be decoded.
 
         Returns:
             times; a complaint where the file names more frames, otherwise None, as OpenCV says nothing of damage.
@@ -60,7 +60,7 @@ class OpenCVVideos:
         return timing(times, claimed), complaint
 
     def frames(self, path: Path) -> Generator[Picture]:
-        """All frames, (H, W, 3) RGB uint8, in the size of the first."""
+        """Yield all frames, (H, W, 3) RGB uint8, in the size of the first."""
         video = _open(path)
         size = None
         try:
@@ -83,7 +83,7 @@ class OpenCVVideos:
         times: Timing,
         source: Path,  # noqa: ARG002 - whose sound is lost
     ) -> Iterator[Callable[[Picture], object]]:
-        """Frames to a video; whether they arrived is only seen by reading it.
+        """Write frames to a video; whether they arrived is only seen by reading it.
 
         Raises:
             UserError: OpenCV cannot write such a file.
@@ -102,7 +102,7 @@ class OpenCVVideos:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    """A video file to be read, and no other file, whatever it names."""
+    """Open a video file to be read, and no other file, whatever it names."""
     given = os.environ.get(OPTIONS)
     ours = "|".join(f"{key};{value}" for key, value in INPUT_OPTIONS.items())
     os.environ[OPTIONS] = f"{given}|{ours}" if given else ours  # of two values the last one counts

@@ -34,12 +34,12 @@ class _Part(NamedTuple):
 
 
 def file_word(path: Path) -> str:
-    """A path as ffmpeg takes it: never an option and never a protocol."""
+    """Return a path as ffmpeg takes it: never an option and never a protocol."""
     return f"file:{path.absolute()}"
 
 
 def input_words(path: Path) -> list[str]:
-    """A video file as ffmpeg and ffprobe read it: no other file, whatever it names."""
+    """Return a video file as ffmpeg and ffprobe read it: no other file, whatever it names."""
     return [*(word for key, value in INPUT_OPTIONS.items() for word in (f"-{key}", value)), "-i", file_word(path)]
 
 
@@ -80,7 +80,7 @@ def refuse_large(path: Path, width: int, height: int) -> None:
 
 
 def _parts_of(start: bytes) -> Callable[[BinaryIO], Iterator[_Part]]:
-    """Who knows the parts of a file with this beginning."""
+    """Return who knows the parts of a file with this beginning."""
     kinds: list[tuple[bool, Callable[[BinaryIO], Iterator[_Part]]]] = [
         (start.startswith(_EBML.to_bytes(4, "big")), _matroska),
         (start[4:8] in _BOXES, _boxes),
@@ -96,7 +96,7 @@ def _parts_of(start: bytes) -> Callable[[BinaryIO], Iterator[_Part]]:
 
 
 def _matroska(file: BinaryIO) -> Iterator[_Part]:
-    """Elements of .mkv and .webm; a segment or cluster of unknown size, as browsers record, goes on with its parts."""
+    """Walk the elements of .mkv and .webm; a segment or cluster of unknown size, as browsers record, goes on inside."""
     while True:
         start = file.tell()
         kind, size = _number(file, keep_mark=True), _number(file)
@@ -116,7 +116,7 @@ def _matroska(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _number(file: BinaryIO, keep_mark: bool = False) -> int | None:
-    """A number of variable length; -1: unknown; None: the end of the file, or no number."""
+    """Read a number of variable length; -1: unknown; None: the end of the file, or no number."""
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -132,7 +132,7 @@ def _number(file: BinaryIO, keep_mark: bool = False) -> int | None:
 
 
 def _boxes(file: BinaryIO) -> Iterator[_Part]:
-    """Boxes of .mp4, .mov and the like."""
+    """Walk the boxes of .mp4, .mov and the like."""
     while True:
         start = file.tell()
         header = file.read(8)
@@ -148,7 +148,7 @@ def _boxes(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _riff(file: BinaryIO) -> Iterator[_Part]:
-    """The lists of .avi, of which large files have several."""
+    """Walk the lists of .avi, of which large files have several."""
     while True:
         start = file.tell()
         header = file.read(8)
@@ -162,7 +162,7 @@ def _riff(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _asf(file: BinaryIO) -> Iterator[_Part]:
-    """Objects of .wmv."""
+    """Walk the objects of .wmv."""
     while len(header := file.read(24)) == 24:
         start = file.tell() - 24
         size = struct.unpack("<Q", header[16:])[0]
@@ -173,7 +173,7 @@ def _asf(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _ogg(file: BinaryIO) -> Iterator[_Part]:
-    """Pages of .ogv."""
+    """Walk the pages of .ogv."""
     while (header := file.read(27)).startswith(b"OggS"):
         start = file.tell() - len(header)
         lengths = file.read(header[26]) if len(header) == 27 else b""
@@ -183,7 +183,7 @@ def _ogg(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _flv(file: BinaryIO) -> Iterator[_Part]:
-    """Tags of .flv, each followed by its size."""
+    """Walk the tags of .flv, each followed by its size."""
     file.seek(9 + 4)
     while header := file.read(11):
         start = file.tell() - len(header)
@@ -194,7 +194,7 @@ def _flv(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _program_stream(file: BinaryIO) -> Iterator[_Part]:
-    """Packs and packets of .mpg."""
+    """Walk the packs and packets of .mpg."""
     while (header := file.read(14)) and header.startswith(b"\0\0\1"[: len(header)]):
         start = file.tell() - len(header)
         if header.startswith(b"\0\0\1\xb9"):  # the end
@@ -210,7 +210,7 @@ def _program_stream(file: BinaryIO) -> Iterator[_Part]:
 
 
 def _transport_stream(file: BinaryIO, *, length: int, offset: int) -> Iterator[_Part]:
-    """The last packet of .ts, where the first ones are what they seem to be."""
+    """Look at the last packet of .ts, where the first ones are what they seem to be."""
     head = file.read(4 * length)
     if len(head) == 4 * length and all(head[offset + n * length : offset + n * length + 1] == _SYNC for n in range(4)):
         size = file.seek(0, 2)

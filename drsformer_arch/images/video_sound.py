@@ -38,7 +38,7 @@ class Track(NamedTuple):
 
 
 def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str) -> list[str]:
-    """Options that put the sound of ffmpeg's second input into a video.
+    """Return options that put the sound of ffmpeg's second input into a video.
 
     Args:
         ffmpeg: the program.

@@ -46,7 +46,7 @@ def timing(times: Sequence[float | None], nominal: Iterable[Fraction]) -> Timing
 
 
 def _increasing(times: Sequence[float | None], step: float) -> tuple[float, ...]:
-    """Frames without a later time than all before are spread evenly up to the next that has one, the last by `step`."""
+    """Spread frames without a later time than all before evenly up to the next that has one, the last by `step`."""
     indices, anchors = [0], [times[0] or 0.0]
     for index, time in enumerate(times):
         if time is not None and time > anchors[-1]:

@@ -99,7 +99,7 @@ def _by_data_set(rows: Sequence[TableRow]) -> list[list[TableRow]]:
 
 
 def _mean_html(rows: Sequence[TableRow], column: ScoreColumn) -> str:
-    """The mean of a score over a data set, beside it that of the input and of the gains where there are both."""
+    """Show the mean of a score over a data set, beside it that of the input and of the gains where there are both."""
     ours, finite, infinite = mean_in(rows, column)
     if ours is None:
         return ""
@@ -129,7 +129,7 @@ def _header_html(column: ScoreColumn) -> str:
 
 
 def _row_html(index: int, row: TableRow, columns: Sequence[ScoreColumn]) -> str:
-    """A row of the table, which also tells the script what to show."""
+    """Write a row of the table, which also tells the script what to show."""
     cells = []
     for column in columns:
         value = value_in(row, column)
@@ -150,7 +150,7 @@ def _row_html(index: int, row: TableRow, columns: Sequence[ScoreColumn]) -> str:
 
 
 def _summary(row: TableRow, columns: Sequence[ScoreColumn]) -> str:
-    """The scores in one line, with gains in parentheses."""
+    """Write the scores in one line, with gains in parentheses."""
     parts = []
     for column in columns:
         value = value_in(row, column)
@@ -166,7 +166,7 @@ def _summary(row: TableRow, columns: Sequence[ScoreColumn]) -> str:
 
 
 def _residual_text(rows: Sequence[TableRow]) -> str:
-    """What the residual maps show, if there are any."""
+    """Say what the residual maps show, if there are any."""
     to_target = any("target" in row.kinds for row in rows)
     removed = any("residual" in row.kinds and "target" not in row.kinds for row in rows)
     differences = ["|result &minus; target|"] * to_target + ["|rainy &minus; result|, what was removed"] * removed

@@ -105,7 +105,7 @@ def write_page(
 
 
 def _ahead(function: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
-    """`map` in threads, at most AHEAD results before the one that is asked for."""
+    """Call `map` in threads, at most AHEAD results before the one that is asked for."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[_Made]] = deque()
         try:
@@ -121,7 +121,7 @@ def _ahead(function: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterat
 
 
 def _attempt(exhibit: Exhibit) -> tuple[str, Exception | tuple[TableRow, list[tuple[str, bytes]]]]:
-    """The exhibit's name and what `_prepare` returns or raises."""
+    """Return the exhibit's name and what `_prepare` returns or raises."""
     try:
         return exhibit.name, _prepare(exhibit)
     except Exception as error:  # whatever decoders raise; the caller decides

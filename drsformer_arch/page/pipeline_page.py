@@ -17,7 +17,7 @@ Complain = Callable[[str], None]  # takes the line of a picture that cannot be s
 
 
 def write_test_page(options: dict[str, Any], path: Path, complain: Complain) -> None:
-    """The page of `drsformer test`, scored by the protocols of its option file, or both where it names none.
+    """Write the page of `drsformer test`, scored by the protocols of its option file, or both where it names none.
 
     Args:
         options: as the finished pipeline left them; `val.save_img` was true.

@@ -16,7 +16,7 @@ RESIDUAL_TOP = 32  # of 255: what the last colour of a residual map stands for
 
 
 def residual_map(result: Picture, other: Picture) -> npt.NDArray[np.uint8]:
-    """Where and how much two pictures of one size differ, in colours.
+    """Show in colours where and how much two pictures of one size differ.
 
     Args:
         result: (H, W, C), C = 1 or 3, uint8 or uint16.
@@ -38,14 +38,14 @@ def residual_map(result: Picture, other: Picture) -> npt.NDArray[np.uint8]:
 
 
 def residual_colours() -> npt.NDArray[np.uint8]:
-    """(RESIDUAL_TOP + 1, 3) RGB of the map "inferno", whose lightness grows evenly with the level."""
+    """Return (RESIDUAL_TOP + 1, 3) RGB of the map "inferno", whose lightness grows evenly with the level."""
     positions = np.linspace(0, 255, RESIDUAL_TOP + 1).round().astype(np.uint8)
     bgr = cv2.applyColorMap(positions[:, None], cv2.COLORMAP_INFERNO).reshape(-1, 3)
     return bgr[:, ::-1].astype(np.uint8)
 
 
 def limited(picture: Picture, side: int) -> npt.NDArray[np.uint8]:
-    """A picture in 8 bits and at most `side` pixels wide and high, (h, w, C)."""
+    """Return a picture in 8 bits and at most `side` pixels wide and high, (h, w, C)."""
     small = resized(picture, side)
     if small.dtype == np.uint16:
         small = cv2.convertScaleAbs(small, alpha=1 / 257)
@@ -53,7 +53,7 @@ def limited(picture: Picture, side: int) -> npt.NDArray[np.uint8]:
 
 
 def resized(samples: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
-    """(H, W, ...) averaged down to at most `side` pixels; OpenCV drops a last axis of 1."""
+    """Average (H, W, ...) down to at most `side` pixels; OpenCV drops a last axis of 1."""
     height, width = samples.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -63,7 +63,7 @@ def resized(samples: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
 
 
 def webp(pixels: npt.NDArray[np.uint8], *, quality: int = QUALITY, lossless: bool = False) -> bytes:
-    """A picture, (H, W, C) RGB or grey, as the content of a WebP file."""
+    """Encode a picture, (H, W, C) RGB or gray, as WebP."""
     content = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(content, "WEBP", quality=quality, lossless=lossless, method=2)  # 4 takes twice as long for 1 %

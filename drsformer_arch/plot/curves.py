@@ -36,7 +36,7 @@ class Curve(NamedTuple):
 
 
 def read_curves(folder: Path) -> list[Curve]:
-    """Scores of validations, losses and the learning rate over the iterations.
+    """Read scores of validations, losses and the learning rate over the iterations.
 
     Args:
         folder: of an experiment, with `training.jsonl` or one or several `train_*.log`. A resumed run replaces what an
@@ -69,7 +69,7 @@ def read_curves(folder: Path) -> list[Curve]:
 
 
 def read_all(folders: Sequence[Path]) -> tuple[list[Curve], list[str]]:
-    """Of several experiments; runs in folders of one name are called by their paths.
+    """Read the curves of several experiments; runs in folders of one name are called by their paths.
 
     Returns:
         The curves, and a line for every folder of several that cannot be read.
@@ -120,7 +120,7 @@ def _from_records(folder: Path) -> list[Curve]:
 
 
 def _in_order(found: _Points, folder: Path) -> list[Curve]:
-    """Scores, losses, the rest."""
+    """Return the curves in the order scores, losses, the rest."""
     curves = [Curve(*name, folder.resolve().name, sorted(found[name].items())) for name in found if found[name]]
     if len(curves) > MOST_CURVES:
         _note(f"{folder} has {len(curves):,} kinds of numbers in its log; the first {MOST_CURVES} are shown")

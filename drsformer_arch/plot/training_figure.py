@@ -19,7 +19,7 @@ WIDE = 4  # largest over smallest value from which a loss has a logarithmic axis
 
 
 def draw(curves: Sequence[Curve]) -> bytes:
-    """One panel per quantity, one colour per run (PNG).
+    """Draw one panel per quantity, one colour per run (PNG).
 
     Args:
         curves: of all runs; those of one name share a panel, of which there are `MOST_PANELS` at most.
@@ -62,7 +62,7 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
 
 
 def _means(values: Sequence[float], width: int) -> list[float]:
-    """Of every `width` values that follow each other."""
+    """Return the means of every `width` values that follow each other."""
     total = sum(values[: width - 1])
     means = []
     for index in range(width - 1, len(values)):

@@ -66,7 +66,7 @@ def _blended(behind: Plane, mask: Plane, colour: Plane) -> Plane:
 
 
 def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Grass, hair, fur: many thin bent strokes of about one direction, of two colours. Before a photograph: rain."""
+    """Draw grass, hair, fur: many thin bent strokes of about one direction; before a photograph they were rain."""
     scene = np.full((height, width, 3), _colour(rng), np.float32)
     first, second = _colour(rng), _colour(rng)
     angle, spread = rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.5)
@@ -89,7 +89,7 @@ def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _text(rng: np.random.Generator, behind: Plane) -> Plane:
-    """Lines of letters at any angle."""
+    """Draw lines of letters at any angle."""
     height, width = behind.shape[:2]
     side = int(1.5 * np.hypot(height, width))
     page = np.zeros((side, side), np.uint8)

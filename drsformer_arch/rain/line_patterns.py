@@ -27,7 +27,7 @@ Plane = npt.NDArray[np.float64]
 
 
 def is_held_out(family: Family, angles: tuple[float, ...], period: float) -> bool:
-    """Whether training must not draw such a pattern.
+    """Tell whether training must not draw such a pattern.
 
     Args:
         family: one of `FAMILIES`.
@@ -117,7 +117,7 @@ def draw_pattern(
 
 
 def _coordinates(height: int, width: int, angle: float, rng: np.random.Generator) -> tuple[Plane, Plane]:
-    """Distances along and across lines of that direction from a point drawn near the middle, (height, width), in px."""
+    """Return distances along and across lines of that direction from a point near the middle, (height, width), px."""
     radians = np.deg2rad(angle)
     shift_y, shift_x = rng.uniform(-60, 60, size=2)
     y = np.arange(height, dtype=np.float64)[:, None] - height / 2 + shift_y
@@ -126,19 +126,19 @@ def _coordinates(height: int, width: int, angle: float, rng: np.random.Generator
 
 
 def _to_nearest(position: Plane, period: float) -> Plane:
-    """Signed distance to the nearest multiple of the period."""
+    """Return the signed distance to the nearest multiple of the period."""
     return position - period * np.floor(position / period + 0.5)
 
 
 def _line(distance: Plane, thickness: float | Plane, edge: float) -> Plane:
-    """Share of a pixel that a line covers, by the distance of their middles."""
+    """Return the share of a pixel that a line covers, by the distance of their middles."""
     return np.clip((thickness / 2 - distance) / edge + 0.5, 0, 1)
 
 
 def _hatching(
     position: tuple[Plane, Plane], period: float, thickness: float, edge: float, rng: np.random.Generator
 ) -> Plane:
-    """Share of every pixel that broken lines at uneven distances cover.
+    """Return the share of every pixel that broken lines at uneven distances cover.
 
     Args:
         position: along and across the lines, px.
@@ -162,7 +162,7 @@ def _hatching(
 
 
 def _light(height: int, width: int, rng: np.random.Generator) -> Plane:
-    """Brightness of what lies behind the lines, falling slowly in some direction, (height, width, 1)."""
+    """Return the brightness behind the lines, falling slowly in some direction, (height, width, 1)."""
     direction = rng.uniform(0, 2 * np.pi)
     y = np.linspace(-0.5, 0.5, height)[:, None, None]
     x = np.linspace(-0.5, 0.5, width)[None, :, None]

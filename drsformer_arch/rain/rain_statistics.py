@@ -28,7 +28,7 @@ _LARGEST_LAG = 150  # px
 
 @dataclass(frozen=True)
 class RainStatistics:
-    """Of one pair of pictures. Direction, coherence, length and width are NaN where there is no rain."""
+    """Rain of one pair of pictures. Direction, coherence, length and width are NaN where there is no rain."""
 
     # mean of |D|, gray values 0 to 255
     intensity: float
@@ -79,7 +79,7 @@ def rain_statistics(rainy: Picture, clean: Picture) -> RainStatistics:
 
 
 def dominant_direction(residual: Plane) -> tuple[float, float]:
-    """Direction of streaks and how dominant it is, from the structure tensor averaged over the picture.
+    """Return direction of streaks and how dominant it is, from the structure tensor averaged over the picture.
 
     With the gradient (gx, gy) of the blurred residual and J = mean of (gx², gx gy, gy²), brightness changes most along
     the angle atan2(2 Jxy, Jxx - Jyy) / 2, which is across the streaks; the mean is taken over doubled angles, so that
@@ -102,7 +102,7 @@ def dominant_direction(residual: Plane) -> tuple[float, float]:
 
 
 def streak_extent(residual: Plane, direction: float, tolerance: float = 0.0) -> float:
-    """Twice the lag at which the autocorrelation of the residual along a direction has fallen to one half, in px.
+    """Return twice the lag at which the residual's autocorrelation along a direction has fallen to one half, in px.
 
     For bars of one length along their direction, whose autocorrelation is 1 - lag / length, this is their length; for
     streaks of many lengths a mean in which long and bright ones count more; for a normal curve 1.4 times its full width
@@ -132,7 +132,7 @@ def streak_extent(residual: Plane, direction: float, tolerance: float = 0.0) -> 
 
 
 def _half_lag(correlation: npt.NDArray[np.float32]) -> float:
-    """Where values that start at 1 first fall below one half, px; all of the range where they do not."""
+    """Return where values that start at 1 first fall below one half, px; all of the range where they do not."""
     below = np.flatnonzero(correlation < 0.5)
     if below.size == 0:
         return _LAG_STEP * correlation.size

@@ -82,7 +82,7 @@ def add_rain(
 
 
 def _draw_streaks(layer: Streaks, height: int, width: int, rng: np.random.Generator) -> Plane:
-    """One layer, (height, width) float32 in [0, 1]."""
+    """Draw one layer, (height, width) float32 in [0, 1]."""
     angle = layer.angle + rng.normal(0, layer.drift)
     kernels = [
         _streak_kernel(
@@ -116,7 +116,7 @@ def _draw_streaks(layer: Streaks, height: int, width: int, rng: np.random.Genera
 
 
 def _streak_kernel(rng: np.random.Generator, *, angle: float, length: float, width: float, layer: Streaks) -> Plane:
-    """One anti-aliased streak, (odd, odd) float32 in about [0, 1], its middle within half a pixel of the kernel's.
+    """Draw one anti-aliased streak, (odd, odd) float32 in about [0, 1], within half a pixel of the kernel's middle.
 
     Args:
         rng: source of the position between pixels and of the brightness along the streak.
@@ -141,7 +141,7 @@ def _streak_kernel(rng: np.random.Generator, *, angle: float, length: float, wid
 
 
 def _draw_curtain(layer: Curtain, height: int, width: int, rng: np.random.Generator) -> Plane:
-    """One layer, (height, width) float32 in [0, 1]."""
+    """Draw one layer, (height, width) float32 in [0, 1]."""
     sigma = max(layer.width * _SIGMA_PER_WIDTH, 0.4)  # below it, leaning lines would break up
     along, across = _line_coordinates(layer.angle, layer.length / 2, sigma)
     kernel = np.exp(-0.5 * (across / sigma) ** 2) * np.clip(layer.length / 2 - np.abs(along) + 0.5, 0, 1)
@@ -155,7 +155,7 @@ def _draw_curtain(layer: Curtain, height: int, width: int, rng: np.random.Genera
 def _line_coordinates(
     angle: float, reach: float, sigma: float, shift_y: float = 0.0, shift_x: float = 0.0
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Distances along and across a line through the middle of a grid that holds it, (odd, odd) float64 each, in px.
+    """Return distances along and across a line through the middle of a grid that holds it, (odd, odd) float64, px.
 
     Args:
         angle: of the line, degrees from the vertical.
@@ -174,7 +174,7 @@ def _line_coordinates(
 
 
 def _compress(picture: npt.NDArray[np.uint8], rng: np.random.Generator, quality: int) -> npt.NDArray[np.uint8]:
-    """The picture after JPEG (with halved chroma, OpenCV's default) on a grid of blocks that starts anywhere.
+    """Return the picture after JPEG (with halved chroma, OpenCV's default) on a grid of blocks that starts anywhere.
 
     A patch for training comes from anywhere in a photograph, so its blocks must not always start in its corner.
     """

@@ -75,7 +75,7 @@ def resized(layer: Streaks | Curtain, size: float) -> Streaks | Curtain:
 
 
 def _strength(length: Value, width: Value, density: Value, brightness: Value, veil: Value) -> tuple[Recipe, ...]:
-    """Rain of three depths: near drops are few, long, thick and out of focus, far ones many, short, thin and faint."""
+    """Describe rain of three depths: near drops are few, long, thick and blurred, far ones many, short and faint."""
     depths = (
         Depth(0.56, 0.55, 0.70, 0.55, drift=2, wobble=1.2),  # the most, as the volume seen grows with the distance
         Depth(0.37, 1.00, 1.00, 1.00, drift=2, wobble=2.0),

@@ -66,7 +66,7 @@ class _Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether this is a file that `unpack` takes, by its name."""
+    """Tell whether this is a file that `unpack` takes, by its name."""
     return Path(path).name.lower().endswith(ARCHIVE_SUFFIXES) and Path(path).is_file()
 
 
@@ -123,10 +123,10 @@ class _Reader(Protocol):
     """What zip and tar have in common."""
 
     def members(self, progress: bool) -> list[_Raw]:
-        """All members in their order."""
+        """Return all members in their order."""
 
     def contents(self) -> Iterator[IO[bytes] | None]:
-        """What the members hold, in the same order, each to be read before the next; None for all but files."""
+        """Yield what the members hold, in the same order, each to be read before the next; None for all but files."""
 
     def close(self) -> None: ...
 
@@ -247,7 +247,7 @@ def _damage_named(archive: Path) -> Iterator[None]:
 
 
 def _checked(archive: Path, raw: list[_Raw]) -> list[_Member]:
-    """The members with their names on the disk; UserError on the first that is refused."""
+    """Return the members with their names on the disk; UserError on the first that is refused."""
     texts = _decoded([text for member in raw for text in (member.name, member.link)])
     names = [_safe_name(archive, text, member.kind) for text, member in zip(texts[::2], raw, strict=True)]
     kinds: dict[str, str] = {}
@@ -277,7 +277,7 @@ def _checked(archive: Path, raw: list[_Raw]) -> list[_Member]:
 
 
 def _decoded(names: list[bytes | str]) -> list[str]:
-    """All names by the first encoding that fits all, so that equal names stay equal."""
+    """Decode all names by the first encoding that fits all, so that equal names stay equal."""
     for encoding in _ENCODINGS:
         try:
             return [name if isinstance(name, str) else name.decode(encoding) for name in names]
@@ -287,7 +287,7 @@ def _decoded(names: list[bytes | str]) -> list[str]:
 
 
 def _safe_name(archive: Path, text: str, kind: str) -> str:
-    """The name without what says nothing; a backslash, which no archive should have, parts folders too."""
+    """Return the name without what says nothing; a backslash, which no archive should have, parts folders too."""
     path = text.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or re.match("[A-Za-z]:", path):
@@ -304,7 +304,7 @@ def _safe_name(archive: Path, text: str, kind: str) -> str:
 
 
 def _end_of_link(archive: Path, name: str, kinds: dict[str, str], links: dict[str, str]) -> str:
-    """The file or folder a link leads to in the end; UserError where that is outside the archive or nothing."""
+    """Return the file or folder a link leads to in the end; UserError where that is outside the archive or nothing."""
     place: list[str] = []
     ahead = [*reversed(name.split("/"))]
     followed = 0

@@ -37,18 +37,18 @@ class TrainingStopped(Exception):  # noqa: N818 - a request that was met, no err
 
 
 def printable(text: object) -> str:
-    r"""Text of strangers, such as names of files, for a terminal: control characters are escaped, `\x1b` for ESC."""
+    r"""Escape text of strangers, such as names of files, for a terminal: control characters, `\x1b` for ESC."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of Python, NumPy, OpenCV, ONNX Runtime or PyTorch on any device says so."""
+    """Tell whether an exception of Python, NumPy, OpenCV, ONNX Runtime or PyTorch on any device says so."""
     kind = type(error).__name__
     return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def line_of(error: Exception, subject: object) -> str:
-    """One line for any exception, for the input of many whose trouble must not end the rest.
+    """Say any exception in one line, for the input of many whose trouble must not end the rest.
 
     Where debugging is on, the traceback goes to stderr.
 
@@ -76,7 +76,7 @@ def line_of(error: Exception, subject: object) -> str:
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks are shown."""
+    """Tell whether tracebacks are shown."""
     return os.environ.get(DEBUG, "0") not in ("", "0")
 
 
@@ -102,7 +102,7 @@ def debugging(on: bool = True) -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or the list of known names where none is near."""
+    """Return `"; did you mean 'x'?"`, or the list of known names where none is near."""
     names = sorted(str(one) for one in known)
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
@@ -112,5 +112,5 @@ FEW = 3
 
 
 def first_few(names: Sequence[str]) -> str:
-    """The first names of many, for a message."""
+    """Join the first names of many, for a message."""
     return ", ".join(names[:FEW]) + (", ..." if len(names) > FEW else "")

@@ -29,7 +29,7 @@ _LATEX = {
 
 
 def csv_line(cells: Sequence[object]) -> bytes:
-    """A line of a CSV file with its end.
+    """Write a line of a CSV file with its end.
 
     Numbers stay numbers; what a spreadsheet would compute, such as a name that begins with `=`, is made text by an
     apostrophe before it, and what `printable` escapes is escaped, line ends and bytes that are no UTF-8 included.
@@ -45,21 +45,21 @@ def _cell(value: object) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text in a cell of a table or a paragraph; one line."""
+    """Escape text in a cell of a table or a paragraph; one line."""
     text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
     return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def html(text: str) -> str:
-    """Text in an element or attribute of a page; one line."""
+    """Escape text in an element or attribute of a page; one line."""
     return html_escapes.escape(printable(text))
 
 
 def latex(text: str) -> str:
-    """Text in a cell of a tabular; one line."""
+    """Escape text in a cell of a tabular; one line."""
     return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
 def in_figure(text: str) -> str:
-    """A label for Matplotlib, which else takes what stands between dollars for mathematics; one line."""
+    """Escape a label for Matplotlib, which else takes what stands between dollars for mathematics; one line."""
     return printable(text).replace("$", r"\$")

@@ -50,7 +50,7 @@ def fsync(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, suffix: str = "", *, durable: bool = True) -> Iterator[Path]:
-    """A temporary file to write that becomes `path` when the block ends well, for writers that want a name.
+    """Yield a temporary file that becomes `path` when the block ends well, for writers that want a name.
 
     What is read back before the block ends is checked before it gets its name. There is the old content or the new,
     never a part. A link stays, and what it leads to is replaced. Into what is no regular file (a device, a pipe,
@@ -78,7 +78,7 @@ def atomic_path(path: Path, suffix: str = "", *, durable: bool = True) -> Iterat
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name when the block ends well: there is the old content or the new, never a part.
+    """Yield a file that takes its name when the block ends well: there is the old content or the new, never a part.
 
     A link stays, and what it leads to is replaced. Devices, pipes and /dev/stdout are written to at once.
 
@@ -95,13 +95,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """`atomic_file` for content at hand."""
+    """Write content at hand as `atomic_file` does."""
     with atomic_file(path) as file:
         file.write(content)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is written to and never replaced: a device, a pipe, or an open file such as /dev/stdout."""
+    """Tell whether a path is written to and never replaced: a device, a pipe, or an open file such as /dev/stdout."""
     if _descriptor(path) is not None:
         return True
     try:
@@ -112,12 +112,12 @@ def is_stream(path: Path) -> bool:
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether a path is where `print` writes, such as /dev/stdout."""
+    """Tell whether a path is where `print` writes, such as /dev/stdout."""
     return _descriptor(path) == 1
 
 
 def followed(path: Path) -> Path:
-    """The file that a path finally leads to through links, which need not be there.
+    """Return the file that a path finally leads to through links, which need not be there.
 
     Raises:
         OSError: the links lead round in a circle.
@@ -131,7 +131,7 @@ def followed(path: Path) -> Path:
 
 
 def scratch_folder(path: Path) -> Path:
-    """A folder for temporary files on the disk of a file to be written.
+    """Return a folder for temporary files on the disk of a file to be written.
 
     Raises:
         UserError: the path is a link into a folder that is not there.
@@ -196,7 +196,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def work_folder(target: Path, ending: str) -> Iterator[Path]:
-    """A hidden folder `.NAME.*.ENDING` beside a target, to be renamed when it is complete; otherwise it is removed.
+    """Yield a hidden folder `.NAME.*.ENDING` beside a target, to be renamed when complete; otherwise it is removed.
 
     What killed processes left of such folders for this target is removed first; one that is in use stays.
 
@@ -239,7 +239,7 @@ def remove_unlocked(folder: Path) -> None:
 
 @contextlib.contextmanager
 def errors_named(path: Path) -> Iterator[None]:
-    """Errors name the file that was to be written: those of a full disk name none, others a temporary one."""
+    """Let errors name the file that was to be written: those of a full disk name none, others a temporary one."""
     try:
         yield
     except OSError as error:
@@ -250,7 +250,7 @@ def errors_named(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary(folder: Path, name: str, suffix: str) -> Iterator[Path]:
-    """An empty file, removed at the end; its lock shows other processes that somebody writes it."""
+    """Yield an empty file, removed at the end; its lock shows other processes that somebody writes it."""
     if folder not in _cleaned:
         _cleaned.add(folder)
         remove_leftovers(folder)
@@ -269,7 +269,7 @@ def _temporary(folder: Path, name: str, suffix: str) -> Iterator[Path]:
 
 
 def _create_locked(path: Path) -> int | None:
-    """A descriptor of a new file that is locked; None where another process was faster."""
+    """Return a descriptor of a new file that is locked; None where another process was faster."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
@@ -287,7 +287,7 @@ def _create_locked(path: Path) -> int | None:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of the open file of this process that a path such as /dev/stdout or /dev/fd/63 leads to."""
+    """Return the number of this process's open file that a path such as /dev/stdout or /dev/fd/63 leads to."""
     own = {f"/proc/{os.getpid()}/fd", "/proc/self/fd", "/dev/fd"}
     for _ in range(_LINKS_IN_A_ROW):
         folder = os.path.realpath(path.parent)
@@ -338,7 +338,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file as hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -347,7 +347,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def crc32_of_file(path: Path) -> str:
-    """CRC-32 of a file as 8 hexadecimal digits."""
+    """Return the CRC-32 of a file as 8 hexadecimal digits."""
     checksum, block = 0, bytearray(2**17)  # stays in the processor's cache
     with path.open("rb") as file:
         while count := file.readinto(block):

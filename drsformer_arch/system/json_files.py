@@ -9,7 +9,7 @@ MOST_LEVELS = 100  # of lists and objects inside each other: what looks at the c
 
 
 def parse_json(text: str | bytes) -> Any:
-    r"""`json.loads` that fails in one way only, whatever the text is.
+    r"""Call `json.loads` so that it fails in one way only, whatever the text is.
 
     Args:
         text: UTF-8 where it is bytes.
@@ -45,7 +45,7 @@ def _levels(content: Any) -> int:
 
 
 def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
         OSError: the file is missing or cannot be read.

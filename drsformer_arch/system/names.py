@@ -31,7 +31,7 @@ def check_name(name: Any, where: str) -> str:
 
 
 def problem_of(name: Any) -> str | None:
-    """Why something cannot be the name of a file; None where it can."""
+    """Return why something cannot be the name of a file; None where it can."""
     if not isinstance(name, str):
         return "it is no text"
     problems = {

@@ -19,7 +19,7 @@ LARGEST_KEPT = 128 * 2**20
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the share of its container (cgroup v2)."""
+    """Return the cores that this process may use: its affinity, and the share of its container (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = CGROUP_LIMIT.read_text().split()
@@ -51,7 +51,7 @@ def keep_freed_memory(largest: int = LARGEST_KEPT) -> bool:
 
 
 def tune() -> None:
-    """Both for this process: memory is kept, and no more threads than usable cores (OMP_NUM_THREADS decides first)."""
+    """Keep memory, and use no more threads than usable cores (OMP_NUM_THREADS decides first), in this process."""
     import torch  # noqa: PLC0415 - who only counts cores needs no torch
 
     keep_freed_memory()
@@ -60,17 +60,17 @@ def tune() -> None:
 
 
 def model_name() -> str:
-    """Of the processor, as it calls itself (Linux), or its architecture."""
+    """Return the name of the processor, as it calls itself (Linux), or its architecture."""
     return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
 def flags() -> list[str]:
-    """What the processor can do (Linux), for example avx512_bf16."""
+    """Return what the processor can do (Linux), for example avx512_bf16."""
     return _field("/proc/cpuinfo", "flags").split()
 
 
 def memory_held(device: Any) -> int:
-    """Bytes that the process holds now: of a torch device, or resident (Linux; 0 elsewhere)."""
+    """Return the bytes that the process holds now: of a torch device, or resident (Linux; 0 elsewhere)."""
     if device.type == "cuda":
         import torch  # noqa: PLC0415
 
@@ -79,7 +79,7 @@ def memory_held(device: Any) -> int:
 
 
 def peak_memory(device: Any) -> int:
-    """The most that `memory_held` was since the process began or the peak was reset."""
+    """Return the most that `memory_held` was since the process began or the peak was reset."""
     if device.type == "cuda":
         import torch  # noqa: PLC0415
 
@@ -99,7 +99,7 @@ def reset_peak_memory(device: Any) -> None:
 
 
 def free_memory(device: Any) -> int:
-    """Bytes that the process may still take: of a torch device, or of the machine or its container."""
+    """Return the bytes that the process may still take: of a torch device, or of the machine or its container."""
     if device.type == "cuda":
         import torch  # noqa: PLC0415
 
@@ -111,7 +111,7 @@ def free_memory(device: Any) -> int:
 
 
 def whole_memory() -> int:
-    """Bytes of the machine or its container, used ones too; more than any machine has where the system does not say."""
+    """Return the bytes of the machine or its container, used ones too; a huge number where the system does not say."""
     whole = _kibibytes("/proc/meminfo", "MemTotal") or 2**62
     with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
         whole = min(whole, int(MEMORY_LIMIT.read_text()))
@@ -119,12 +119,12 @@ def whole_memory() -> int:
 
 
 def _kibibytes(path: str, field: str) -> int:
-    """Bytes; 0 where the system does not say."""
+    """Return a field in bytes; 0 where the system does not say."""
     return int(_field(path, field).removesuffix("kB") or 0) * 1024
 
 
 def _field(path: str, name: str) -> str:
-    """What stands behind the first `name:` of a file of the system; empty where there is none."""
+    """Return what stands behind the first `name:` of a file of the system; empty where there is none."""
     with contextlib.suppress(OSError):
         for line in Path(path).read_text().splitlines():
             key, _, value = line.partition(":")

@@ -50,7 +50,7 @@ class _Stream:
 
 
 class _Record(logging.LogRecord):
-    """Also what loggers of others write, to files as to the terminal."""
+    """A record whose message has no control characters, of loggers of others too, to files as to the terminal."""
 
     def getMessage(self) -> str:
         return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), super().getMessage())
@@ -58,7 +58,7 @@ class _Record(logging.LogRecord):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """What is printed and logged in the block, in this process, has no control characters.
+    """Keep control characters out of what is printed and logged in the block, in this process.
 
     An error that leaves the block leaves the guard, so that the traceback that Python prints of it passes here, too.
     """

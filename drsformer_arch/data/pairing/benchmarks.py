@@ -85,7 +85,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
 
 
 def benchmark_named(dataset: str) -> Benchmark:
-    """What is known of a set.
+    """Return what is known of a set.
 
     Raises:
         UserError: an unknown set.
@@ -96,7 +96,7 @@ def benchmark_named(dataset: str) -> Benchmark:
 
 
 def count_warning(dataset: str, split: str, count: int) -> str | None:
-    """What to tell the user about the number of pairs in a split, or None where it is as published.
+    """Return what to tell the user about the number of pairs in a split, or None where it is as published.
 
     Raises:
         UserError: an unknown set.

@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     clean: str
 
     def example(self) -> str:
-        """How names of both files may be, for the user."""
+        """Show how names of both files may be, for the user."""
         return " + ".join(
             side.replace("RAINY", "rain").replace("CLEAN", "norain").replace("{}", "NAME").replace("#", "1")
             for side in self
@@ -54,7 +54,7 @@ LAYOUTS = (
 
 
 def layout_of(patterns: tuple[str, str]) -> Layout:
-    """The user's patterns as a layout."""
+    """Read the user's patterns as a layout."""
     sides = []
     for pattern in patterns:
         start, suffix = posixpath.splitext(nfc(pattern).replace("\\", "/"))
@@ -82,12 +82,12 @@ class Match(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether every picture belongs to exactly one pair, and there is one."""
+        """Tell whether every picture belongs to exactly one pair, and there is one."""
         return bool(self.found) and not (self.rainy_alone or self.clean_alone or self.twice)
 
 
 def match_folders(layout: Layout, place: Parts, rainy: Side, clean: Side) -> Match:
-    """The pairs of one layout at one place, of pictures that are not taken yet."""
+    """Find the pairs of one layout at one place, of pictures that are not taken yet."""
     clean_files: dict[tuple[Parts, str], File] = {}
     twice = None
     for folder, kept in clean:
@@ -110,7 +110,7 @@ def match_folders(layout: Layout, place: Parts, rainy: Side, clean: Side) -> Mat
 
 
 def fitting(folder: Folder, pattern: str) -> Iterator[tuple[File, re.Match[str]]]:
-    """The pictures left in a folder whose names fit a pattern, each with its groups `shared` and `key`."""
+    """Yield the pictures left in a folder whose names fit a pattern, each with its groups `shared` and `key`."""
     name = _regex(pattern)
     for picture in folder.pictures:
         fit = name.fullmatch(stem(picture))
@@ -119,7 +119,7 @@ def fitting(folder: Folder, pattern: str) -> Iterator[tuple[File, re.Match[str]]
 
 
 def readings(pattern: str, parts: Parts) -> Iterator[tuple[Parts, Parts]]:
-    """The ways to see a folder as that of a pattern: the place, and what lies between the pattern's folder and this."""
+    """Yield the ways to see a folder as a pattern's: the place, and what lies between the pattern's folder and it."""
     folders = tuple(pattern.split("/")[:-1])
     if len(folders) == 1 and folders[0] in ROLES:
         for index, part in enumerate(parts):
@@ -130,7 +130,7 @@ def readings(pattern: str, parts: Parts) -> Iterator[tuple[Parts, Parts]]:
 
 
 def role_of(parts: Parts, *, nearest: bool) -> str | None:
-    """RAINY or CLEAN, where a folder has such a name or, unless only the nearest counts, lies in a folder that has."""
+    """Return RAINY or CLEAN, where a folder has such a name or, unless only the nearest counts, lies in such one."""
     parts = _without_x2(parts)
     for part in reversed(parts[-1:] if nearest else parts):
         for role, names in ROLES.items():
@@ -149,7 +149,7 @@ def _plain(name: str) -> str:
 
 @cache
 def _regex(pattern: str) -> re.Pattern[str]:
-    """For the name of a file without extension: group `shared` is what both files of a pair have, `key` its name."""
+    """Make the expression for names without extension: group `shared` is what both have, `key` the pair's name."""
     before, between, after = re.fullmatch(r"([^{#]*)(.*[}#])([^}#]*)", posixpath.basename(pattern)).groups()  # type: ignore[union-attr]
     middle = re.escape(between).replace(r"\{\}", "(?P<shared>.+)").replace(r"\#", r"\d+")
     return re.compile(f"{re.escape(before)}(?P<key>{middle}){re.escape(after)}", re.IGNORECASE | re.DOTALL)

@@ -42,7 +42,7 @@ class SourcePair(NamedTuple):
 def pairs_per_split(
     benchmark: Benchmark, all_found: Sequence[UnkeyedPair], asked: str | None
 ) -> tuple[dict[str, list[SourcePair]], list[str]]:
-    """Split and key of the pairs found, by the rules that `find_source_pairs` states.
+    """Give the pairs found a split and a key, by the rules that `find_source_pairs` states.
 
     Args:
         benchmark: the set.
@@ -111,7 +111,7 @@ def _keyed(benchmark: Benchmark, split: str, all_found: Sequence[UnkeyedPair]) -
 
 
 def split_said(places: Parts) -> str | None:
-    """The split that the last of the names speaks of, if any speaks of exactly one."""
+    """Return the split that the last of the names speaks of, if any speaks of exactly one."""
     for place in reversed(places):
         said = [split for split, word in _SPLIT_WORDS.items() if word.search(place)]
         if len(said) == 1:
@@ -120,7 +120,7 @@ def split_said(places: Parts) -> str | None:
 
 
 def _part_of(benchmark: Benchmark, folders: Parts) -> Parts:
-    """The folders from that of a part on, which gets its published name; () where there is none."""
+    """Return the folders from that of a part on, which gets its published name; () where there is none."""
     for index in reversed(range(len(folders))):
         for part in benchmark.parts:
             if folders[index].casefold() == part.casefold():
@@ -129,7 +129,7 @@ def _part_of(benchmark: Benchmark, folders: Parts) -> Parts:
 
 
 def _kept_folders(benchmark: Benchmark | None, all_folders: Collection[Parts]) -> dict[Parts, Parts]:
-    """What of the folders a key keeps: nothing that all have in common at their beginning or end, and their part."""
+    """Return what a key keeps of the folders: nothing that all share at their beginning or end, and their part."""
     kept = {folders: _part_of(benchmark, folders) if benchmark else () for folders in all_folders}
     others = [folders for folders in all_folders if not kept[folders]]
     start = _common(others)
@@ -140,7 +140,7 @@ def _kept_folders(benchmark: Benchmark | None, all_folders: Collection[Parts]) -
 
 
 def _common(sequences: Sequence[Parts]) -> int:
-    """How many names all have in common at their beginning."""
+    """Count the names that all have in common at their beginning."""
     return next(
         (at for at, names in enumerate(zip(*sequences, strict=False)) if len(set(names)) > 1),
         min(map(len, sequences), default=0),
@@ -148,7 +148,7 @@ def _common(sequences: Sequence[Parts]) -> int:
 
 
 def _is_text(key: str) -> bool:
-    """Whether it can be written as UTF-8; names on a disk can hold any bytes."""
+    """Tell whether a key can be written as UTF-8; names on a disk can hold any bytes."""
     try:
         key.encode()
     except UnicodeEncodeError:

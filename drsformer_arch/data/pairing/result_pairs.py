@@ -87,7 +87,7 @@ def find_result_pairs(
 
 
 def _source(path: Path) -> Source:
-    """A folder, or a file as a folder that holds only this."""
+    """Look through a folder, or take a file as a folder that holds only this."""
     if not path.is_file():
         source = walk(path)
         if not source.folders:
@@ -107,7 +107,7 @@ def _named(source: Source) -> Iterator[tuple[str, Path]]:
 def _partners(
     results: Source, others: Source, names: Sequence[Layout], role: str, skip_missing: bool
 ) -> tuple[dict[Path, Path], list[str]]:
-    """The partner of every result, by the rule that finds the most, and notes."""
+    """Return the partner of every result, by the rule that finds the most, and notes."""
     matches = _matches(results, others, names)
     most = max(len(match.found) for match in matches)
     if most == 0:
@@ -145,7 +145,7 @@ def _nothing_found(results: Source, others: Source, names: Sequence[Layout], rol
 
 
 def _refuse_two_readings(matches: Sequence[Match]) -> None:
-    """Rules may agree, but not disagree."""
+    """Refuse rules that disagree; they may agree."""
     first = _paths(matches[0])
     for match in matches[1:]:
         second = _paths(match)
@@ -164,7 +164,7 @@ def _shown(layout: Layout) -> str:
 
 
 def _matches(results: Source, others: Source, names: Sequence[Layout]) -> list[Match]:
-    """What every rule finds; only equal names where these are complete."""
+    """Return what every rule finds; only equal names where these are complete."""
     ours, theirs = ([(folder, folder.parts[1:]) for folder in source.folders] for source in (results, others))
     stems = [stem(picture) for folder in results.folders for picture in folder.pictures]
     equal = match_folders(EQUAL, (), ours, theirs)
@@ -179,7 +179,7 @@ def _paths(match: Match) -> dict[Path, Path]:
 
 
 def _endings(names: Sequence[str]) -> Iterator[str]:
-    """What all names may end with, such as _DRSformer, the shortest first."""
+    """Yield what all names may end with, such as _DRSformer, the shortest first."""
     shared = ""
     for characters in zip(*map(reversed, names), strict=False):
         if len(set(characters)) > 1:
@@ -191,5 +191,5 @@ def _endings(names: Sequence[str]) -> Iterator[str]:
 
 
 def _natural(name: str) -> list[str | int]:
-    """To sort by: numbers in the name as numbers."""
+    """Return a key to sort by: numbers in the name count as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -102,7 +102,7 @@ def find_source_pairs(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Millions of small objects come to stay: to look for garbage among them takes longer than all the rest."""
+    """Collect no garbage: among millions of small objects that come to stay, the search takes longer than the rest."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -125,7 +125,7 @@ class _Search:
         self.alone: dict[str, dict[File, None]] = {"RAINY": {}, "CLEAN": {}}  # may be taken later
 
     def by_lists(self) -> None:
-        """Pairs from text files with a rainy and a clean path in every line."""
+        """Take pairs from text files with a rainy and a clean path in every line."""
         if not self.benchmark.lists:
             return
         self.looked_for.append("a text list of pairs")
@@ -139,7 +139,7 @@ class _Search:
                     self.layouts[f"pairs listed in {path.name}"] = None
 
     def by_two_folders(self, layout: Layout) -> None:
-        """Pairs of the first and the second source, in folders of equal names."""
+        """Take pairs of the first and the second source, in folders of equal names."""
         if "/" in layout.rainy + layout.clean:
             raise UserError("patterns for two folders are those of names, without folders, such as {}x2 and {}")
         self.looked_for.append(f"{layout.rainy} in the first folder + {layout.clean} in the second")
@@ -148,7 +148,7 @@ class _Search:
         self._take_match(match, f"two folders with {layout.rainy} + {layout.clean}")
 
     def by_pattern(self, layout: Layout) -> None:
-        """Pairs of two files as the user says they are named."""
+        """Take pairs of two files as the user says they are named."""
         if layout.rainy == layout.clean:
             raise UserError(f"the rainy and the clean pattern are both {layout.rainy!r}; they must differ")
         self.by_layouts([layout])
@@ -158,7 +158,7 @@ class _Search:
                     alone.update(dict.fromkeys(file for file, _ in fitting(folder, pattern)))
 
     def by_layouts(self, layouts: Sequence[Layout]) -> None:
-        """Pairs of two files, at every place by the layout that pairs the most of them."""
+        """Take pairs of two files, at every place by the layout that pairs the most of them."""
         self.looked_for += [layout.example() for layout in layouts]
         sides: dict[str, dict[Parts, Side]] = {}
         for pattern in {side for layout in layouts for side in layout}:
@@ -191,7 +191,7 @@ class _Search:
                 self._take_match(match, " + ".join(shown))
 
     def by_halves(self) -> None:
-        """Pictures of both halves: what is left in folders named after a split, or anywhere if nothing else is."""
+        """Take pictures of both halves: what is left in folders named after a split, or anywhere if nothing else is."""
         if not self.benchmark.halves:
             return
         shown = f"both halves in one picture ({_HALVES[self.benchmark.halves]})"
@@ -204,7 +204,7 @@ class _Search:
                 self.layouts[shown] = None
 
     def check_folders(self) -> None:
-        """What is left in folders of rainy or clean pictures lacks a partner, also where no layout fits at all."""
+        """Note that what is left in folders of rainy or clean pictures lacks a partner, whatever the layout."""
         for folder in self._with_pairs():
             role = self._role(folder)
             if role is not None:
@@ -255,7 +255,7 @@ class _Search:
             )
 
     def _shared_clean(self) -> list[str]:
-        """A warning where the rainy pictures of a clean one, fourteen in DDN, are not complete."""
+        """Warn where the rainy pictures of a clean one, fourteen in DDN, are not complete."""
         published = self.benchmark.rainy_per_clean
         if published == 1:
             return []

@@ -38,7 +38,7 @@ class Folder:
         self.taken: set[str] = set()
 
     def left(self) -> "list[File]":
-        """Pictures that belong to no pair yet."""
+        """Return the pictures that belong to no pair yet."""
         return [File(self, name) for name in self.pictures if name not in self.taken]
 
 
@@ -133,7 +133,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def listed_pairs(path: Path, parts: Parts, folders: Mapping[Parts, Folder]) -> Iterator[tuple[File, File]]:
-    """The pairs named in a text file; none where its first line does not look like a pair.
+    """Yield the pairs named in a text file; none where its first line does not look like a pair.
 
     Paths are relative to the folder of the list or one above it, down to the source, whether they start with "/" or
     not.
@@ -183,10 +183,10 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def nfc(text: str) -> str:
-    """Text in Unicode's composed form; file systems give names in either."""
+    """Return text in Unicode's composed form; file systems give names in either."""
     return unicodedata.normalize("NFC", text)
 
 
 def stem(name: str) -> str:
-    """The name of a picture without its extension, in NFC."""
+    """Return the name of a picture without its extension, in NFC."""
     return nfc(name[: name.rindex(".")])

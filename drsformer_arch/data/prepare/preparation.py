@@ -94,7 +94,7 @@ def prepare_dataset(
 
 
 def _refuse_inside(sources: Sequence[Path], destination: Path) -> None:
-    """The source is only read, and the next call must not find the results in it."""
+    """Refuse results in a source, which is only read: the next call must not find them in it."""
     for source in sources:
         place, real = source.resolve(), destination.resolve()
         if place == real or place in real.parents:
@@ -126,7 +126,7 @@ def _alone_in(destination: Path) -> Iterator[None]:
 
 
 def _with_parts(splits: dict[str, list[SourcePair]], *, several: bool) -> Iterator[tuple[str, list[SourcePair]]]:
-    """The splits; a test split of several sets becomes one for each, because each is scored on its own."""
+    """Yield the splits; a test split of several sets becomes one for each, because each is scored on its own."""
     for name, pairs in splits.items():
         if name != "test" or not several:
             yield name, pairs
@@ -136,7 +136,7 @@ def _with_parts(splits: dict[str, list[SourcePair]], *, several: bool) -> Iterat
 
 
 def _report(destination: Path, suffix: str) -> Iterator[str]:
-    """What the clean pictures of all prepared splits have in common, with others of their split and with each other."""
+    """Yield what the clean pictures of all splits have in common, with others of their split and with each other."""
     splits = []
     for path in sorted((*destination.glob(f"[!.]*/{MANIFEST}"), *destination.glob(f"test/[!.]*/{MANIFEST}"))):
         if path.parent.suffix == suffix:
@@ -149,7 +149,7 @@ def _report(destination: Path, suffix: str) -> Iterator[str]:
 
 
 def _fingerprints(folder: Path, name: str) -> Fingerprints:
-    """Of the clean pictures of a prepared split; one that many rainy pictures share counts once."""
+    """Read the fingerprints of a split's clean pictures; one that many rainy pictures share counts once."""
     names, digests, perceptual, last = [], [], array("Q"), None
     for row in read_manifest(folder / MANIFEST)[1]:
         if "skipped" in row or (row["target"]["file"] == last and row["input"]["file"] != last):
@@ -162,13 +162,13 @@ def _fingerprints(folder: Path, name: str) -> Fingerprints:
 
 
 def _usual_workers() -> int:
-    """One more than the cores this process may use: one waits for the disk while the others compute."""
+    """Return one more than the cores this process may use: one waits for the disk while the others compute."""
     return usable_cores() + 1
 
 
 @contextlib.contextmanager
 def _unpacked(sources: Sequence[Path], destination: Path) -> Iterator[list[Path]]:
-    """The sources as folders; archives are unpacked beside the result until that is finished.
+    """Yield the sources as folders; archives are unpacked beside the result until that is finished.
 
     What an earlier call unpacked is used again, or removed where the archive has changed since.
     """
@@ -202,7 +202,7 @@ def _unpacked(sources: Sequence[Path], destination: Path) -> Iterator[list[Path]
 
 
 def _remove(folder: Path) -> None:
-    """Under another name first: what a killed removal leaves must not be taken for the whole."""
+    """Remove a folder, under another name first: what a killed removal leaves must not be taken for the whole."""
     removing = folder.with_name(folder.name.replace(".unpacked", ".removing"))
     os.rename(folder, removing)
     shutil.rmtree(removing)

@@ -88,7 +88,7 @@ def start_worker(shared: Progress, folder: Path) -> None:
 
 
 def name_in_source(path: Path, folders: Sequence[Path]) -> str:
-    r"""A file's path relative to the source it lies in; with several sources their names stand first.
+    r"""Return a file's path relative to the source it lies in; with several sources their names stand first.
 
     Bytes that are no UTF-8, which a manifest cannot hold, become `\xff`.
     """
@@ -120,7 +120,7 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
 
 
 def finished_rows(job: ShardJob) -> dict[str, Any] | None:
-    """The first line of a finished shard's rows, None where the shard must be built."""
+    """Return the first line of a finished shard's rows, None where the shard must be built."""
     try:
         with job.rows.open("rb") as file:
             head = parse_json(file.readline())
@@ -135,7 +135,7 @@ def finished_rows(job: ShardJob) -> dict[str, Any] | None:
 
 
 def _bytes_of(job: ShardJob) -> int:
-    """Size of a job's shard or of all its picture files, as far as they are there."""
+    """Return the size of a job's shard or of all its picture files, as far as they are there."""
     if job.form != "folder":
         return job.shard.stat().st_size if job.shard.is_file() else -1
     size = 0
@@ -180,7 +180,7 @@ def build_shard(job: ShardJob) -> None:
 
 
 def _write_shard(job: ShardJob, path: Path, rows: list[dict[str, Any]]) -> int:
-    """All pairs of a job into an LMDB file; a target that several pairs share is written once."""
+    """Write all pairs of a job into an LMDB file; a target that several pairs share is written once."""
     writer, finished, number = Writer(path, subdir=False), False, 0
     last: tuple[Path, bytes] | None = None
     try:
@@ -208,7 +208,7 @@ class Loaded(NamedTuple):
 def _checked_pairs(
     job: ShardJob, rows: list[dict[str, Any]]
 ) -> Iterator[tuple[SourcePair, dict[str, Any], dict[str, Loaded]]]:
-    """Decoded pairs that are in order, each with its row of the manifest; every row is added to `rows`."""
+    """Yield decoded pairs that are in order, each with its row of the manifest; every row is added to `rows`."""
     target: tuple[Path, Loaded, dict[str, Any]] | None = None
     for pair in job.pairs:
         if _shared is not None:
@@ -248,7 +248,7 @@ def _load(path: Path) -> Loaded:
 
 
 def _halves(pair: SourcePair) -> tuple[Loaded, Loaded]:
-    """Rainy and clean half of a picture that holds both."""
+    """Return the rainy and the clean half of a picture that holds both."""
     both = _load(pair.input)
     width = both.pixels.shape[1]
     if width % 2:
@@ -258,7 +258,7 @@ def _halves(pair: SourcePair) -> tuple[Loaded, Loaded]:
 
 
 def _facts(pixels: Picture, path: Path, job: ShardJob) -> dict[str, Any]:
-    """A row's entry of one picture; the hash is that of the pixels (RGB, row by row, little-endian)."""
+    """Return a row's entry of one picture; the hash is that of the pixels (RGB, row by row, little-endian)."""
     little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return {
         "file": name_in_source(path, job.folders),
@@ -269,14 +269,14 @@ def _facts(pixels: Picture, path: Path, job: ShardJob) -> dict[str, Any]:
 
 
 def _path_in_folder(job: ShardJob, role: str, row: dict[str, Any]) -> Path:
-    """Where a picture goes in the folder form: under its pair's name, a half as PNG."""
+    """Return where a picture goes in the folder form: under its pair's name, a half as PNG."""
     both = row["input"]["file"] == row["target"]["file"]
     ending = ".png" if both else os.path.splitext(row[role]["file"])[1]
     return job.folder / "content" / role / f"{row['name']}{ending}"
 
 
 def _write_file(path: Path, picture: Loaded, *, is_half: bool) -> int:
-    """The file as it came, or a half as PNG; returns its size."""
+    """Write the file as it came, or a half as PNG; returns its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = encode_png(picture.pixels) if is_half else picture.content
     with atomic_path(path, durable=False) as unfinished:

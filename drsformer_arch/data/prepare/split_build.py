@@ -96,7 +96,7 @@ class SplitBuild:
         self.source = hashlib.sha256("".join(job.fingerprint for job in self.jobs).encode()).hexdigest()
 
     def _state(self, path: Path) -> tuple[int, int]:
-        """Size in bytes and time of the last change in ns; zeros where there is no file, which its reader names."""
+        """Return size in bytes and time of the last change in ns; zeros where there is no file: its reader names it."""
         try:
             state = path.stat()
         except OSError:
@@ -158,7 +158,7 @@ class SplitBuild:
         return prepared
 
     def _before(self, skip_bad: bool) -> Prepared | None:
-        """What is at the target already, if it is complete and was made from the same source in the same form."""
+        """Return what is at the target, if it is complete and was made from the same source in the same form."""
         try:
             if self.output in STORES:
                 note = read_description(self.target)
@@ -175,7 +175,7 @@ class SplitBuild:
         return Prepared(self.target, head["pairs"], head["skipped"], was_there=True)
 
     def _build(self, skip_bad: bool, workers: int) -> None:
-        """All shards and their rows, in worker processes."""
+        """Build all shards and their rows, in worker processes."""
         if self.form == "folder":
             self._remove_files_of_another_source()
         else:
@@ -219,7 +219,7 @@ class SplitBuild:
                 shared.stop.set()
 
     def _remove_files_of_another_source(self) -> None:
-        """Shards are kept or not one by one; what belongs to which pair is not to be seen from a picture's file."""
+        """Remove files that may be of another source: a picture's file does not show to which pair it belongs."""
         note = self.work / "source"
         if not note.is_file() or note.read_text() != self.source:
             shutil.rmtree(self.content)
@@ -231,7 +231,7 @@ class SplitBuild:
             part.unlink()
 
     def _finish(self) -> Prepared:
-        """Manifest and description, then the name."""
+        """Write manifest and description, then give the whole its name."""
         heads = [head for job in self.jobs if (head := finished_rows(job._replace(skip_bad=True)))]
         assert len(heads) == len(self.jobs)
         pairs, skipped = (sum(head[key] for head in heads) for key in ("pairs", "skipped"))
@@ -265,7 +265,7 @@ class SplitBuild:
         return Prepared(self.target, pairs, skipped, was_there=False)
 
     def _encoded(self, role: str) -> Iterator[tuple[str, bytes, tuple[int, int, int]]]:
-        """Key, PNG and shape of every picture, from the shards."""
+        """Yield key, PNG and shape of every picture, from the shards."""
         for job in self.jobs:
             with open_shared(job.shard).begin(buffers=True) as transaction:
                 number = 0
@@ -287,7 +287,7 @@ def _files(group: list[SourcePair]) -> set[Path]:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C does nothing for a while; only the main thread can decide that, and only it is interrupted."""
+    """Ignore Ctrl-C for a while; only the main thread can decide that, and only it is interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -20,7 +20,7 @@ _lock = os.getpid(), threading.Lock()
 
 
 def open_shared(path: str | Path) -> lmdb.Environment:
-    """The environment of an LMDB for reading: LMDB forbids to open a file twice in a process (training and validation).
+    """Open an LMDB for reading, once: LMDB forbids to open a file twice in a process (training and validation).
 
     Any number of processes and threads may read, because nothing is locked: nobody may write meanwhile.
 
@@ -43,7 +43,7 @@ def open_shared(path: str | Path) -> lmdb.Environment:
 
 
 def _opening() -> threading.Lock:
-    """The lock of this process: one that was held by another thread during a fork would stay so in the child."""
+    """Return the lock of this process: one that another thread held during a fork would stay locked in the child."""
     global _lock  # noqa: PLW0603
     if _lock[0] != os.getpid():
         _lock = os.getpid(), threading.Lock()

@@ -157,7 +157,7 @@ def write_basicsr(
 
 
 def _encode(key: str, picture: Path | npt.NDArray[np.uint8], compress_level: int) -> tuple[bytes, tuple[int, int, int]]:
-    """The picture as PNG, and its shape (h, w, c)."""
+    """Return the picture as PNG, and its shape (h, w, c)."""
     if isinstance(picture, np.ndarray):
         pixels: Picture = picture[..., None] if picture.ndim == 2 else picture[..., ::-1]
         if picture.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or picture.size == 0:
@@ -171,7 +171,7 @@ def _encode(key: str, picture: Path | npt.NDArray[np.uint8], compress_level: int
 
 
 def _meta_lines(folder: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Key and shape (h, w, c) of every line of the meta file."""
+    """Yield key and shape (h, w, c) of every line of the meta file."""
     with open(folder / "meta_info.txt", encoding="ascii") as meta:
         for line in meta:
             match = _META_LINE.fullmatch(line.rstrip("\n"))

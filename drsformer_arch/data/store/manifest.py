@@ -50,7 +50,7 @@ def write_manifest(path: Path, head: dict[str, Any], rows_files: Iterable[Path])
 
 
 def read_manifest(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-    """The first line of a manifest, and its rows one by one.
+    """Return the first line of a manifest, and its rows one by one.
 
     Raises:
         UserError: it cannot be read, is damaged or of a newer format; of a row when that is reached.
@@ -84,7 +84,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]
 
 
 def _is_row(row: object) -> bool:
-    """Whether a row holds what its readers take from it."""
+    """Tell whether a row holds what its readers take from it."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         return False
     if "skipped" in row:

@@ -18,7 +18,7 @@ _LINE = re.compile(
 
 
 def lmdb_keys(folder: Path | str) -> list[str]:
-    """The keys in the order of the file; bytes that are no UTF-8 become surrogates, as in names of files.
+    """Return the keys in the order of the file; bytes that are no UTF-8 become surrogates, as in names of files.
 
     Raises:
         UserError: the file cannot be read, or names a picture twice.
@@ -40,5 +40,5 @@ def lmdb_keys(folder: Path | str) -> list[str]:
 
 
 def name_of_key(key: str) -> str:
-    """A name whose stem is the key: results are named by what stands before the last dot, and `im.v1` has one."""
+    """Return a name whose stem is the key: results are named by what stands before the last dot, `im.v1` has one."""
     return f"{key}.png"

@@ -53,7 +53,7 @@ class Header(NamedTuple):
 
 
 def pack(pixels: Picture, encoding: Encoding) -> bytes:
-    """A picture (H, W, C), RGB or gray, uint8 or uint16, as a record."""
+    """Make a record of a picture (H, W, C), RGB or gray, uint8 or uint16."""
     height, width, channels = pixels.shape
     if encoding == "raw":
         payload: bytes | memoryview = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).data
@@ -66,7 +66,7 @@ def pack(pixels: Picture, encoding: Encoding) -> bytes:
 
 
 def read_header(record: memoryview | bytes) -> Header:
-    """The header of a record.
+    """Read the header of a record.
 
     Raises:
         UserError: it is none of this module's.
@@ -82,12 +82,12 @@ def read_header(record: memoryview | bytes) -> Header:
 
 
 def payload_of(record: memoryview | bytes) -> memoryview:
-    """What follows the header."""
+    """Return what follows the header."""
     return memoryview(record)[_HEADER.size :]
 
 
 def is_intact(record: memoryview | bytes) -> bool:
-    """Whether a record is what was written, bit for bit."""
+    """Tell whether a record is what was written, bit for bit."""
     if len(record) < _HEADER.size:
         return False
     view = memoryview(record)
@@ -96,7 +96,7 @@ def is_intact(record: memoryview | bytes) -> bool:
 
 
 def read_window(record: memoryview | bytes, top: int, left: int, height: int, width: int) -> Picture:
-    """A window of a picture as a new array (height, width, C); it lies within the picture.
+    """Read a window of a picture as a new array (height, width, C); it lies within the picture.
 
     Raises:
         UserError: the record is damaged.

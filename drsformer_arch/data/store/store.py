@@ -51,7 +51,7 @@ class Shard(NamedTuple):
 
 
 def pair_key(number: int) -> bytes:
-    """The key of a shard's pair; no path contains a zero byte."""
+    """Return the key of a shard's pair; no path contains a zero byte."""
     return b"\0" + number.to_bytes(8, "big")
 
 
@@ -85,7 +85,7 @@ class StoredPicture:
         return self._with_record(lambda record: records.read_window(record, top, left, bottom - top, right - left))
 
     def whole(self) -> Picture:
-        """All pixels."""
+        """Read all pixels."""
         return self[:, :]
 
 
@@ -135,7 +135,7 @@ class Store:
         return True
 
     def __len__(self) -> int:
-        """Pairs in the shards that are there."""
+        """Return the number of pairs in the shards that are there."""
         return self._ends[-1] if self._ends else 0
 
     def _locate(self, index: int) -> tuple[str, bytes]:
@@ -155,17 +155,17 @@ class Store:
         return shard, lq, gt
 
     def names(self, index: int) -> tuple[str, str]:
-        """Keys of the rainy and the clean picture of a pair, such as `input/001` and `target/001`."""
+        """Return the keys of the rainy and the clean picture of a pair, such as `input/001` and `target/001`."""
         _, lq, gt = self._keys(index)
         return lq.decode(errors="replace"), gt.decode(errors="replace")
 
     def pair(self, index: int) -> tuple[StoredPicture, StoredPicture]:
-        """Rainy and clean picture of a pair."""
+        """Return the rainy and the clean picture of a pair."""
         shard, lq, gt = self._keys(index)
         return StoredPicture(shard, lq), StoredPicture(shard, gt)
 
     def items(self) -> Iterator[tuple[str, Picture]]:
-        """All pictures with their keys, shard by shard in the order of the keys."""
+        """Yield all pictures with their keys, shard by shard in the order of the keys."""
         for shard in self.shards:
             for key, record in entries(self.path / shard.file):
                 if not key.startswith(b"\0"):
@@ -174,7 +174,7 @@ class Store:
 
 
 def is_store(path: Path | str) -> bool:
-    """Whether a folder is a store of this module, whole or not."""
+    """Tell whether a folder is a store of this module, whole or not."""
     return Path(path, DESCRIPTION).is_file()
 
 
@@ -201,13 +201,13 @@ def write_description(path: Path, *, encoding: str, manifest_sha256: str, source
 
 
 def _checksum(description: dict[str, Any]) -> str:
-    """CRC-32 of all keys but the one that holds it."""
+    """Return the CRC-32 of all keys but the one that holds it."""
     rest = {key: value for key, value in description.items() if key != "crc32"}
     return f"{zlib.crc32(json.dumps(rest, sort_keys=True).encode()):08x}"
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """`store.json`, checked.
+    """Read and check `store.json`.
 
     Raises:
         UserError: it is missing, damaged or of a newer format, or says what cannot be.
@@ -238,7 +238,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def _lie_in(description: dict[str, Any]) -> str | None:
-    """What a description says that cannot be, whatever its checksum."""
+    """Return what a description says that cannot be, whatever its checksum."""
     rules: dict[str, Callable[[Any], bool]] = {
         "format": _is_count,
         "encoding": lambda value: value in ("raw", "compressed"),
@@ -276,7 +276,7 @@ def _is_hex(value: object, length: int) -> bool:
 
 
 def entries(shard: Path) -> Iterator[tuple[bytes, memoryview]]:
-    """Keys and values of a shard in the order of its keys; a value is valid until the next one."""
+    """Yield keys and values of a shard in the order of its keys; a value is valid until the next one."""
     with open_shared(shard).begin(buffers=True) as transaction:
         for key, value in transaction.cursor():
             yield bytes(key), value
@@ -299,7 +299,7 @@ def check_shard(path: Path, pairs: int) -> None:
 
 
 def _checked_pairs(path: Path, pairs: int) -> Iterator[tuple[str, list[records.Header]]]:
-    """The pairs of a shard in their order: the key of the rainy picture, headers of both; the shard holds nothing else.
+    """Yield the pairs of a shard: the key of the rainy picture, headers of both; the shard holds nothing else.
 
     Raises:
         UserError: a pair or a picture is missing, there is one too many, or the sizes of a pair differ.
