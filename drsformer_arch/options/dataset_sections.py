@@ -1,26 +1,19 @@
 """The sections of data sets: ours, the sets of a mixture, and what our loaders read of everybody's."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BeforeValidator, Discriminator, Tag, model_validator
+from annotated_types import Gt, MinLen
+from pydantic import BeforeValidator, model_validator
 
-from drsformer_arch.options.kinds import (
-    WHOLE,
-    Batch,
-    Count,
-    Iterations,
-    Said,
-    Seed,
-    Share,
-    Side,
-    Template,
-)
+from drsformer_arch.options import kinds
+from drsformer_arch.options.kinds import Said
 from drsformer_arch.options.section_base import Section, basicsr, fork, option, refusal
 from drsformer_arch.rain.rain_presets import PRESETS, RAINS, Preset
 from drsformer_arch.system.errors import UserError, did_you_mean
 
 NAMES = ("PairedRainDataset", "Dataset_PairedImage", "RainSynthesisDataset", "MixedRainDataset")
+OF_OTHERS: dict[str, Any] = {"not": {"enum": NAMES}}
 INHERITED = ("phase", "scale", "gt_size", "use_hflip", "use_rot")  # by the sets of a mixture
 
 
@@ -37,12 +30,6 @@ Rains = Annotated[
     BeforeValidator(_refuse_unknown_rain),
     Said("a name, a list of names, or names with weights"),
 ]
-Factors = Annotated[
-    list[Annotated[float, Ge(0.1), Le(10)]],
-    MinLen(2),
-    MaxLen(2),
-    Said("two factors between 0.1 and 10, the smaller one first"),
-]
 
 
 class Backend(Section, extra="allow"):
@@ -54,28 +41,16 @@ class Backend(Section, extra="allow"):
 class Loading(Section):
     """What our loaders and BasicSR's read of every data set."""
 
-    num_worker_per_gpu: Annotated[int, Ge(0), Le(512), WHOLE] = basicsr(
-        "processes that read pictures; 0: the main process does", 0, "processes"
-    )
-    batch_size_per_gpu: Batch = basicsr("what one GPU holds at once; needed in a training set", None, "pictures")
-    mini_batch_sizes: Annotated[list[Batch], MinLen(1)] = fork(
-        "progressive learning: `batch_size_per_gpu` of each stage", None, "pictures"
-    )
-    gt_sizes: Annotated[list[Side], MinLen(1)] = fork(
-        "progressive learning: the side of the patches in each stage", None, "pixels"
-    )
-    iters: Annotated[list[Iterations], MinLen(1)] = fork(
-        "progressive learning: the length of each stage", None, "iterations"
-    )
-    dataset_enlarge_ratio: Annotated[float, Ge(1e-6), Le(10_000)] = basicsr(
-        "how often an epoch goes through the set", 1, "passes"
-    )
+    num_worker_per_gpu: kinds.Workers = basicsr("processes that read pictures; 0: the main one does", 0, "processes")
+    batch_size_per_gpu: kinds.Batch = basicsr("what one GPU holds at once; needed in a training set", None, "pictures")
+    mini_batch_sizes: kinds.BatchOfStages = fork("`batch_size_per_gpu` of each progressive stage", None, "pictures")
+    gt_sizes: kinds.SideOfStages = fork("`gt_size` of each progressive stage", None, "pixels")
+    iters: kinds.Lengths = fork("the length of each progressive stage", None, "iterations")
+    dataset_enlarge_ratio: kinds.Passes = basicsr("how often an epoch goes through the set", 1, "passes")
     prefetch_mode: Literal["cpu", "cuda"] | None = basicsr(
-        "load ahead in a thread (`cpu`) or onto the GPU (`cuda`, needs `pin_memory: true`)", None
+        "load ahead, in a thread or onto the GPU (needs `pin_memory: true`)", None
     )
-    num_prefetch_queue: Annotated[int, Ge(1), Le(1024), WHOLE] = basicsr(
-        "how far `prefetch_mode: cpu` loads ahead", 1, "batches"
-    )
+    num_prefetch_queue: kinds.Queue = basicsr("how far `prefetch_mode: cpu` loads ahead", 1, "batches")
     pin_memory: bool = basicsr("load into memory from which GPUs copy faster", False)
     persistent_workers: bool = basicsr("keep reading processes between epochs", False)
 
@@ -92,7 +67,7 @@ class Loading(Section):
 class Patches(Loading):
     """What the batch plan reads of a training set, whoever's it is."""
 
-    gt_size: Side = basicsr("the side of training's square patches; needed there", None, "pixels")
+    gt_size: kinds.Side = basicsr("the side of training's square patches; needed there", None, "pixels")
 
     def stages(self, total_iter: int, effective: int | list[int] | None) -> list[tuple[int, int, int, int | None]]:
         """The stages of progressive learning; one where nothing says that there are several.
@@ -137,15 +112,13 @@ class Source(Section):
     use_rot: bool = basicsr("mirror and transpose them: with `use_hflip` all 8 symmetries", True)
     io_backend: Annotated[Backend, Said("disk or lmdb")] = basicsr("needed by BasicSR only", None)
     phase: str = basicsr("always the section's name up to its first `_`", None)
-    scale: Count = basicsr("always 1", 1)
+    scale: kinds.Count = basicsr("always 1", 1)
 
 
 class Training(Patches):
     """What our data sets read in training only."""
 
-    use_shuffle: Annotated[Literal[True], Said("true (training pictures are always shuffled)")] = basicsr(
-        "training pictures are always shuffled", True
-    )
+    use_shuffle: kinds.AlwaysTrue = basicsr("training pictures are always shuffled", True)
 
 
 SOURCES = ({"required": ["dataroot"]}, {"required": ["dataroot_lq", "dataroot_gt"]})  # one of both
@@ -159,9 +132,9 @@ class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
     dataroot_lq: str = basicsr("rainy pictures: a folder, or an LMDB in BasicSR's layout", None)
     dataroot_gt: str | None = basicsr("clean pictures: a folder, or an LMDB in BasicSR's layout", None)
     partial: bool = option("accept a store of which shards are missing", False)
-    filename_tmpl: Template = basicsr("a rainy picture's name, with the clean one's for {}", "{}")
+    filename_tmpl: kinds.Template = basicsr("a rainy picture's name, with the clean one's for {}", "{}")
     use_vflip: bool = option("mirror half of the training patches upside down, where `use_rot` is false", False)
-    resize: Factors = option("training resizes pairs by a factor between these two", None, "factor")
+    resize: kinds.Factors = option("training resizes pairs by a factor between these two", None, "factor")
 
     @model_validator(mode="after")
     def _check(self) -> "PairedPictures":
@@ -173,7 +146,7 @@ class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
         for key in ("dataroot_lq", "dataroot_gt", "filename_tmpl"):
             if self.dataroot is not None and key in self.model_fields_set and getattr(self, key) is not None:
                 raise refusal(": give either dataroot, or dataroot_lq and dataroot_gt", key)
-        return _in_order(self)
+        return self
 
 
 class SyntheticRain(Source):
@@ -183,19 +156,9 @@ class SyntheticRain(Source):
     dataroot_gt: str = basicsr("clean pictures: a folder, a store, or an LMDB in BasicSR's layout")
     partial: bool = option("accept a store of which shards are missing", False)
     presets: Rains = option(f"kinds of rain, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
-    rain_seed: Seed = option("validation and tests draw the same rain from it", 0)
-    resize: Factors = option("training resizes a picture by a factor between these two", None, "factor")
-    drawn_scenes: Share = option("the share of training samples with drawn lines, text, grass or hair", 0)
-
-    @model_validator(mode="after")
-    def _check(self) -> "SyntheticRain":
-        return _in_order(self)
-
-
-def _in_order(section: Any) -> Any:
-    if section.resize is not None and section.resize[0] > section.resize[1]:
-        raise refusal(f" must be two factors, the smaller one first, not {section.resize}", "resize")
-    return section
+    rain_seed: kinds.Seed = option("validation and tests draw the same rain from it", 0)
+    resize: kinds.Factors = option("training resizes a picture by a factor between these two", None, "factor")
+    drawn_scenes: kinds.Share = option("the share of training samples with drawn lines, text, grass or hair", 0)
 
 
 class CommonOptions(Source, Training):
@@ -235,32 +198,32 @@ class RainSynthesisPart(SyntheticRain, Part):
 class OtherPart(Part, extra="allow"):
     """Somebody else's data set among the `sets` of a mixture."""
 
-    type: str = option("the class of the data set", schema={"not": {"enum": NAMES}})
+    type: str = option("the class of the data set", **OF_OTHERS)
 
 
 class OtherDataset(Loading, extra="allow"):
     """Somebody else's data set, which has further keys of its own."""
 
-    type: str = basicsr("the class of the data set", schema={"not": {"enum": NAMES}})
+    type: str = basicsr("the class of the data set", **OF_OTHERS)
 
 
-def _tag(suffix: str) -> Discriminator:
-    """Choose the class by the name that stands as `type`."""
+def _by_type(ours: Mapping[str, type[Section]], other: type[Section]) -> BeforeValidator:
+    """Read a section as the class that its `type` names."""
 
-    def tag(section: Any) -> str:
-        kind = section.get("type") if isinstance(section, dict) else getattr(section, "type", None)
-        kind = "PairedRainDataset" if kind == "Dataset_PairedImage" else kind
-        return (kind if kind in NAMES else "OtherDataset").replace("Dataset", suffix)
+    def read(section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        return ours.get(str(section.get("type")), other).model_validate(section)
 
-    return Discriminator(tag)
+    return BeforeValidator(read)
 
 
-AnyPart = Annotated[
-    Annotated[PairedRainPart, Tag("PairedRainPart")]
-    | Annotated[RainSynthesisPart, Tag("RainSynthesisPart")]
-    | Annotated[OtherPart, Tag("OtherPart")],
-    _tag("Part"),
-]
+_PARTS: dict[str, type[Section]] = {
+    "PairedRainDataset": PairedRainPart,
+    "Dataset_PairedImage": PairedRainPart,
+    "RainSynthesisDataset": RainSynthesisPart,
+}
+AnyPart = Annotated[PairedRainPart | RainSynthesisPart | OtherPart, _by_type(_PARTS, OtherPart)]
 
 
 class MixedRainDataset(Source, Training):
@@ -272,12 +235,14 @@ class MixedRainDataset(Source, Training):
     )
 
 
+OURS: dict[str, type[Section]] = {
+    "PairedRainDataset": PairedRainDataset,
+    "Dataset_PairedImage": PairedRainDataset,
+    "RainSynthesisDataset": RainSynthesisDataset,
+    "MixedRainDataset": MixedRainDataset,
+}
 AnyDataset = Annotated[
-    Annotated[PairedRainDataset, Tag("PairedRainDataset")]
-    | Annotated[RainSynthesisDataset, Tag("RainSynthesisDataset")]
-    | Annotated[MixedRainDataset, Tag("MixedRainDataset")]
-    | Annotated[OtherDataset, Tag("OtherDataset")],
-    _tag("Dataset"),
+    PairedRainDataset | RainSynthesisDataset | MixedRainDataset | OtherDataset, _by_type(OURS, OtherDataset)
 ]
 S = TypeVar("S", bound=Training)
 
@@ -298,11 +263,3 @@ def section_of(opt: dict[str, Any], kind: type[S]) -> S:
     if opt["phase"] == "train" and section.gt_size is None:
         raise UserError(f"option {where}.gt_size is missing: the side of the patches in pixels")
     return section
-
-
-OURS: dict[str, type[Section]] = {
-    "PairedRainDataset": PairedRainDataset,
-    "Dataset_PairedImage": PairedRainDataset,
-    "RainSynthesisDataset": RainSynthesisDataset,
-    "MixedRainDataset": MixedRainDataset,
-}

@@ -5,7 +5,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BeforeValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 LONGEST_SHOWN = 200  # characters of a value in a message
 SECTION = "a section with keys"
@@ -25,6 +25,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _ordered(values: list[float]) -> list[float]:
+    if values != sorted(values):
+        raise ValueError
+    return values
+
+
 WHOLE = BeforeValidator(_whole)  # whole numbers may be written as 4e3
 Count = Annotated[int, Ge(1), WHOLE]
 Natural = Annotated[int, Ge(0), WHOLE]
@@ -38,7 +44,31 @@ NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1), Said("a number between 0 and 1")]
 Decay = Annotated[float, Ge(0), Lt(1)]
 Betas = Annotated[list[Decay], MinLen(2), MaxLen(2), Said("two numbers from 0 to below 1")]
+Factors = Annotated[
+    list[Annotated[float, Ge(0.1), Le(10)]],
+    MinLen(2),
+    MaxLen(2),
+    AfterValidator(_ordered),
+    Said("two factors between 0.1 and 10, the smaller one first"),
+]
 Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$"), Said("a text with one {} in it")]
+Workers = Annotated[int, Ge(0), Le(512), WHOLE]
+Queue = Annotated[int, Ge(1), Le(1024), WHOLE]
+Port = Annotated[int, Ge(1), Le(65535), WHOLE]
+WarmUp = Annotated[int, Ge(-1), Le(10**9), WHOLE]
+GPUs = Annotated[Literal["auto"] | Annotated[int, Ge(0), Le(4096), WHOLE], Said("auto or a whole number")]
+Passes = Annotated[float, Ge(1e-6), Le(10_000)]
+Minutes = Annotated[float, Ge(0.1), Le(10**6)]
+MixupBeta = Annotated[float, Ge(1e-3), Le(10**6)]
+BatchOfStages = Annotated[list[Batch], MinLen(1)]
+SideOfStages = Annotated[list[Side], MinLen(1)]
+Lengths = Annotated[list[Iterations], MinLen(1)]
+Rates = Annotated[list[NotNegative], MinLen(1)]
+EffectiveBatch = Annotated[
+    Batches | Annotated[list[Batches], MinLen(1)], Said("a whole number from 1 to 1000000, or one per stage")
+]
+AlwaysTrue = Annotated[Literal[True], Said("true (training pictures are always shuffled)")]
+ScaleOne = Annotated[Literal[1], Said("1", ": a derained picture keeps its size")]
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from drsformer_arch.options.dataset_sections import OURS as DATASETS
 from drsformer_arch.options.file_checks import PLACES, SECTIONS, WRITTEN, check_file, check_names
 from drsformer_arch.options.run_sections import MODEL_TYPES, AnyLogger, AnyPaths, AnyRun, AnyVal, DerainRun
 from drsformer_arch.options.safe_yaml import OptionLoader, Options, load_yaml
@@ -107,20 +106,6 @@ def add_defaults(opt: Options) -> None:
     for metric in metrics.values() if isinstance(metrics, dict) else ():
         if isinstance(metric, dict) and metric.get("type") in LOWER_IS_BETTER:
             metric.setdefault("better", "lower")
-
-
-def check_dataset(dataset: Options, where: str) -> None:
-    """Check the section of one of our data sets; those of other people are left alone.
-
-    Args:
-        dataset: the section, with its `type`.
-        where: its name in messages.
-
-    Raises:
-        UserError: see `Section.read`.
-    """
-    if dataset["type"] in DATASETS:
-        DATASETS[dataset["type"]].read(dataset, where)
 
 
 def check_sections(opt: Options) -> AnyRun:

@@ -2,28 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MinLen
 from pydantic import model_validator
 
+from drsformer_arch.options import kinds
 from drsformer_arch.options.dataset_sections import AnyDataset, MixedRainDataset
-from drsformer_arch.options.kinds import (
-    WHOLE,
-    Batches,
-    Betas,
-    Count,
-    Decay,
-    Iterations,
-    Natural,
-    NotNegative,
-    Positive,
-    Said,
-    Seed,
-    Side,
-)
+from drsformer_arch.options.kinds import Said
 from drsformer_arch.options.section_base import Section, basicsr, fork, option, refusal
 from drsformer_arch.system.errors import did_you_mean
 
 MODEL_TYPES = ("DerainModel", "ImageCleanModel")
+OF_OTHERS: dict[str, Any] = {"not": {"enum": MODEL_TYPES}}
 
 
 class Typed(Section, extra="allow"):
@@ -36,7 +24,7 @@ class Network(Typed):
     """The network and its arguments."""
 
     fast: Annotated[Any, Said("true or false")] = option(
-        "of our networks: `false` computes step by step what the network's file says, and is slower", True
+        "of our networks; `false`: step by step as the network's file says", True
     )
 
 
@@ -44,54 +32,51 @@ class Optimizer(Typed):
     """Any optimizer of torch.optim and its arguments."""
 
     type: str = basicsr("an optimizer of torch.optim")
-    lr: NotNegative = basicsr("learning rate")
-    betas: Betas = option("decay of Adam's moments", [0.9, 0.999], source="torch")
+    lr: kinds.NotNegative = basicsr("learning rate")
+    betas: kinds.Betas = option("decay of Adam's moments", [0.9, 0.999], source="torch")
 
 
 class Schedule(Typed):
     """The course of the learning rate."""
 
-    type: str = basicsr("CosineAnnealingRestartCyclicLR, CosineAnnealingRestartLR, MultiStepLR or MultiStepRestartLR")
-    periods: Annotated[list[Iterations], MinLen(1)] = option("length of each cycle", None, "iterations")
-    restart_weights: Annotated[list[NotNegative], MinLen(1)] = option("scale of each cycle", [1], "factor")
-    eta_mins: Annotated[list[NotNegative], MinLen(1)] = option("learning rate at the end of each cycle", [0])
-    eta_min: NotNegative = option("learning rate at the end of all cycles (CosineAnnealingRestartLR)", 0)
-    milestones: list[Natural] = option("where the rate falls (MultiStepLR)", None, "iterations")
-    gamma: NotNegative = option("by which factor it falls (MultiStepLR)", 0.1, "factor")
-    restarts: list[Natural] = option("where it begins anew", [0], "iterations")
+    type: str = basicsr("CosineAnnealingRestartCyclicLR, or one of BasicSR's schedules")
+    periods: kinds.Lengths = option("length of each cycle", None, "iterations")
+    restart_weights: kinds.Rates = option("scale of each cycle", [1], "factor")
+    eta_mins: kinds.Rates = option("learning rate at the end of each cycle", [0])
+    eta_min: kinds.NotNegative = option("learning rate at the end of all cycles (CosineAnnealingRestartLR)", 0)
+    milestones: list[kinds.Natural] = option("where the rate falls (MultiStepLR)", None, "iterations")
+    gamma: kinds.NotNegative = option("by which factor it falls (MultiStepLR)", 0.1, "factor")
+    restarts: list[kinds.Natural] = option("where it begins anew", [0], "iterations")
 
 
 class Loss(Typed):
     """A loss and its arguments."""
 
-    loss_weight: Positive = basicsr("factor of the loss", 1, "factor")
-    perceptual_weight: NotNegative = basicsr("factor of PerceptualLoss", 1, "factor")
-    style_weight: NotNegative = basicsr("factor of PerceptualLoss's style", 0, "factor")
+    loss_weight: kinds.Positive = basicsr("factor of the loss", 1, "factor")
+    perceptual_weight: kinds.NotNegative = basicsr("factor of PerceptualLoss", 1, "factor")
+    style_weight: kinds.NotNegative = basicsr("factor of PerceptualLoss's style", 0, "factor")
 
 
 class Mixing(Section):
     """Mixup: training on sums of two pairs."""
 
     mixup: bool = fork("sum up pairs of pictures", False)
-    mixup_beta: Annotated[float, Ge(1e-3), Le(10**6)] = option(
-        "both parameters of the beta distribution of their shares", 1.2
-    )
+    mixup_beta: kinds.MixupBeta = option("of the beta distribution of their shares", 1.2)
     use_identity: bool = fork("leave a random half of the batches as they are", True)
 
 
 class AnyTrain(Section, extra="allow"):
     """What BasicSR reads of every training."""
 
-    total_iter: Iterations = basicsr("length of the training", unit="iterations")
+    total_iter: kinds.Iterations = basicsr("length of the training", unit="iterations")
 
 
 class Accumulation(AnyTrain):
     """What the batch plan reads of a training, also of a class that somebody derived from ours."""
 
-    effective_batch_size: Annotated[
-        Batches | Annotated[list[Batches], MinLen(1)],
-        Said("a whole number of at least 1 and at most 1000000, or one per stage"),
-    ] = option("pictures per optimizer step, of all processes: the rest is accumulated", None, "pictures")
+    effective_batch_size: kinds.EffectiveBatch = option(
+        "pictures per optimizer step, of all processes: the rest is accumulated", None, "pictures"
+    )
 
 
 def problem_of_cycles(periods: list[int] | None, total_iter: int) -> str | None:
@@ -104,18 +89,16 @@ def problem_of_cycles(periods: list[int] | None, total_iter: int) -> str | None:
 class Train(Accumulation, extra="forbid"):
     """The training: optimizer, schedule, losses, batch."""
 
-    warmup_iter: Annotated[int, Ge(-1), Le(10**9), WHOLE] = basicsr(
-        "the learning rate rises from 0 for so long; -1: it does not", -1, "iterations"
-    )
+    warmup_iter: kinds.WarmUp = basicsr("how long the learning rate rises from 0; -1: it does not", -1, "iterations")
     optim_g: Optimizer = basicsr("the optimizer")
     scheduler: Schedule = basicsr("the course of the learning rate")
     pixel_opt: Loss | None = basicsr("the loss", None)
     perceptual_opt: Loss | None = basicsr("a perceptual loss that is added", None)
-    ema_decay: Decay = basicsr("keep a moving average of the weights; 0: none", 0)
-    grad_clip: Positive | None = option("largest norm of the gradient; 0.01 in the published code of DRSformer", None)
+    ema_decay: kinds.Decay = basicsr("keep a moving average of the weights; 0: none", 0)
+    grad_clip: kinds.Positive | None = option("largest norm of the gradient; DRSformer's authors: 0.01", None)
     amp: Literal[False, "bf16", "fp16"] | None = option("mixed precision", False)
-    max_nonfinite_skips: Natural = option(
-        "so many steps in a row may be left out because the loss is not finite", 0, "iterations"
+    max_nonfinite_skips: kinds.Natural = option(
+        "how many steps in a row may be left out: their loss is not finite", 0, "iterations"
     )
     mixing_augs: Mixing = fork("mixup", None)
 
@@ -130,7 +113,7 @@ class Train(Accumulation, extra="forbid"):
 class AnyVal(Section, extra="allow"):
     """What BasicSR reads of every validation."""
 
-    val_freq: Count = basicsr("how often a training validates", 5000, "iterations")
+    val_freq: kinds.Count = basicsr("how often a training validates", 5000, "iterations")
     save_img: bool = basicsr("save the results", False)
     suffix: str | None = basicsr("behind the names of a test's results; by default `name`", None)
 
@@ -138,7 +121,7 @@ class AnyVal(Section, extra="allow"):
 class Metric(Typed):
     """A metric and its arguments."""
 
-    crop_border: Natural = basicsr("margin that is left out; needed by BasicSR's metrics", 0, "pixels")
+    crop_border: kinds.Natural = basicsr("margin that is left out; needed by BasicSR's metrics", 0, "pixels")
     test_y_channel: bool = basicsr("score luma", False)
     better: Literal["higher", "lower"] = basicsr("which score is better; `lower` for NIQE", "higher")
 
@@ -148,12 +131,12 @@ class Val(AnyVal, extra="forbid"):
 
     metrics: dict[str, Metric] | None = basicsr("names of one's choice, each a metric", None)
     pbar: bool = basicsr("show the progress; by default tests on a terminal do", False)
-    window_size: Side = basicsr("pad pictures to a multiple of it; by default what the network needs", None, "pixels")
-    tile: Natural = option("side of tiles for pictures too large for the memory; 0: whole pictures", 0, "pixels")
-    tile_overlap: Natural = option("how far tiles overlap", 32, "pixels")
-    precision: Literal["float32", "bf16"] | None = option(
-        "`bf16`: in bfloat16, but for norms, scores, softmax and gates", None
+    window_size: kinds.Side = basicsr(
+        "pad pictures to its multiples; by default what the network needs", None, "pixels"
     )
+    tile: kinds.Natural = option("side of tiles for pictures too large for the memory; 0: whole pictures", 0, "pixels")
+    tile_overlap: kinds.Natural = option("how far tiles overlap", 32, "pixels")
+    precision: Literal["float32", "bf16"] | None = option("`bf16`: bfloat16, but for norms, scores, gates", None)
     allow_random_weights: bool = option("test a network that was never trained", False)
 
     @model_validator(mode="after")
@@ -167,9 +150,7 @@ class Val(AnyVal, extra="forbid"):
 class AnyPaths(Section, extra="allow"):
     """What BasicSR reads of everybody's weights to begin with."""
 
-    pretrain_network_g: str | None = basicsr(
-        "weights of the network: a file, or the name of weights that come with the package", None
-    )
+    pretrain_network_g: str | None = basicsr("weights: a file, or the name of those that come with the package", None)
     param_key_g: str | None = basicsr("which weights of the file: `params` or `params_ema`", "params")
     strict_load_g: bool = basicsr("whether all of them must fit", True)
     resume_state: str | None = basicsr("a training state of this experiment to go on from", None)
@@ -190,10 +171,10 @@ class Wandb(Section):
 class AnyLogger(Section, extra="allow"):
     """What BasicSR reads of everybody's logs."""
 
-    print_freq: Count = basicsr("how often a line is logged", 100, "iterations")
-    save_checkpoint_freq: Count = basicsr("how often weights and state are saved", 5000, "iterations")
+    print_freq: kinds.Count = basicsr("how often a line is logged", 100, "iterations")
+    save_checkpoint_freq: kinds.Count = basicsr("how often weights and state are saved", 5000, "iterations")
     use_tb_logger: bool = basicsr("write curves for TensorBoard", False)
-    keep_checkpoints: Count = option("how many of the newest states are kept; by default all", None, "states")
+    keep_checkpoints: kinds.Count = option("how many of the newest states are kept; by default all", None, "states")
     save_best: str | None = option("keep the weights best by this metric of `val.metrics`", None)
     wandb: Any = basicsr("Weights & Biases", None)
 
@@ -212,28 +193,22 @@ class DistParams(AnyDistParams, extra="forbid"):
     """Several processes."""
 
     backend: str = basicsr("of torch.distributed", "nccl")
-    port: Annotated[int, Ge(1), Le(65535), WHOLE] = basicsr("Slurm: of the first process", None)
-    timeout_minutes: Annotated[float, Ge(0.1), Le(10**6)] = option(
-        "how long processes wait for each other (torchrun)", None, "minutes"
-    )
+    port: kinds.Port = basicsr("Slurm: of the first process", None)
+    timeout_minutes: kinds.Minutes = option("how long torchrun's processes wait for each other", None, "minutes")
 
 
 class AnyRun(Section, extra="allow"):
     """What BasicSR reads of every option file, whoever's model it names."""
 
     name: str = basicsr("of the experiment: results go to experiments/NAME or results/NAME")
-    model_type: str = basicsr("the model class", schema={"not": {"enum": MODEL_TYPES}})
+    model_type: str = basicsr("the model class", **OF_OTHERS)
     imports: str | list[str] = option("modules or files of Python to import first", None, alias="import")
-    num_gpu: Annotated[Literal["auto"] | Annotated[int, Ge(0), Le(4096), WHOLE], Said("auto or a whole number")] = (
-        basicsr("GPUs of this machine to use; 0: none", "auto", "GPUs")
-    )
-    manual_seed: Seed = basicsr("of everything that is random", 0)
-    scale: Count = basicsr("of the pictures' sides", 1, "factor")
+    num_gpu: kinds.GPUs = basicsr("GPUs of this machine to use; 0: none", "auto", "GPUs")
+    manual_seed: kinds.Seed = basicsr("of everything that is random", 0)
+    scale: kinds.Count = basicsr("of the pictures' sides", 1, "factor")
     find_unused_parameters: bool = basicsr("of DistributedDataParallel", False)
     network_g: Typed = basicsr("the network", None)
-    datasets: dict[str, AnyDataset] = basicsr(
-        "`train` and `val`, `val_1`, ...; in a test file `test`, `test_1`, ...", None
-    )
+    datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...", None)
     path: AnyPaths = basicsr("weights to begin with", None)
     train: AnyTrain = basicsr("the training; a test file has none", None)
     val: AnyVal = basicsr("validation and test", None)
@@ -252,10 +227,10 @@ class DerainRun(AnyRun, extra="forbid", json_schema_extra={"patternProperties": 
     """An option file for our model class, DerainModel."""
 
     model_type: Literal["DerainModel", "ImageCleanModel"] = basicsr("the model class")
-    scale: Annotated[Literal[1], Said("1", ": a derained picture keeps its size")] = basicsr("always 1", 1)
+    scale: kinds.ScaleOne = basicsr("always 1", 1)
     channels_last: bool = option("memory layout; fast forms of DRSformer and Restormer always use it", False)
     network_g: Network = basicsr("the network")
-    datasets: dict[str, AnyDataset] = basicsr("`train` and `val`, `val_1`, ...; in a test file `test`, `test_1`, ...")
+    datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
     path: Paths = basicsr("weights to begin with", None)
     train: Train = basicsr("the training; a test file has none", None)
     val: Val = basicsr("validation and test", None)

@@ -16,27 +16,19 @@ UNKNOWN, WRONG, RULE, MISSING = _TOLD = ("unknown", "wrong", "rule", "missing")
 NEEDED = ...  # the default of an option that has none
 
 
-def option(
-    meaning: str,
-    default: Any = NEEDED,
-    unit: str = "",
-    *,
-    source: str = "",
-    schema: dict[str, Any] | None = None,
-    alias: str | None = None,
-) -> Any:
+def option(meaning: str, default: Any = NEEDED, unit: str = "", *, alias: str | None = None, **notes: Any) -> Any:
     """Declare an option.
 
     Args:
         meaning: what it does, for docs/options.md and for editors.
-        default: what holds if the file does not give it; ``NEEDED`` if it must.
+        default: what holds if the file does not give it; `NEEDED` if it must.
         unit: of its value.
-        source: who defines it, BasicSR or the published fork; nobody else but us where it is empty.
-        schema: what the JSON schema says of it beside its kind.
         alias: its name in files, where Python has another use for that.
+        notes: what the JSON schema says of it beside its kind; `source` is who defines it, BasicSR or the published
+            fork, where not we do.
     """
-    notes = {key: text for key, text in (("unit", unit), ("source", source)) if text}
-    return Field(default, description=meaning, json_schema_extra={**notes, **(schema or {})}, alias=alias)
+    notes = {"unit": unit, **notes} if unit else notes
+    return Field(default, alias=alias, description=meaning, json_schema_extra=notes)
 
 
 basicsr = partial(option, source="BasicSR")

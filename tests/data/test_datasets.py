@@ -17,7 +17,7 @@ from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
 from drsformer_arch.bridge.basicsr_fixes import refuse_damaged_pictures
 from drsformer_arch.data.prepare.preparation import prepare_dataset
-from drsformer_arch.options.reading import check_dataset
+from drsformer_arch.options.dataset_sections import OURS
 from drsformer_arch.rain.rain_presets import PRESETS
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.loaders import CheckedDataset, ResumableSampler
@@ -129,7 +129,7 @@ def test_a_mixture_keeps_its_weights(pairs, store):
 )
 def test_wrong_sections(section, message):
     with pytest.raises(UserError, match=message):
-        check_dataset(section, "here")
+        OURS[section["type"]].read(section, "here")
 
 
 def test_clean_pictures_of_a_prepared_folder_are_its_targets(pairs):

@@ -39,7 +39,7 @@ from tests.golden_weights import load_golden_weights
 
 LONGEST_LINE = 600  # characters
 MOST_MEMORY = 2**30  # bytes more than at the beginning
-NETWORK = {"dim": 8, "num_blocks": (1, 1, 1, 1), "with_mefc": False}
+NETWORK = {"dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 

@@ -1,6 +1,6 @@
 """Inputs spoiled at random, from a seed: bytes of files, values of options and of JSON, names."""
 
-import json
+import copy
 import math
 import random
 import struct
@@ -139,30 +139,33 @@ def _with_right_checksums(content: bytes) -> bytes:
     return bytes(data)
 
 
-def spoiled_values(tree: Any, rng: random.Random, values: Sequence[Any] = VALUES) -> Any:
+def spoiled_values(
+    tree: Any, rng: random.Random, values: Sequence[Any] = VALUES, keys: Sequence[Any] = ("", "a", "type")
+) -> Any:
     """Copy nested dicts and lists, in which one to three values, or keys, are others.
 
     Args:
-        tree: dicts, lists and plain values, as JSON has them.
+        tree: dicts, lists and plain values, as JSON or YAML has them.
         rng: source of all randomness; it is advanced.
         values: what is put in.
+        keys: what keys become, beside what they are with an ending or in capitals.
     """
-    copy = json.loads(json.dumps(tree))
+    spoiled_tree = copy.deepcopy(tree)
     for _ in range(rng.randint(1, 3)):
-        places = list(_places(copy))
+        places = list(_places(spoiled_tree))
         if not places:
             break
         parent, key = rng.choice(places)
         action = rng.random()
         if action < 0.7:
-            parent[key] = json.loads(json.dumps(rng.choice(values)))
+            parent[key] = copy.deepcopy(rng.choice(values))
         elif action < 0.85:
             del parent[key]
         elif isinstance(parent, dict):
-            parent[rng.choice(("", "a", "type", f"{key}_", str(key).upper()))] = parent.pop(key)
+            parent[rng.choice((*keys, f"{key}_", str(key).upper()))] = parent.pop(key)
         else:
             parent.append(rng.choice(values))
-    return copy
+    return spoiled_tree
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:

@@ -1,16 +1,15 @@
 """Option files with any value anywhere: accepted or refused in one line that names the file, and nothing is made."""
 
-import copy
 import datetime
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from drsformer_arch.bridge.run import prepare
 from drsformer_arch.system.errors import UserError
+from tests.faults.mutation import spoiled_values
 
 TRIED, TRIED_LONG = 120, 3000
 VALUES = [
@@ -20,29 +19,7 @@ VALUES = [
     *([], [1], [0], [-1], [1, 2], [[1]], ["a"], [None], {}, {"type": "x"}, {"type": ["x"]}, {"a": 1}, {1: 2}),
     *(datetime.date(2020, 1, 1), b"x", 1.0),
 ]
-
-
-def places(value: object, path: tuple = ()) -> Iterator[tuple]:
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield (*path, key)
-            yield from places(inner, (*path, key))
-
-
-def mutated(options: dict, rng: random.Random) -> dict:
-    changed = copy.deepcopy(options)
-    *parents, last = rng.choice(list(places(changed)))
-    section = changed
-    for key in parents:
-        section = section[key]
-    kind = rng.random()
-    if kind < 0.8:
-        section[last] = copy.deepcopy(rng.choice(VALUES))
-    elif kind < 0.9:
-        del section[last]
-    elif isinstance(section, dict):
-        section[rng.choice(["extra", "tpye", 1, True, "a\x1bb"])] = rng.choice(VALUES)
-    return changed
+KEYS = ("extra", "tpye", 1, True, "a\x1bb")
 
 
 def test_any_value_anywhere(options, tmp_path, monkeypatch, fault, long):
@@ -55,7 +32,7 @@ def test_any_value_anywhere(options, tmp_path, monkeypatch, fault, long):
     prepare(write(options), [], is_train=True, distributed=False)
     rng = random.Random(0)
     for _ in range(TRIED_LONG if long else TRIED):
-        path = write(mutated(options, rng))
+        path = write(spoiled_values(options, rng, VALUES, KEYS))
         with fault("option file with any value anywhere"):
             try:
                 prepare(path, [], is_train=True, distributed=False)
