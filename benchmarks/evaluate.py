@@ -44,7 +44,7 @@ def make_pictures(root: Path, count: int) -> None:
 def by_basicsr(pairs: Sequence[ResultPair]) -> list[dict[str, float]]:
     """BasicSR's scores, under the names of ours."""
     # Not at the top: every worker process of ours loads this script, and none of them needs torch.
-    from drsformer_arch.bridge import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable
+    from drsformer_arch.bridge import importable  # noqa: F401, PLC0415 - makes BasicSR importable
 
     # isort: split
     from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: PLC0415

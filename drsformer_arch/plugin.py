@@ -13,7 +13,7 @@ needs no second import whose order matters:
 import functools
 from typing import Any
 
-from drsformer_arch.bridge import basicsr_fixes
+from drsformer_arch.bridge import importable  # noqa: F401 - first of all: makes BasicSR importable
 
 # isort: split
 from basicsr.test import test_pipeline
@@ -29,11 +29,11 @@ from basicsr.utils.registry import (
 
 from drsformer_arch import metrics
 from drsformer_arch.archs import NETWORKS
+from drsformer_arch.bridge import repairs
 from drsformer_arch.data.datasets.mixed_dataset import MixedRainDataset
 from drsformer_arch.data.datasets.paired_dataset import Dataset_PairedImage, PairedRainDataset
 from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.fast.builders import NetworkBuilder
-from drsformer_arch.training import loaders
 from drsformer_arch.training.derain_model import DerainModel, ImageCleanModel
 from drsformer_arch.training.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
 
@@ -41,7 +41,7 @@ __all__ = ["ARCH_REGISTRY", "OURS", "NetworkBuilder", "register", "test_pipeline
 
 
 def for_basicsr(metric: metrics.Metric) -> Any:
-    """BasicSR hands a metric all keys of its section, also `better`, which only its validation reads."""
+    """Let a metric take `better`: BasicSR hands it all keys of its section, also the one that validation reads."""
 
     @functools.wraps(metric)
     def scored(img: Any, img2: Any, better: str = "higher", **options: Any) -> float:  # noqa: ARG001
@@ -55,24 +55,22 @@ OURS: tuple[tuple[Registry, tuple[Any, ...]], ...] = (
     (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
-    (METRIC_REGISTRY, tuple(for_basicsr(one) for scores in metrics.PROTOCOLS.values() for one in scores.values())),
+    (METRIC_REGISTRY, tuple(for_basicsr(score) for scores in metrics.PROTOCOLS.values() for score in scores.values())),
 )
 
 
 def register() -> None:
     """Register our names; one that another package holds stays theirs, ours is then NAME_drsformer."""
-    for registry, things in OURS:
-        for thing in things:
-            holder = dict(iter(registry)).get(thing.__name__)
+    for registry, entries in OURS:
+        for entry in entries:
+            name = entry.__name__
+            holder = dict(iter(registry)).get(name)
             if holder is None:
-                registry.register(thing)
-            elif holder.__module__ != thing.__module__ and f"{thing.__name__}_drsformer" not in registry:
-                registry.register(thing, suffix="drsformer")
-                print(
-                    f"{thing.__name__} is registered by {holder.__module__}; ours is {thing.__name__}_drsformer",
-                    flush=True,
-                )
+                registry.register(entry)
+            elif not repairs.is_ours(holder) and f"{name}_{repairs.SUFFIX}" not in registry:
+                registry.register(entry, suffix=repairs.SUFFIX)
+                repairs.say_whose_name(name, holder)
 
 
-basicsr_fixes.apply(loaders)
+repairs.apply()
 register()

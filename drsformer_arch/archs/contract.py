@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 
+class InputError(ValueError):
+    """A network was given pictures of a size or of channels that it does not take; the message says which it takes."""
+
+
 def equal_weights(side: int) -> Tensor:
     """Weights (side, side) of 1: patches count the same everywhere."""
     return torch.ones(side, side)

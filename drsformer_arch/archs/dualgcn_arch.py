@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from drsformer_arch.archs.contract import Contract, Recognition, RestorationNetwork, count_modules
+from drsformer_arch.archs.contract import Contract, InputError, Recognition, RestorationNetwork, count_modules
 from drsformer_arch.archs.precision import in_full_precision
 
 __all__ = ["DualGCN"]
@@ -170,7 +170,7 @@ class DualGCN(RestorationNetwork):
             ValueError: another number of channels.
         """
         if image.shape[1] != (wanted := self.contract.picture_channels):
-            raise ValueError(f"DualGCN was built for {wanted} channels, the picture has {image.shape[1]}")
+            raise InputError(f"DualGCN was built for {wanted} channels, the picture has {image.shape[1]}")
         first = self.head[0](image)
         x = second = self.head[1](first)
         skips = []

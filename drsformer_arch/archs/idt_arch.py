@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from drsformer_arch.archs.contract import Contract, Recognition, RestorationNetwork
+from drsformer_arch.archs.contract import Contract, InputError, Recognition, RestorationNetwork
 
 __all__ = ["IDT"]
 
@@ -331,9 +331,9 @@ class IDT(RestorationNetwork):
         channels, height, width = image.shape[1:]
         wanted, side = self.contract.picture_channels, self.contract.patch_size
         if channels != wanted:
-            raise ValueError(f"IDT was built for {wanted} channels, the picture has {channels}")
+            raise InputError(f"IDT was built for {wanted} channels, the picture has {channels}")
         if (height, width) != (side, side):
-            raise ValueError(f"IDT was built for {side}x{side}, the picture is {height}x{width}")
+            raise InputError(f"IDT was built for {side}x{side}, the picture is {height}x{width}")
         skips = []
         x = self.input_proj(image)
         for i in range(4):

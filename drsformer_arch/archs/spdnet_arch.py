@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.archs.contract import Contract, Recognition, RestorationNetwork, count_modules
+from drsformer_arch.archs.contract import Contract, InputError, Recognition, RestorationNetwork, count_modules
 from drsformer_arch.archs.precision import in_full_precision
 
 __all__ = ["SPDNet"]
@@ -280,10 +280,10 @@ class SPDNet(RestorationNetwork):
             ValueError: another number of channels, or pictures too small for the third scale.
         """
         if image.shape[1] != 3:
-            raise ValueError(f"SPDNet takes 3 channels, the picture has {image.shape[1]}")
+            raise InputError(f"SPDNet takes 3 channels, the picture has {image.shape[1]}")
         smallest, (height, width) = self.contract.smallest_size, image.shape[2:]
         if min(height, width) < smallest:
-            raise ValueError(f"SPDNet takes {smallest}x{smallest} pixels or more, the picture has {height}x{width}")
+            raise InputError(f"SPDNet takes {smallest}x{smallest} pixels or more, the picture has {height}x{width}")
         x = self.conv_init2(self.conv_init1(image))
         first = self.sub1(x, self.res_extra1(image))
         out1 = self.picture(self.output1, first)

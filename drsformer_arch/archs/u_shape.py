@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from drsformer_arch.archs.contract import Contract, RestorationNetwork, count_modules
+from drsformer_arch.archs.contract import Contract, InputError, RestorationNetwork, count_modules
 from drsformer_arch.archs.precision import at_least_float32
 
 NormType = Literal["WithBias", "BiasFree"]
@@ -221,9 +221,9 @@ class UShape(RestorationNetwork):
         channels, height, width = image.shape[1:]
         wanted, multiple = self.contract.picture_channels, self.contract.size_multiple
         if channels != wanted:
-            raise ValueError(f"{type(self).__name__} was built for {wanted} channels, the picture has {channels}")
+            raise InputError(f"{type(self).__name__} was built for {wanted} channels, the picture has {channels}")
         if height % multiple or width % multiple:
-            raise ValueError(f"height and width must be multiples of {multiple}, not {height}x{width}")
+            raise InputError(f"height and width must be multiples of {multiple}, not {height}x{width}")
 
     def fused(self: Network, dtype: torch.dtype | None = None, tile: int | None = None) -> Network:
         """Return the same function for inference, faster and in less memory, see `drsformer_arch.fast.fuse`."""

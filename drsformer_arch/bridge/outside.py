@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.restore.outside import installed_networks
 from drsformer_arch.system.errors import UserError, line_of

@@ -1,7 +1,6 @@
-"""Start BasicSR's pipelines from a checked option file."""
+"""Read an option file and find its mistakes before BasicSR's pipelines start."""
 
 import os
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from drsformer_arch import plugin
+from drsformer_arch import plugin  # noqa: F401 - registers what option files name
 from drsformer_arch.archs.contract import contract_of
-from drsformer_arch.bridge import basicsr_fixes, option_trials
+from drsformer_arch.bridge import option_trials
 from drsformer_arch.bridge.option_trials import check_arguments, find
 from drsformer_arch.bridge.outside import imports_of, register_outside
-from drsformer_arch.bridge.trouble import MachineError, trouble_of
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
 from drsformer_arch.options.dataset_sections import OURS as DATASETS
 from drsformer_arch.options.kinds import shortened, shown
@@ -22,10 +20,7 @@ from drsformer_arch.options.reading import read_options
 from drsformer_arch.options.run_sections import MODEL_TYPES
 from drsformer_arch.restore import find_weights
 from drsformer_arch.restore.outline import outline
-from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, line_of
-from drsformer_arch.system.files import lock
-from drsformer_arch.training import loaders
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.derain_model import refuse_random_weights
 
@@ -34,24 +29,6 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGIST
 
 BASICSR_SETS = ("PairedImageDataset", "SingleImageDataset")
 BASICSR_DEBUG = "debug"  # a name that holds it makes BasicSR validate and save every 8 iterations
-
-
-def work_where_it_ran(path: str) -> str:
-    """Change to the folder that an option file belongs to, if it is the copy in an experiment's own folder.
-
-    Its relative paths are meant from there, and its experiment goes on from wherever the command runs.
-
-    Returns:
-        the option file's path from the new working directory.
-    """
-    file = Path(path).resolve()
-    experiments = file.parent.parent
-    root = experiments.parent
-    if experiments.name != "experiments" or not (file.parent / "training_states").is_dir() or root == Path.cwd():
-        return path
-    print(f"{path} belongs to an experiment of {root}: working there", flush=True)
-    os.chdir(root)
-    return str(file.relative_to(root))
 
 
 def prepare(
@@ -266,51 +243,3 @@ def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resume
         return
     if folder in Path(path).resolve().parents:
         raise UserError(f"the option file lies in {folder}, which this run would move away; copy it out first")
-
-
-def lock_experiment(name: str, *, distributed: bool) -> None:
-    """Keep other runs away from an experiment's folder: a new one would move it, two would mix their files.
-
-    The first process of a run holds the lock until it ends.
-
-    Raises:
-        UserError: another run is at it.
-    """
-    if distributed and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
-        return
-    path = Path("experiments", f".{name}.lock")
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    try:
-        lock(path, wait=False)
-    except BlockingIOError:
-        raise UserError(
-            f"another training named {name} is running here; give this one another name (--force_yml name=...)"
-        ) from None
-    for left in Path("experiments", name).glob("*/.*.tmp"):  # what a killed run was writing
-        left.unlink()
-
-
-def use_processor(options: dict[str, Any]) -> None:
-    """Tune the process where it computes on the CPU; a process that feeds a GPU needs no memory kept."""
-    if options["num_gpu"] == 0 or not torch.cuda.is_available():
-        processor.tune()
-
-
-def start(options: dict[str, Any], *, root: str, is_train: bool) -> None:
-    """Run BasicSR's training or test pipeline; experiments and results go below `root`."""
-    basicsr_fixes.apply_for_command(options, loaders)
-    pipeline = plugin.train_pipeline if is_train else plugin.test_pipeline
-    try:
-        pipeline(root)
-    except Exception as error:
-        trouble = trouble_of(error, options["datasets"])
-        if trouble is not None:
-            raise MachineError(trouble) from error
-        if not isinstance(error, ValueError):
-            raise
-        # Our networks, metrics and tiles raise plain ValueErrors of one clear line; others keep their traceback.
-        frames = traceback.extract_tb(error.__traceback__)
-        if isinstance(error, UserError) or Path(__file__).parents[1] not in Path(frames[-1].filename).parents:
-            raise
-        raise UserError(str(error)) from error

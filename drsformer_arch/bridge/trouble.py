@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from drsformer_arch.data.store.environments import forget, open_shared
 from drsformer_arch.system.errors import LONGEST_REASON, UserError, is_out_of_memory, printable
 
 EXIT_TROUBLE = 1
@@ -131,8 +132,6 @@ def _roots(datasets: Mapping[str, Any]) -> Iterator[Path]:
 
 def _cut_short(root: Path) -> str | None:
     """Which LMDB file of a store is shorter than it says, or cannot be read at all."""
-    from drsformer_arch.data.store.environments import forget, open_shared  # noqa: PLC0415 - only where there is trouble
-
     forget(root)
     for file in sorted(set(root.glob("*.mdb")) - {root / "lock.mdb"}):
         try:

@@ -42,17 +42,17 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from drsformer_arch.bridge import basicsr_fixes, option_trials  # noqa: PLC0415 - torch takes seconds; --help must not
-    from drsformer_arch.bridge import run as pipelines  # noqa: PLC0415
+    from drsformer_arch.bridge import command, option_trials, repairs  # noqa: PLC0415 - torch takes seconds; --help must not
+    from drsformer_arch.bridge.run import prepare  # noqa: PLC0415
     from drsformer_arch.options.run_sections import MODEL_TYPES  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)
     if is_train:
-        args.opt = pipelines.work_where_it_ran(args.opt)
+        args.opt = command.work_where_it_ran(args.opt)
     resumes = getattr(args, "auto_resume", False)
     distributed = args.launcher != "none"
     option_trials.check_launcher(args.launcher)
-    options = pipelines.prepare(
+    options = prepare(
         args.opt,
         args.force_yml,
         imports=args.imports,
@@ -67,18 +67,15 @@ def run(args: argparse.Namespace) -> int:
     if page is not None:
         options["val"]["save_img"] = True
     if is_train:
-        pipelines.lock_experiment(options["name"], distributed=distributed)
-    pipelines.use_processor(options)
-    # BasicSR's pipelines parse sys.argv themselves; overrides were applied already.
-    flags = [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag.lstrip("-"), False)]
-    sys.argv = ["drsformer", "-opt", args.opt, "--launcher", args.launcher, *flags]
+        command.lock_experiment(options["name"], distributed=distributed)
+    command.use_processor(options)
     code = 0
     try:
-        pipelines.start(options, root=os.getcwd(), is_train=is_train)
+        command.start(options, args, root=os.getcwd(), is_train=is_train)
     except TrainingStopped as stopped:
         print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
         code = EXIT_STOPPED
-    basicsr_fixes.disconnect_processes()
+    repairs.disconnect_processes()
     if page is not None and options["rank"] == 0:
         from drsformer_arch.page.pipeline_page import write_test_page  # noqa: PLC0415 - loaded when asked for
 

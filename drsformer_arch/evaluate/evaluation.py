@@ -244,7 +244,7 @@ def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
     height, width = picture.shape[:2]
     if (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
         return None
-    from drsformer_arch.bridge import basicsr_fixes  # noqa: F401, PLC0415 - makes BasicSR importable, and loads torch
+    from drsformer_arch.bridge import importable  # noqa: F401, PLC0415 - makes BasicSR importable, and loads torch
 
     # isort: split
     from basicsr.metrics import calculate_niqe  # noqa: PLC0415

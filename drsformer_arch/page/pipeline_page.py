@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.data.datasets.result_names import ResultNames, result_path
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.metrics import PROTOCOLS

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from drsformer_arch.archs.contract import contract_of, outputs
 from drsformer_arch.fast import OWN_NETWORKS, fuse, has_fast_form
+from drsformer_arch.system.errors import UserError
 
 PATCHES_AT_ONCE = 4  # of networks for one size: 1.5 times as fast as one by one on two cores; more gain nothing there
 Network = Any  # a callable; a contract is optional
@@ -107,7 +108,7 @@ def restore(
         The restored pictures, shape of `image`, where `image` is.
 
     Raises:
-        ValueError: an overlap that leaves tiles no own pixels.
+        UserError: an overlap that leaves tiles no own pixels.
     """
     contract = contract_of(net)
     multiple, patch = multiple or contract.size_multiple, contract.patch_size
@@ -126,7 +127,7 @@ def restore(
     if not tile or (height <= tile and width <= tile):
         return run(image)
     if not 0 <= overlap < tile:
-        raise ValueError(f"tile_overlap ({overlap}) must be smaller than tile ({tile})")
+        raise UserError(f"tile_overlap ({overlap}) must be smaller than tile ({tile})")
     rows, columns = (even_tile(length, tile, overlap, multiple) for length in (height, width))
     weights = torch.outer(feather(rows, overlap), feather(columns, overlap)).to(image)
     return run_tiles(run, image, (rows, columns), overlap, weights)

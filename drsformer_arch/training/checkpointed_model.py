@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.fast.builders import without_switch
 from drsformer_arch.restore import drop_unused, explain_mismatch, read_weights
 from drsformer_arch.restore.weights import PARAM_KEYS
@@ -207,9 +207,3 @@ class CheckpointedModel(SRModel):
             data_set: {name: record for name, record in records.items() if name in same}
             for data_set, records in best.items()
         }
-
-    def _initialize_best_metric_results(self, dataset_name: str) -> None:
-        """Also for single metrics of a data set that has records of others."""
-        known = self.best_metric_results.pop(dataset_name, {})
-        super()._initialize_best_metric_results(dataset_name)
-        self.best_metric_results[dataset_name] |= known

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets.result_names import refuse_equal_results
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.batch_plan import batch_plan
@@ -25,19 +25,6 @@ from drsformer_arch.training.batch_plan import batch_plan
 # isort: split
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.registry import MODEL_REGISTRY
-
-_for_every_model = False
-
-
-def use_for_every_model() -> None:
-    """From now on serve all model types, not only ours (the `drsformer` command does so)."""
-    global _for_every_model  # noqa: PLW0603 - one switch per process, set once by the command
-    _for_every_model = True
-
-
-def wanted(opt: dict[str, Any]) -> bool:
-    """Whether these loaders serve a run with these options."""
-    return _for_every_model or plans_batches(opt)
 
 
 def plans_batches(opt: dict[str, Any]) -> bool:
@@ -263,6 +250,8 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple[Any, 
         raise UserError("option datasets.train is missing")
     per_epoch, total = sampler.iterations_per_epoch, int(opt["train"]["total_iter"])
     opt["iters_per_epoch"] = per_epoch  # the model files its state under the right epoch
+    if plans_batches(opt):
+        opt["val_loaders"] = val_loaders  # the model begins with them
     epochs = math.ceil(total / per_epoch)
     logger.info(
         f"Training: {sampler.size} pictures, {sampler.batch * sampler.processes} per iteration, "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.options.run_sections import problem_of_cycles
 from drsformer_arch.system.errors import UserError, did_you_mean
 

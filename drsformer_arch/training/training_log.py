@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.system import processor
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.training_records import append, forget_after

@@ -131,7 +131,7 @@ def test_a_model_derived_from_ours_accumulates_in_a_strangers_pipeline(options, 
 
 def test_names_of_others_stay_theirs():
     script = """
-import drsformer_arch.bridge.basicsr_fixes
+import drsformer_arch.bridge.importable
 from basicsr.utils.registry import ARCH_REGISTRY
 class DRSformer: ...
 DRSformer.__module__ = "other.package"

@@ -15,7 +15,7 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
 
-from drsformer_arch.bridge.basicsr_fixes import refuse_damaged_pictures
+from drsformer_arch.bridge import command, repairs
 from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.options.dataset_sections import OURS
 from drsformer_arch.rain.rain_presets import PRESETS
@@ -217,7 +217,7 @@ def test_basicsr_refuses_damaged_pictures_too(tmp_path, monkeypatch):
     """A TIFF whose last strips are missing, of which OpenCV makes black rows."""
     module = import_module("basicsr.data.paired_image_dataset")
     monkeypatch.setattr(module, "imfrombytes", module.imfrombytes)  # put back after the test
-    refuse_damaged_pictures()
+    repairs.apply(command.PICTURE_HOOKS)
     samples = np.full((40, 40, 3), 200, np.uint8)
     for part in ("input", "target"):
         (tmp_path / part).mkdir()

@@ -38,7 +38,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 def basicsr_pairs(rainy: Path, clean: Path, backend: str) -> list[dict]:
     """Read all samples of BasicSR's own data set."""
-    import_module("drsformer_arch.bridge.basicsr_fixes")  # BasicSR cannot be imported without
+    import_module("drsformer_arch.bridge.importable")  # BasicSR cannot be imported without
     options = {"dataroot_lq": str(rainy), "dataroot_gt": str(clean), "io_backend": {"type": backend}}
     data_set = import_module("basicsr.data.paired_image_dataset").PairedImageDataset(
         options | {"phase": "val", "scale": 1}

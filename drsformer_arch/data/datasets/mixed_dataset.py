@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.options import dataset_sections
 from drsformer_arch.options.dataset_sections import INHERITED, section_of
 from drsformer_arch.system.errors import UserError

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from drsformer_arch.bridge import basicsr_fixes  # noqa: F401 - makes BasicSR importable, in worker processes too
+from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Paths, open_pictures
 from drsformer_arch.options import dataset_sections

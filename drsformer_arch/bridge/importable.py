@@ -1,0 +1,29 @@
+"""Make `import basicsr` work on a current stack: whatever imports BasicSR imports this module first.
+
+It imports nothing of this package, so that data sets in worker processes load no networks for its sake.
+"""
+
+import importlib.util
+import sys
+from types import ModuleType
+
+
+def _provide_functional_tensor() -> None:
+    """Stand in for a module that `basicsr.data.degradations` imports and torchvision has removed in 0.17."""
+    name = "torchvision.transforms.functional_tensor"
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        from torchvision.transforms.functional import rgb_to_grayscale  # noqa: PLC0415 - torchvision is slow to import
+
+        module = ModuleType(name)
+        module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+        sys.modules[name] = module
+
+
+def _provide_distutils() -> None:
+    """Provide what `basicsr.archs.arch_util` imports: Python 3.12 has distutils only through setuptools."""
+    if importlib.util.find_spec("distutils") is None:
+        import setuptools  # noqa: F401, PLC0415 - its import puts distutils into place
+
+
+_provide_functional_tensor()
+_provide_distutils()
