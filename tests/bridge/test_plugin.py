@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+OPTIONS = Path(__file__).parents[2] / "options"
 STUB_ONLY = """
 import sys, types
 from torchvision.transforms.functional import rgb_to_grayscale
@@ -129,20 +131,61 @@ def test_a_model_derived_from_ours_accumulates_in_a_strangers_pipeline(options, 
     assert len(re.findall(r"l_pix: ", output)) == 3
 
 
-def test_names_of_others_stay_theirs():
-    script = """
-import drsformer_arch.bridge.importable
+OTHER_PROJECT = """
 from basicsr.utils.registry import ARCH_REGISTRY
-class DRSformer: ...
-DRSformer.__module__ = "other.package"
-ARCH_REGISTRY.register(DRSformer)
-import importlib, drsformer_arch.plugin
-importlib.reload(drsformer_arch.plugin)
-assert ARCH_REGISTRY.get("DRSformer") is DRSformer
-assert ARCH_REGISTRY.get("DRSformer_drsformer").__module__.startswith("drsformer_arch")
+from torch import nn
+
+@ARCH_REGISTRY.register()
+class Restormer(nn.Module):
+    pass
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.count("DRSformer_drsformer") == 1
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        # Where BasicSR imports by itself, as it does once `importable` has been imported, either order works.
+        "import drsformer_arch.bridge.importable, other, drsformer_arch.plugin",
+        "import drsformer_arch.plugin, other",
+        "import drsformer_arch.bridge.importable, basicsr, drsformer_arch.plugin, other",
+    ],
+)
+def test_names_of_others_stay_theirs(imports, tmp_path):
+    """Whoever comes first: the other project's name is its own, ours has a suffix, one line says so."""
+    (tmp_path / "other.py").write_text(OTHER_PROJECT)
+    script = f"""
+{imports}
+import importlib
+importlib.reload(drsformer_arch.plugin)
+from basicsr.utils.registry import ARCH_REGISTRY
+assert ARCH_REGISTRY.get("Restormer") is other.Restormer
+assert ARCH_REGISTRY.get("Restormer_drsformer").__module__.startswith("drsformer_arch")
+assert ARCH_REGISTRY.get("DRSformer").__module__.startswith("drsformer_arch")
+"""
+    assert run(tmp_path, script) == "Restormer is registered by other; ours is Restormer_drsformer\n"
+
+
+def test_a_name_that_another_project_registers_twice_is_its_own_mistake(tmp_path):
+    (tmp_path / "other.py").write_text(OTHER_PROJECT)
+    (tmp_path / "again.py").write_text(OTHER_PROJECT)
+    script = """
+import drsformer_arch.plugin, other
+try:
+    import again
+except AssertionError as error:
+    print(error)
+"""
+    assert "'Restormer' was already registered" in run(tmp_path, script)
+
+
+def test_the_quickstart_runs_as_it_stands_under_a_users_script(pairs, tmp_path):
+    """On a machine without CUDA, whatever num_gpu says; only what takes long is shortened."""
+    shorter = ("train:total_iter=2", "val:val_freq=2", "datasets:train:batch_size_per_gpu=2", "logger:print_freq=1")
+    data = [f"datasets:{phase}:dataroot={pairs}" for phase in ("train", "val")]
+    script = USERS_SCRIPT.format(first="from drsformer_arch.plugin import train_pipeline", start="")
+    output = run(tmp_path, script, "-opt", str(OPTIONS / "quickstart.yml"), "--force_yml", *shorter, *data)
+    assert len(re.findall(r"l_pix: [\d.e+-]+", output)) == 2 and "# psnr [rain200 protocol]" in output
+    assert torch.cuda.is_available() or "num_gpu is 1, this machine has none: using the CPU" in output
 
 
 def test_networks_need_no_basicsr():
