@@ -64,8 +64,8 @@ def report(imports: Sequence[str] = ()) -> int:
 def _list_packages(_: list[str]) -> None:
     for name in PACKAGES:
         print(f"  {name:20} {_version(name) or 'not installed'}")
-    found = [f"{name} {version}" for name in OPTIONAL if (version := _version(name))]
-    print(f"Optional: {', '.join([*found, shutil.which('ffmpeg') or 'no ffmpeg (videos lose their sound)'])}")
+    optional = [f"{name} {version}" for name in OPTIONAL if (version := _version(name))]
+    print(f"Optional: {', '.join([*optional, shutil.which('ffmpeg') or 'no ffmpeg (videos lose their sound)'])}")
 
 
 def _version(package: str) -> str | None:
@@ -116,14 +116,14 @@ def _check_plugin(problems: list[str]) -> None:
         forms = [f"{kind.__name__} {fast.form_of(fast.accelerate(kind()))}" for kind in plugin.NETWORKS]
     print(f"Forms that run (network_g.fast: false runs the plain ones): {', '.join(forms)}")
     print("Registered by this package:")
-    for registry, things in plugin.OURS:
+    for registry, entries in plugin.OURS:
         known: dict[str, Any] = dict(iter(registry))
-        for thing in things:
-            holder: Any = known.get(thing.__name__)
-            name = thing.__name__ if holder is thing else f"{thing.__name__}_drsformer"
+        for entry in entries:
+            holder: Any = known.get(entry.__name__)
+            name = entry.__name__ if holder is entry else f"{entry.__name__}_drsformer"
             print(f"  {registry._name:8} {name}")
-            if holder is not None and holder is not thing:
-                problems.append(f"{thing.__name__} is registered by {holder.__module__}; ours is {name}")
+            if holder is not None and holder is not entry:
+                problems.append(f"{entry.__name__} is registered by {holder.__module__}; ours is {name}")
 
 
 def _list_networks_from_outside(imports: Sequence[str], _: list[str]) -> None:

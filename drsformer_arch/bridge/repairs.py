@@ -32,6 +32,7 @@ from drsformer_arch.training.validation import calculate_metric
 # isort: split
 from basicsr import train
 from basicsr.data.ffhq_dataset import FFHQDataset
+from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from basicsr.data.realesrgan_dataset import RealESRGANDataset
 from basicsr.models import build_model as basicsr_build_model
 from basicsr.utils import MessageLogger, check_resume, misc
@@ -232,14 +233,18 @@ def run_prefetch_thread(self: Any) -> None:
     self.queue.put(None)
 
 
-def next_of_prefetch_thread(self: Any) -> Any:
-    """Raise what `run_prefetch_thread` handed on."""
-    item = self.queue.get()
-    if isinstance(item, BaseException):
-        raise item
-    if item is None:
-        raise StopIteration
-    return item
+def raising(next_batch: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Raise, where the next batch is asked for, what a reading thread or process handed on instead of one."""
+
+    def next_or_raise(self: Any) -> Any:
+        batch = next_batch(self)
+        if isinstance(batch, BaseException):
+            raise batch
+        if isinstance(batch, dict) and loaders.FAILURE in batch:
+            raise UserError(batch[loaders.FAILURE])
+        return batch
+
+    return next_or_raise
 
 
 def init_lmdb_backend(self: Any, db_paths: Any, client_keys: Any = "default", **_options: Any) -> None:
@@ -325,7 +330,8 @@ HOOKS: tuple[Hook, ...] = (
     ("train", "build_model", build_model),
     ("train", "MessageLogger", message_logger),
     ("data.prefetch_dataloader", "PrefetchGenerator.run", run_prefetch_thread),
-    ("data.prefetch_dataloader", "PrefetchGenerator.__next__", next_of_prefetch_thread),
+    ("data.prefetch_dataloader", "CPUPrefetcher.next", raising(CPUPrefetcher.next)),
+    ("data.prefetch_dataloader", "CUDAPrefetcher.next", raising(CUDAPrefetcher.next)),
     ("utils.file_client", "LmdbBackend.__init__", init_lmdb_backend),
     ("utils.file_client", "LmdbBackend.get", get_from_lmdb_backend),
     (

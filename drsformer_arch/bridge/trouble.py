@@ -44,7 +44,7 @@ class MachineError(UserError):
 
 
 def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) -> str | None:
-    """What happened to the machine and what to do, in one line; None where an exception tells of no such thing.
+    """Say in one line what happened to the machine and what to do; None where an exception tells of no such trouble.
 
     Args:
         error: whatever ended a command.
@@ -54,21 +54,21 @@ def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) 
         return str(error)
     if datasets and _tells_of_a_lost_process(error):
         return _worker_ended("", datasets)
-    for one in _with_causes(error):
-        advice = _advice(one)
+    for cause in _with_causes(error):
+        advice = _advice(cause)
         if advice is None:
             continue
         if advice == "shared memory":
             return _of_shared_memory()
         if advice == "worker":
-            return _worker_ended(str(one), datasets or {})
+            return _worker_ended(str(cause), datasets or {})
         words = printable(" ".join(str(error).split())[:LONGEST_REASON])
         return f"{advice} ({words})" if words else advice
     return None
 
 
 def _tells_of_a_lost_process(error: BaseException) -> bool:
-    """Whether a connection ended: a worker that died before torch noticed hands over no more shared memory."""
+    """Tell whether a connection ended: a worker that died before torch noticed hands over no more shared memory."""
     return isinstance(error, EOFError | ConnectionError) or (
         isinstance(error, FileNotFoundError) and error.filename is None  # its socket is gone
     )
@@ -131,7 +131,7 @@ def _roots(datasets: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _cut_short(root: Path) -> str | None:
-    """Which LMDB file of a store is shorter than it says, or cannot be read at all."""
+    """Find the LMDB file of a store that is shorter than it says, or cannot be read at all."""
     forget(root)
     for file in sorted(set(root.glob("*.mdb")) - {root / "lock.mdb"}):
         try:

@@ -20,8 +20,7 @@ class UserError(ValueError):
     """Something in the input is wrong; the message says what, where and what to do, in one line."""
 
     def __init__(self, message: str) -> None:
-        # A loader's worker process hands its error on as a whole traceback that ends with the message.
-        super().__init__(printable(message.strip().rpartition("UserError: ")[2]))
+        super().__init__(printable(message.strip()))
 
 
 class TrainingStopped(Exception):  # noqa: N818 - a request that was met, no error

@@ -39,12 +39,12 @@ class BatchPlan(NamedTuple):
     processes: int
 
     def stage(self, iteration: int) -> Stage:
-        """The stage of a 1-based iteration; the last one goes on for ever."""
+        """Give the stage of a 1-based iteration; the last one goes on for ever."""
         ends = [stage.last_iteration for stage in self.stages]
         return self.stages[min(bisect_left(ends, iteration), len(ends) - 1)]
 
     def effective_batch(self, iteration: int) -> int:
-        """Pictures of a 1-based iteration, in all processes together."""
+        """Count the pictures of a 1-based iteration, in all processes together."""
         stage = self.stage(iteration)
         return self.processes * stage.micro_batch * stage.steps
 
@@ -75,7 +75,7 @@ class BatchPlan(NamedTuple):
         return lq, gt, names
 
     def describe(self) -> str:
-        """One line for the log."""
+        """Describe the plan in one line for the log."""
         stages = "; ".join(
             f"until iteration {stage.last_iteration}: "
             * (len(self.stages) > 1)

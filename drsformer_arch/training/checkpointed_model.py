@@ -1,4 +1,4 @@
-"""What of a model class writes and reads checkpoints: weights, training state and their manifest."""
+"""The half of the model class that writes and reads checkpoints: weights, training state and their manifest."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -55,10 +55,10 @@ class CheckpointedModel(SRModel):
         """
         net = self.get_bare_model(net)
         # A training that allows steps that are not finite goes on from what it saved.
-        state, _, found = read_weights(load_path, param_key, finite=not self.opt["path"].get("resume_state"))
-        if param_key not in {None, found, *PARAM_KEYS}:  # those have each other as substitutes
+        state, _, entry = read_weights(load_path, param_key, finite=not self.opt["path"].get("resume_state"))
+        if param_key not in {None, entry, *PARAM_KEYS}:  # those have each other as substitutes
             raise UserError(f"{load_path} has no entry {param_key!r}, which path.param_key_g names")
-        get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {found or 'the bare file'}.")
+        get_root_logger().info(f"Loading {type(net).__name__} from {load_path}, entry: {entry or 'the bare file'}.")
         state = drop_unused(net, state)
         problem = explain_mismatch(net, state)
         if problem and strict:
@@ -111,8 +111,8 @@ class CheckpointedModel(SRModel):
         """Write `net_g_ITERATION.pth` in BasicSR's format, with the network's arguments beside the weights."""
         nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
         content: dict[str, Any] = {
-            key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
-            for key, one in zip(keys, nets, strict=True)
+            key: {name: value.cpu() for name, value in self.get_bare_model(network).state_dict().items()}
+            for key, network in zip(keys, nets, strict=True)
         }
         content["network"] = deepcopy(without_switch(self.opt["network_g"]))
         label = "latest" if current_iter == -1 else current_iter

@@ -39,7 +39,7 @@ def save_atomically(content: Any, path: Path) -> None:
 
 
 def manifest_of(state: Path) -> Path:
-    """The manifest of a training state."""
+    """Give the path of the manifest of a training state."""
     return state.with_suffix(".json")
 
 
@@ -59,7 +59,7 @@ def write_manifest(state: Path, weights: Sequence[Path], notes: Mapping[str, Any
 
 
 def read_manifest(state: Path) -> dict[str, Any]:
-    """What the manifest says; nothing where there is none.
+    """Read what the manifest says; nothing where there is none.
 
     Raises:
         UserError: it is damaged, or says other things than a training writes.
@@ -98,7 +98,7 @@ def check_notes(notes: Mapping[str, Any], path: Path) -> None:
     if not isinstance(validated, dict) or not all(map(is_iteration, validated.values())):
         raise UserError(f"{path} is damaged: what it says was validated are no iterations")
     records = [records for records in best.values()] if isinstance(best, dict) else [None]
-    if not all(isinstance(one, dict) and all(map(_is_best, one.values())) for one in records):
+    if not all(isinstance(scores, dict) and all(map(_is_best, scores.values())) for scores in records):
         raise UserError(f"{path} is damaged: its best scores are none")
 
 
@@ -136,10 +136,10 @@ def verify(state: Path) -> None:
         try:
             if path.exists() and not path.is_file():  # a device or pipe may never end
                 raise OSError(None, "it is no file")
-            found = sha256_of_file(path)
+            actual = sha256_of_file(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
-        if found != digest:
+        if actual != digest:
             raise UserError(f"{path} is damaged: it is not what was written (SHA-256)")
 
 
@@ -158,18 +158,18 @@ def forget_all_but(count: int, states: Path, models: Path) -> None:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line per option that differs between two runs."""
+    """List the options that differ between two runs, one line each."""
     old, new = dict(_flattened(before)), dict(_flattened(now))
     lines = []
     for key in sorted(old.keys() | new.keys()):
-        was, is_now = (json.dumps(one[key]) if key in one else "not given" for one in (old, new))
+        was, is_now = (json.dumps(run[key]) if key in run else "not given" for run in (old, new))
         if was != is_now:
             lines.append(f"{key}: was {was}, is {is_now}")
     return lines
 
 
 def comparable(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's options a later one is compared with, as JSON holds it."""
+    """Choose those of a run's options that a later run is compared with, as JSON holds them."""
     return json.loads(json.dumps({key: value for key, value in options.items() if key not in UNCOMPARED}, default=str))
 
 

@@ -61,7 +61,7 @@ class DerainModel(ValidatedModel):
     # ---- set-up ----------------------------------------------------------------------------------------------------
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Also wraps for distributed training on CPUs, and honours `channels_last`."""
+        """Move a network to its device; wrap it for distributed training on CPUs too, and honour `channels_last`."""
         if self.opt.get("channels_last"):
             net = net.to(memory_format=torch.channels_last)
         if self.opt["dist"] and self.device.type == "cpu":
@@ -78,7 +78,7 @@ class DerainModel(ValidatedModel):
         get_root_logger().info(f"Network {type(bare).__name__}: {count:,} parameters")
 
     def init_training_settings(self) -> None:
-        """Losses, optimizer and schedule of SRModel, then the batch plan and mixed precision."""
+        """Set up the batch plan and mixed precision, then losses, optimizer and schedule as SRModel does."""
         train = self.opt["train"]
         self.plan = batch_plan(self.opt)
         get_root_logger().info(self.plan.describe())
@@ -96,7 +96,7 @@ class DerainModel(ValidatedModel):
             raise UserError(f"train: {error}") from error
 
     def setup_optimizers(self) -> None:
-        """SRModel's, but the options keep their `type`."""
+        """Build the optimizer as SRModel does, but leave the options their `type`."""
         options = deepcopy(self.opt["train"]["optim_g"])
         super().setup_optimizers()
         self.opt["train"]["optim_g"] = options
@@ -104,11 +104,11 @@ class DerainModel(ValidatedModel):
     def get_optimizer(
         self, optim_type: str, params: list[nn.Parameter], lr: float, **options: Any
     ) -> torch.optim.Optimizer:
-        """Any optimizer of torch.optim by its name."""
+        """Build any optimizer of torch.optim by its name."""
         return build_optimizer(optim_type, params, {"lr": lr, **options})
 
     def setup_schedulers(self) -> None:
-        """BasicSR's schedules and `CosineAnnealingRestartCyclicLR`."""
+        """Build BasicSR's schedules or `CosineAnnealingRestartCyclicLR`."""
         train = self.opt["train"]
         self.schedulers = [build_schedule(o, train["scheduler"], int(train["total_iter"])) for o in self.optimizers]
 
@@ -150,7 +150,7 @@ class DerainModel(ValidatedModel):
         return batch.to(self.device, non_blocking=True, memory_format=layout)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One optimizer step from as many backward passes as the batch plan says.
+        """Take one optimizer step from as many backward passes as the batch plan says.
 
         Raises:
             UserError: a loss or gradient is not finite and no skips are left.
@@ -186,15 +186,15 @@ class DerainModel(ValidatedModel):
         return None
 
     def _losses(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the configured losses and its parts, computed in float32 or better."""
+        """Compute the weighted sum of the configured losses and its parts, in float32 or better."""
         with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
             outputs = restored(self.net_g, lq, contract_of(self.get_bare_model(self.net_g)).value_range)
         outputs = tuple(at_least_float32(output) for output in outputs)
         self.output = output = outputs[0]
         parts: dict[str, Tensor] = {}
         if self.cri_pix is not None:
-            all_of_them = getattr(self.cri_pix, "takes_all_outputs", False)
-            parts["l_pix"] = self.cri_pix(outputs if all_of_them else output, gt)
+            takes_all = getattr(self.cri_pix, "takes_all_outputs", False)
+            parts["l_pix"] = self.cri_pix(outputs if takes_all else output, gt)
         if self.cri_perceptual is not None:
             perceptual, style = self.cri_perceptual(output, gt)
             parts.update({k: v for k, v in (("l_percep", perceptual), ("l_style", style)) if v is not None})
@@ -216,18 +216,18 @@ class DerainModel(ValidatedModel):
         return self.net_g.no_sync()
 
     def _any_process(self, flag: bool | Tensor) -> bool:
-        """Whether the flag holds in any process: all must take the same way, or they wait for each other for ever."""
+        """Agree on whether a flag holds in any process: all must take one way, or they wait for each other for ever."""
         if not self.opt["dist"]:
             return bool(flag)
         agreed = torch.as_tensor(flag, device=self.device).float().reshape(1)
         torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
         return bool(agreed)
 
-    def _skip_nonfinite(self, what: str, current_iter: int, names: list[str], at_least: int = 0) -> None:
+    def _skip_nonfinite(self, quantity: str, current_iter: int, names: list[str], at_least: int = 0) -> None:
         allowed = max(at_least, int(self.opt["train"].get("max_nonfinite_skips", 0)))
         self.nonfinite_in_a_row += 1
         self.optimizer_g.zero_grad()
-        message = f"the {what} of iteration {current_iter} is not finite; pictures of its batch: {', '.join(names)}"
+        message = f"the {quantity} of iteration {current_iter} is not finite; pictures of its batch: {', '.join(names)}"
         if self.nonfinite_in_a_row > allowed:
             raise UserError(
                 f"{message} (lower train.optim_g.lr, use amp: bf16 instead of fp16, or allow "
@@ -252,7 +252,7 @@ class ImageCleanModel(DerainModel):
 
 
 def refuse_random_weights(opt: dict[str, Any]) -> None:
-    """Testing a network that was never trained gives numbers that look like results.
+    """Refuse to test a network that was never trained, whose numbers would look like results.
 
     Raises:
         UserError: no weights are given to a test, and `val.allow_random_weights` does not ask for that.

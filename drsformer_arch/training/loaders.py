@@ -19,16 +19,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets.result_names import refuse_equal_results
-from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.errors import UserError, show_traceback
 from drsformer_arch.training.batch_plan import batch_plan
 
 # isort: split
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.registry import MODEL_REGISTRY
 
+FAILURE = "failure"  # key of a batch that a worker process could not read; its value is the message
+
 
 def plans_batches(opt: dict[str, Any]) -> bool:
-    """Whether the model is ours or derived from it, under whatever name."""
+    """Tell whether the model of a run is ours or derived from it, under whatever name."""
     model = dict(iter(MODEL_REGISTRY)).get(opt.get("model_type"))
     return getattr(model, "plans_batches", False)
 
@@ -57,7 +59,8 @@ def seed_sample(seed: int) -> None:
 class CheckedDataset(Dataset[Any]):
     """A data set whose samples are reproducible and whose unreadable pictures are named.
 
-    Indices are plain integers, or pairs (index, seed) from `ResumableSampler`.
+    Indices are plain integers, or pairs (index, seed) from `ResumableSampler`. For those a worker process hands on what
+    it cannot read as a sample with the key `FAILURE`, for the main process to raise: torch would hand on a traceback.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -73,9 +76,19 @@ class CheckedDataset(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Any:
-        if isinstance(index, tuple):
-            index, seed = index
-            seed_sample(seed)
+        if not isinstance(index, tuple):
+            return self._sample(index)
+        index, seed = index
+        seed_sample(seed)
+        try:
+            return self._sample(index)
+        except UserError as error:
+            if get_worker_info() is None:
+                raise
+            show_traceback(error)
+            return {FAILURE: str(error)}
+
+    def _sample(self, index: int) -> Any:
         try:
             return self.dataset[index]
         except UserError:
@@ -142,7 +155,13 @@ class ResumableSampler(Sampler[tuple[int, int]]):
 
 
 def collate(samples: list[Any]) -> Any:
-    """`default_collate`; in the main process without torch's threads, which take longer to wake than the copy takes."""
+    """Put samples together as `default_collate` does; of an unreadable one only what `CheckedDataset` says of it.
+
+    In the main process torch's threads are left out, which take longer to wake than the copy takes.
+    """
+    failure = next((sample for sample in samples if isinstance(sample, dict) and FAILURE in sample), None)
+    if failure is not None:
+        return failure
     if get_worker_info() is not None or not isinstance(samples[0], dict):
         return default_collate(samples)
     return {

@@ -22,7 +22,7 @@ class NegativeSSIMLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Both (N, C, H, W), RGB in [0, 1] → scalar in [-loss_weight, loss_weight]."""
+        """Compare (N, C, H, W) pictures, RGB in [0, 1] → scalar in [-loss_weight, loss_weight]."""
         x = torch.arange(11, dtype=pred.dtype, device=pred.device) - 5
         window = torch.exp(-x.square() / (2 * 1.5**2))
         window = torch.outer(window, window) / window.sum() ** 2
@@ -58,7 +58,7 @@ class PSNRLoss(nn.Module):
         self.eps = eps
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Both (N, C, H, W), RGB in [0, 1] → scalar, at least 10·log10(eps)·loss_weight."""
+        """Compare (N, C, H, W) pictures, RGB in [0, 1] → scalar, at least 10·log10(eps)·loss_weight."""
         errors = (pred - target).square().flatten(1).mean(dim=1)
         return self.loss_weight * 10 * (errors + self.eps).log10().mean()
 
@@ -77,5 +77,5 @@ class MultiOutputMSELoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, pred: tuple[Tensor, ...], target: Tensor) -> Tensor:
-        """Outputs and target, each (N, C, H, W), RGB in [0, 1] → scalar."""
-        return self.loss_weight * torch.stack([F.mse_loss(one, target) for one in pred]).sum()
+        """Compare outputs and target, each (N, C, H, W), RGB in [0, 1] → scalar."""
+        return self.loss_weight * torch.stack([F.mse_loss(output, target) for output in pred]).sum()

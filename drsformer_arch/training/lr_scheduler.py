@@ -60,7 +60,7 @@ class CosineAnnealingRestartCyclicLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rates of all parameter groups at step `last_epoch`."""
+        """Compute the rates of all parameter groups at step `last_epoch`."""
         cycle = min(bisect_left(self.cycle_ends, self.last_epoch), len(self.periods) - 1)
         period, weight, eta_min = self.periods[cycle], self.restart_weights[cycle], self.eta_mins[cycle]
         elapsed = min(self.last_epoch - (self.cycle_ends[cycle] - period), period)
@@ -77,13 +77,13 @@ SCHEDULES: dict[str, Any] = {
 
 
 def optimizer_names() -> list[str]:
-    """The optimizers of torch.optim that take steps by gradients alone."""
+    """List the optimizers of torch.optim that take steps by gradients alone."""
     kinds = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
     return [name for name in kinds if name not in UNSUITABLE_OPTIMIZERS]
 
 
 def build_optimizer(kind: str, parameters: Sequence[nn.Parameter], options: dict[str, Any]) -> Optimizer:
-    """Any optimizer of torch.optim by its name.
+    """Build any optimizer of torch.optim by its name.
 
     Raises:
         UserError: an unknown name, arguments it does not take.
@@ -98,7 +98,7 @@ def build_optimizer(kind: str, parameters: Sequence[nn.Parameter], options: dict
 
 
 def build_schedule(optimizer: Optimizer, options: dict[str, Any], total_iter: int) -> LRScheduler:
-    """The schedule of `train.scheduler`; cycles must cover the training.
+    """Build the schedule of `train.scheduler`; cycles must cover the training.
 
     Raises:
         UserError: an unknown type, arguments it does not take, cycles shorter than the training.

@@ -27,9 +27,9 @@ def catch_up(schedule: LRScheduler, iteration: int) -> None:
 
 
 def memory_of(optimizer: Optimizer) -> dict[str, bool]:
-    """What an optimizer with these arguments remembers of a parameter: names, and whether it has the parameter's shape.
+    """Find out what an optimizer remembers of a parameter: names, and whether each has the parameter's shape.
 
-    An optimizer of the same arguments takes a step to find out.
+    Another one of the same arguments takes a step to find out.
     """
     parameter = nn.Parameter(torch.ones(2, 3, device=optimizer.param_groups[0]["params"][0].device))
     parameter.grad = torch.zeros_like(parameter)
@@ -45,7 +45,7 @@ def memory_of(optimizer: Optimizer) -> dict[str, bool]:
 
 
 def taken_over(optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved optimizer's memory under the hyperparameters of this one, as a state to load.
+    """Put a saved optimizer's memory under the hyperparameters of this one, as a state to load.
 
     Args:
         optimizer: of this run, with the rates of the iteration from which it goes on.
@@ -58,7 +58,7 @@ def taken_over(optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in own["param_groups"]]:
         raise UserError("it is of a network with another number of parameters")
     for group, own_group in zip(groups, own["param_groups"], strict=True):
-        theirs, ours = (set(one) - {OF_A_SCHEDULE} for one in (group, own_group))
+        theirs, ours = (set(keys) - {OF_A_SCHEDULE} for keys in (group, own_group))
         if theirs - ours and ours - theirs:  # torch's versions only add some to a kind of optimizer
             difference = f"{', '.join(sorted(theirs - ours))} instead of {', '.join(sorted(ours - theirs))}"
             raise UserError(f"it is of another optimizer than {type(optimizer).__name__} (it has {difference})")

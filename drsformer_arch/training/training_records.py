@@ -36,7 +36,7 @@ def append(folder: Path | str, record: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path, complain: Complain | None = None) -> list[dict[str, Any]]:
-    """The records of an experiment: dicts with a whole number `iter`, else numbers and in `data_set` a name.
+    """Read the records of an experiment: dicts with a whole number `iter`, else numbers and in `data_set` a name.
 
     Args:
         folder: of the experiment.
@@ -72,7 +72,7 @@ def _record(text: bytes) -> dict[str, Any] | None:
 
 
 def is_record(content: Any) -> bool:
-    """Whether this is what a training writes."""
+    """Tell whether this is what a training writes."""
     if not isinstance(content, dict) or not is_iteration(content.get("iter")):
         return False
     if not isinstance(content.get("data_set", ""), str):
@@ -81,17 +81,17 @@ def is_record(content: Any) -> bool:
 
 
 def is_iteration(value: Any) -> bool:
-    """Whether this is a number of iterations."""
+    """Tell whether this is a number of iterations."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_ITERATIONS
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a number that fits a float, be it infinite or NaN."""
+    """Tell whether this is a number that fits a float, be it infinite or NaN."""
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000)
 
 
 def forget_after(folder: Path, iteration: int, complain: Complain | None = None) -> None:
-    """A resumed training does again what an earlier run did after the iteration from which it goes on.
+    """Drop the records after the iteration from which a resumed training goes on, as it makes them again.
 
     Lines that cannot be read stay; the last one is ended where a kill cut it, so that the next is a line of its own.
     """

@@ -184,7 +184,8 @@ def test_the_quickstart_runs_as_it_stands_under_a_users_script(pairs, tmp_path):
     data = [f"datasets:{phase}:dataroot={pairs}" for phase in ("train", "val")]
     script = USERS_SCRIPT.format(first="from drsformer_arch.plugin import train_pipeline", start="")
     output = run(tmp_path, script, "-opt", str(OPTIONS / "quickstart.yml"), "--force_yml", *shorter, *data)
-    assert len(re.findall(r"l_pix: [\d.e+-]+", output)) == 2 and "# psnr [rain200 protocol]" in output
+    assert len(re.findall(r"l_pix: [\d.e+-]+", output)) == 2
+    assert "# psnr [rain200 protocol]" in output
     assert torch.cuda.is_available() or "num_gpu is 1, this machine has none: using the CPU" in output
 
 

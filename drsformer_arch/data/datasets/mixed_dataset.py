@@ -41,7 +41,7 @@ class MixedRainDataset(Dataset[Any]):
             options.pop("weight", None)
             self._sets.append(build_dataset(options))
         self._ends = list(accumulate(part.weight for part in section.sets))
-        self._sizes: Sequence[int] = [len(one) for one in self._sets]
+        self._sizes: Sequence[int] = [len(part) for part in self._sets]
 
     def __len__(self) -> int:
         return sum(self._sizes)

@@ -17,7 +17,7 @@ from basicsr.utils import get_root_logger
 
 
 class PairedRainDataset(Dataset[Any]):
-    """What BasicSR's PairedImageDataset does, for pairs of equal size, without decoding more than a patch needs.
+    """Reads pairs of equal size as BasicSR's PairedImageDataset does, without decoding more than a patch needs.
 
     Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders
     or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further `partial` (accept a store with missing shards),
@@ -68,10 +68,10 @@ class PairedRainDataset(Dataset[Any]):
             symmetry = samples.random_symmetry(
                 use_hflip=section.use_hflip, use_rot=section.use_rot, use_vflip=section.use_vflip
             )
-            cuts = [samples.resize(samples.cut(one, window, whole), size) for one in (lq, gt)]
-            patches = [samples.apply_symmetry(one, symmetry) for one in cuts]
+            cuts = [samples.resize(samples.cut(picture, window, whole), size) for picture in (lq, gt)]
+            patches = [samples.apply_symmetry(patch, symmetry) for patch in cuts]
         else:
-            patches = [one[samples.WHOLE] for one in (lq, gt)]
+            patches = [picture[samples.WHOLE] for picture in (lq, gt)]
         lq_patch, gt_patch = map(samples.to_tensor, patches)
         return {"lq": lq_patch, "gt": gt_patch, "lq_path": lq_path, "gt_path": gt_path}
 

@@ -18,7 +18,7 @@ WHOLE = (slice(None), slice(None))
 
 
 def random_window(shape: tuple[int, ...], size: int) -> tuple[slice, slice]:
-    """A square window of a picture of that shape, smaller where the picture is; draws as BasicSR does."""
+    """Draw a square window of a picture of that shape, smaller where the picture is; draws as BasicSR does."""
     top = random.randint(0, max(shape[0] - size, 0))
     left = random.randint(0, max(shape[1] - size, 0))
     return slice(top, top + size), slice(left, left + size)
@@ -34,7 +34,7 @@ def cut(picture: Window, window: tuple[slice, slice], size: int) -> Picture:
 
 
 def random_scale(limits: Sequence[float]) -> float:
-    """A factor between the two limits, uniform in its logarithm."""
+    """Draw a factor between the two limits, uniform in its logarithm."""
     low, high = limits
     return math.exp(random.uniform(math.log(low), math.log(high)))
 
@@ -48,7 +48,7 @@ def resize(patch: Picture, size: int) -> Picture:
 
 
 def random_symmetry(*, use_hflip: bool, use_rot: bool, use_vflip: bool = False) -> tuple[bool, bool, bool]:
-    """Whether to mirror left and right, up and down, and to transpose; draws as BasicSR does."""
+    """Draw whether to mirror left and right, up and down, and to transpose; draws as BasicSR does."""
     hflip = use_hflip and random.random() < 0.5
     vflip = (use_rot or use_vflip) and random.random() < 0.5
     transpose = use_rot and random.random() < 0.5

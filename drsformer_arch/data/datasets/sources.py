@@ -59,9 +59,9 @@ class FolderPictures:
 
     def __init__(self, folder: Path, *, recursive: bool) -> None:
         self.folder = folder
-        found = pictures_in_folder(folder, recursive=recursive)
-        self.keys = list(found)
-        self._files = _names(os.path.relpath(path, folder) for path in found.values())
+        files = pictures_in_folder(folder, recursive=recursive)
+        self.keys = list(files)
+        self._files = _names(os.path.relpath(path, folder) for path in files.values())
 
     def __len__(self) -> int:
         return len(self._files)
@@ -206,7 +206,7 @@ def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
     if is_store(path):
         return StoredTargets(Store(path, partial=partial))
     clean = [path / f"target{ending}" for ending in (".lmdb", "") if (path / f"input{ending}").is_dir()]
-    return _open_plain(next((one for one in clean if one.is_dir()), path), recursive=True)
+    return _open_plain(next((place for place in clean if place.is_dir()), path), recursive=True)
 
 
 def open_pairs(root: str, *, partial: bool = False) -> Pairs:
