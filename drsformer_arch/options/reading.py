@@ -185,13 +185,8 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
         check_names(opt, is_train=is_train)
         opt["is_train"] = is_train
         run = check_sections(opt)
-        if is_train and run.model_type not in MODEL_TYPES:
-            for where, value in (
-                ("train.total_iter", run.train and run.train.total_iter),
-                ("datasets.train.batch_size_per_gpu", getattr(run.datasets["train"], "batch_size_per_gpu", None)),
-            ):
-                if value is None:
-                    raise UserError(f"option {where} is missing")
+        if is_train and not isinstance(run, DerainRun) and run.datasets["train"].batch_size_per_gpu is None:
+            raise UserError("option datasets.train.batch_size_per_gpu is missing")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return opt, messages

@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+TEMPLATES = Path(__file__).parent / "templates"  # texts with {names} of what they are filled with
 
 
 class DataSet(NamedTuple):
@@ -30,62 +33,6 @@ PICTURES = """\
     # Instead of the store, a folder with input/ and target/ (pictures, or LMDBs in BasicSR's layout):
     # dataroot: datasets/{name}/{part}
 """
-
-NETWORKS = {
-    "DRSformer": """\
-network_g:
-  type: DRSformer
-  inp_channels: 3
-  out_channels: 3
-  dim: 48
-  num_blocks: [4, 6, 6, 8]
-  heads: [1, 2, 4, 8]
-  ffn_expansion_factor: 2.66
-  bias: false
-  LayerNorm_type: WithBias
-  with_mefc: {mefc}  # as the published weights of this data set
-""",
-    "Restormer": """\
-network_g:
-  type: Restormer
-  inp_channels: 3
-  out_channels: 3
-  dim: 48
-  num_blocks: [4, 6, 6, 8]
-  num_refinement_blocks: 4
-  heads: [1, 2, 4, 8]
-  ffn_expansion_factor: 2.66
-  bias: false
-  LayerNorm_type: WithBias
-  dual_pixel_task: false
-""",
-    "IDT": """\
-network_g:
-  type: IDT
-  img_size: 128  # larger pictures are put together from overlapping patches of this size
-  in_chans: 3
-  embed_dim: 32
-  depths: [3, 3, 2, 2, 1, 1, 2, 2, 3]  # of drop-path rates only
-  num_heads: [1, 2, 4, 8, 16, 16, 8, 4, 2]
-  win_size: 8
-  mlp_ratio: 4.0
-  qkv_bias: true
-  drop_path_rate: 0.1
-""",
-    "SPDNet": """\
-network_g:
-  type: SPDNet
-  n_feats: 32
-  n_resblocks: 3
-""",
-    "DualGCN": """\
-network_g:
-  type: DualGCN
-  in_channels: 3
-  channels: 72
-  num_levels: 5
-""",
-}
 
 # GiB of activations per patch of the recipe's size, float32 and bf16: benchmarks/training_memory.py
 ACTIVATIONS = {
@@ -263,101 +210,6 @@ METRICS = """\
       type: calculate_ssim_{protocol}
 """
 
-TRAIN = """\
-# yaml-language-server: $schema=../../schema.json
-# {network} on {name}: {train_pairs:,} training and {test_pairs:,} test pairs.
-# Published PSNR / SSIM: {published} ({protocol} protocol).
-{summary}
-# Written by scripts/make_options.py; change drsformer_arch/options/recipes.py, or copy this file.
-#
-#   drsformer train -opt options/train/{network}/{file}.yml
-#
-{memory}
-
-name: {network}_{file}
-model_type: DerainModel
-num_gpu: auto
-manual_seed: 100
-
-datasets:
-  train:
-    name: {name}
-{train_pictures}
-{patch}    use_hflip: true{symmetries}
-    use_rot: {rotations}
-
-    num_worker_per_gpu: 4
-    batch_size_per_gpu: {batch}  # what one GPU holds at once
-    dataset_enlarge_ratio: 1
-    prefetch_mode: ~
-
-  val:
-    name: {name}-test
-{test_pictures}
-{network_g}
-path:
-  pretrain_network_g: ~
-  strict_load_g: true
-  resume_state: ~
-
-train:
-  total_iter: {total_iter}
-  warmup_iter: -1  # no warm-up
-  effective_batch_size: {effective}
-  grad_clip: {grad_clip}
-  amp: false  # bf16 and fp16 keep normalisation, scores and softmax in float32
-
-  optim_g:
-{optimizer}
-{schedule}
-  pixel_opt:
-{loss}
-  mixing_augs:
-    mixup: false
-    mixup_beta: 1.2
-    use_identity: true
-
-val:
-  val_freq: 10000
-  save_img: false
-{metrics}
-logger:
-  print_freq: 100
-  save_checkpoint_freq: 10000
-  use_tb_logger: true
-
-dist_params:
-  backend: nccl
-"""
-
-TEST = """\
-# yaml-language-server: $schema=../../schema.json
-# Test {network} on {name}: {test_pairs:,} pairs. Published: {published} ({protocol} protocol).
-# Written by scripts/make_options.py; change drsformer_arch/options/recipes.py, or copy this file.
-#
-#   drsformer test -opt options/test/{network}/{file}.yml
-
-name: {network}_{file}_test
-model_type: DerainModel
-num_gpu: auto
-manual_seed: 100
-
-datasets:
-  test:
-    name: {name}-test
-{test_pictures}
-{network_g}
-path:
-  # Own weights; or the file that the authors publish for this data set.
-  pretrain_network_g: experiments/{network}_{file}/models/net_g_latest.pth
-  param_key_g: params
-  strict_load_g: true
-
-val:
-  save_img: true
-  suffix: ~
-{tiles}{metrics}"""
-
 TILES = """\
   # For pictures too large for the GPU; tiles change the result a little, so benchmarks are run without.
   # tile: 512
@@ -390,6 +242,10 @@ def memory(network: str, recipe: Recipe) -> str:
     )
 
 
+def _template(name: str) -> str:
+    return (TEMPLATES / f"{name}.yml.txt").read_text(encoding="utf-8")
+
+
 def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> dict[str, str]:
     """The option files of the repository that follow from recipes.
 
@@ -420,12 +276,12 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
             "symmetries": "  # together the 8 symmetries" if recipe.rotations else "",
             "train_pictures": PICTURES.format(**data._asdict(), part="train"),
             "test_pictures": PICTURES.format(**data._asdict(), part="test"),
-            "network_g": NETWORKS[network].format(mefc=str(data.with_mefc).lower()),
+            "network_g": _template(f"networks/{network}").format(mefc=str(data.with_mefc).lower()),
             "metrics": METRICS.format(protocol=data.protocol),
             "tiles": "" if network == "IDT" else TILES,
         }
         if make_recipe is drsformer and network != "DRSformer":
             values["summary"] += f"\n# Not {network}'s own recipe: all networks are trained alike here."
-        written[f"train/{network}/{file}.yml"] = TRAIN.format(**values)
-        written[f"test/{network}/{file}.yml"] = TEST.format(**values)
+        written[f"train/{network}/{file}.yml"] = _template("train").format(**values)
+        written[f"test/{network}/{file}.yml"] = _template("test").format(**values)
     return written

@@ -80,25 +80,15 @@ def schema_text() -> str:
     ours = {"required": ["model_type"], "properties": {"model_type": {"enum": run.MODEL_TYPES}}}
     schema = {
         "$schema": DRAFT,
-        "title": "Option file of drsformer and BasicSR",
         "if": ours,
         "then": {"$ref": "#/$defs/DerainRun"},
         "else": {"$ref": "#/$defs/AnyRun"},
         "$defs": parts["$defs"],
     }
-    return json.dumps(_without_titles(schema), indent=1) + "\n"
+    plain = json.loads(json.dumps(schema), object_pairs_hook=_without_titles)
+    return json.dumps({"title": "Option file of drsformer and BasicSR", **plain}, indent=1) + "\n"
 
 
-def _without_titles(schema: Any) -> Any:
+def _without_titles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Leave out what pydantic adds and no editor needs: titles made from names, and defaults that are none."""
-    if isinstance(schema, list):
-        return [_without_titles(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    titled = "$schema" in schema
-    kept = (item for item in schema.items() if item != ("default", None) and (titled or not _is_title(*item)))
-    return {key: _without_titles(part) for key, part in kept}
-
-
-def _is_title(key: str, part: Any) -> bool:
-    return key == "title" and isinstance(part, str)
+    return {key: part for key, part in pairs if (key, type(part)) not in {("title", str), ("default", type(None))}}
