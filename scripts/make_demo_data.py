@@ -190,7 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             refuse_foreign(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with work_folder(out, "building") as unfinished:
+        with work_folder(out, "building") as around:
+            unfinished = around / out.name  # which `prepare_dataset` locks as `work_folder` does its folder
+            unfinished.mkdir()
             manifest = make(unfinished, arguments.seed)
             put_in_place(unfinished, out)
     except (OSError, ValueError) as error:
