@@ -13,7 +13,7 @@ from drsformer_arch import plugin
 from drsformer_arch.archs.contract import InputError
 from drsformer_arch.bridge import repairs
 from drsformer_arch.bridge.trouble import MachineError, trouble_of
-from drsformer_arch.images.picture_headers import PictureError, read_header
+from drsformer_arch.images.picture_headers import PictureError, read_picture_header
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import lock
@@ -170,7 +170,7 @@ def build_test_dataset(options: dict[str, Any], section: dict[str, Any]) -> Any:
 def imfrombytes(content: bytes, flag: str = "color", float32: bool = False) -> Any:
     """Refuse damaged pictures: OpenCV fills with black what a file lacks, and allocates what its header claims."""
     try:
-        read_header(content, "of this sample")
+        read_picture_header(content, "of this sample")
     except PictureError as error:
         raise ValueError(str(error)) from error  # to which CheckedDataset adds the name of the file
     return basicsr_imfrombytes(content, flag, float32)

@@ -56,12 +56,12 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.data.prepare.preparation import prepare_dataset  # noqa: PLC0415 - OpenCV takes a while to load
-    from drsformer_arch.data.store import store  # noqa: PLC0415 - OpenCV takes a while to load
+    from drsformer_arch.data.store.store import verify_store  # noqa: PLC0415 - OpenCV takes a while to load
 
     if args.verify is not None:
         if args.what:
             raise UserError("--verify takes a store and nothing else")
-        pairs, missing = store.verify(args.verify)
+        pairs, missing = verify_store(args.verify)
         without = f"; {len(missing)} shards are missing" if missing else ""
         print(f"{printable(args.verify)}: {pairs:,} pairs, every byte as it was written{without}")
         return 0

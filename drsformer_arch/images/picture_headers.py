@@ -43,7 +43,7 @@ class PictureError(UserError):
     """A picture that was read but cannot be used: damaged, or of an unknown kind."""
 
 
-class Header(NamedTuple):
+class PictureHeader(NamedTuple):
     """What a whole file says about its (first) picture; `chunks` are those of a PNG.
 
     A JPEG in CMYK, of arithmetic codes or without loss is an "unusual JPEG".
@@ -69,7 +69,7 @@ def max_pixels() -> int:
     return int(text)
 
 
-def read_header(content: bytes, name: object) -> Header:
+def read_picture_header(content: bytes, name: object) -> PictureHeader:
     """Look through a file of a kind that is read: PNG, JPEG, BMP, TIFF, WebP, GIF.
 
     Args:
@@ -105,7 +105,7 @@ def _refuse_claim(width: int, height: int, needed: float, held: float) -> None:
         raise ValueError(f"damaged: it claims {width}x{height} pixels, which a file of this size cannot hold")
 
 
-def _png(content: bytes) -> Header:
+def _png(content: bytes) -> PictureHeader:
     length, kind = _CHUNK.unpack_from(content, len(_PNG))
     if (length, kind) != (13, b"IHDR"):
         raise ValueError("damaged, its header is missing")
@@ -124,7 +124,7 @@ def _png(content: bytes) -> Header:
     sizes = [(-(-(width - left) // right), -(-(height - top) // down)) for left, top, right, down in passes]
     needed = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)
     _refuse_claim(width, height, needed, data * _DEFLATE)
-    return Header("PNG", width, height, frozenset(chunks))
+    return PictureHeader("PNG", width, height, frozenset(chunks))
 
 
 class _Scans:
@@ -147,7 +147,7 @@ class _Scans:
         return all(not any(bit != 0 for bit in self._lowest_bit[component]) for component in components)
 
 
-def _jpeg(content: bytes) -> Header:
+def _jpeg(content: bytes) -> PictureHeader:
     """Read to the end of the first picture; a second one may follow."""
     position, frame, scans = 2, 0, _Scans()
     width, height, components = 0, 0, b""
@@ -175,10 +175,10 @@ def _jpeg(content: bytes) -> Header:
     if not components or not (frame in _LOSSLESS or scans.complete(components)):
         raise ValueError("damaged, a part of its data is missing")
     is_usual = frame in _USUAL_JPEG and len(components) < 4
-    return Header("JPEG" if is_usual else "unusual JPEG", width, height)
+    return PictureHeader("JPEG" if is_usual else "unusual JPEG", width, height)
 
 
-def _webp(content: bytes) -> Header:
+def _webp(content: bytes) -> PictureHeader:
     if content[8:12] != b"WEBP":
         raise ValueError("damaged or of an unknown kind")
     (length,) = struct.unpack_from("<I", content, 4)
@@ -202,10 +202,10 @@ def _webp(content: bytes) -> Header:
     width, height = sizes[0]
     if max(width, height) > LONGEST_SIDE_OF_WEBP:
         raise ValueError(f"damaged: it claims {width}x{height} pixels, which WebP cannot hold")
-    return Header("WebP", width, height)
+    return PictureHeader("WebP", width, height)
 
 
-def _gif(content: bytes) -> Header:
+def _gif(content: bytes) -> PictureHeader:
     width, height, flags = struct.unpack_from("<HHB", content, 6)
     _refuse_claim(width, height, width * height, len(content) * _GIF)
     position, pictures = 13 + _palette_of_gif(flags), 0
@@ -225,14 +225,14 @@ def _gif(content: bytes) -> Header:
         position += 1
     if not pictures:
         raise ValueError("damaged, its picture is missing")
-    return Header("GIF", width, height)
+    return PictureHeader("GIF", width, height)
 
 
 def _palette_of_gif(flags: int) -> int:
     return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
 
-def _bmp(content: bytes) -> Header:
+def _bmp(content: bytes) -> PictureHeader:
     start, size = struct.unpack_from("<II", content, 10)
     if size == 12:  # of OS/2
         width, height, _, depth = struct.unpack_from("<HHHH", content, 18)
@@ -245,14 +245,14 @@ def _bmp(content: bytes) -> Header:
             _refuse_claim(width, height, width * height, len(content) * _RUNS)
         elif start + -(-width * depth // 32) * 4 * height > len(content):
             raise ValueError(f"damaged: it claims {width}x{height} pixels, which the file does not hold")
-    return Header("BMP", width, height)
+    return PictureHeader("BMP", width, height)
 
 
-def _tiff(content: bytes) -> Header:
-    return Header("TIFF", *tiff_segments.check(content))
+def _tiff(content: bytes) -> PictureHeader:
+    return PictureHeader("TIFF", *tiff_segments.check(content))
 
 
-_KINDS: dict[bytes | tuple[bytes, ...], Callable[[bytes], Header]] = {
+_KINDS: dict[bytes | tuple[bytes, ...], Callable[[bytes], PictureHeader]] = {
     _PNG: _png,
     b"\xff\xd8\xff": _jpeg,
     b"RIFF": _webp,

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from drsformer_arch.images.picture_headers import Header, PictureError, read_header
+from drsformer_arch.images.picture_headers import PictureError, PictureHeader, read_picture_header
 from drsformer_arch.images.tiff_samples import TiffSamples, read_samples
 from drsformer_arch.system.errors import UserError, is_out_of_memory, line_of
 from drsformer_arch.system.files import refuse_no_file
@@ -109,7 +109,7 @@ def decode(content: bytes, name: object) -> Picture:
 
 def decode_with_samples(content: bytes, name: object) -> tuple[Picture, TiffSamples | None]:
     """Decode with the samples that `read_samples` has found in a TIFF: transparency comes from the same decoder."""
-    header = read_header(content, name)
+    header = read_picture_header(content, name)
     try:
         pixels, tiff = _decode(content, header)
     except Exception as error:  # decoders raise all kinds of them on damage, for which their caller is not to blame
@@ -159,7 +159,7 @@ def _is_whole_jpeg(content: bytes) -> bool:
     return True
 
 
-def _decode(content: bytes, header: Header) -> tuple[Picture | None, TiffSamples | None]:
+def _decode(content: bytes, header: PictureHeader) -> tuple[Picture | None, TiffSamples | None]:
     pixels = None
     if header.chunks and header.chunks <= _PLAIN_CHUNKS and content[24:26] in _PLAIN_KINDS:
         # 1.2 to 1.4 times as fast as by OpenCV.

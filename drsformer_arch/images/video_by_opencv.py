@@ -25,7 +25,7 @@ CODECS = {
     ".vob": "MPG2",
     ".ogv": "THEO",
 }
-OTHERS = "mp4v"
+USUAL_CODEC = "mp4v"
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # environment variable, read at every opening
 COUNTED = (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi")  # that name the number of their frames; others guess
 
@@ -88,7 +88,7 @@ class OpenCVVideos:
         Raises:
             UserError: OpenCV cannot write such a file.
         """
-        codec = cv2.VideoWriter.fourcc(*CODECS.get(path.suffix, OTHERS))
+        codec = cv2.VideoWriter.fourcc(*CODECS.get(path.suffix, USUAL_CODEC))
         video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, float(times.rate), size)
         if not video.isOpened():
             raise UserError(

@@ -14,11 +14,12 @@ from typing import NamedTuple
 from drsformer_arch.images.video_containers import file_word, input_words
 from drsformer_arch.system.errors import UserError
 
-FEW = "50"  # packets of a trial
+_PACKETS = "50"  # packets of a trial
 AAC = ("aac",)
 MP2 = ("mp2",)
 WMA = ("wmav2", "libmp3lame")
-ENCODERS = {  # of every container: the usual one, and one where that does not take these channels or is not built in
+# Of every container: the usual one, and one where that does not take these channels or is not built in
+SOUND_ENCODERS = {
     **dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".flv"), AAC),
     ".avi": ("libmp3lame", "pcm_s16le"),
     ".webm": ("libopus", "libvorbis"),
@@ -60,8 +61,8 @@ def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str) -> list[
             continue
         with tempfile.TemporaryDirectory() as folder:
             trial = Path(folder) / f"sound{suffix}"
-            for encoder in ("copy", *ENCODERS[suffix]):
-                command = [*track, "-y", "-c:a", encoder, "-frames:a", FEW, file_word(trial)]
+            for encoder in ("copy", *SOUND_ENCODERS[suffix]):
+                command = [*track, "-y", "-c:a", encoder, "-frames:a", _PACKETS, file_word(trial)]
                 failed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
                 arrived = [] if failed else _tracks(ffprobe, trial)  # some take it as unknown data, or change its rate
                 if arrived and (encoder != "copy" or arrived == [given]):

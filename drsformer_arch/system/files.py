@@ -24,7 +24,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 MARK = "drsformer"  # in the names of temporary files
-LONGEST_NAME = 40  # characters of a file's name in that of its temporary file; more says nothing more
+_LONGEST_STEM = 40  # characters of a file's name in that of its temporary file; more says nothing more
 _TEMPORARY = re.compile(rf"\..*\.{MARK}-[0-9a-f]{{8}}\.tmp(\.\w+)?")
 _LINKS_IN_A_ROW = 40  # as many as Linux follows
 _KINDS = (
@@ -256,7 +256,7 @@ def _temporary(folder: Path, name: str, suffix: str) -> Iterator[Path]:
         remove_leftovers(folder)
     descriptor = None
     while descriptor is None:
-        path = folder / f".{name[:LONGEST_NAME]}.{MARK}-{os.urandom(4).hex()}.tmp{suffix}"
+        path = folder / f".{name[:_LONGEST_STEM]}.{MARK}-{os.urandom(4).hex()}.tmp{suffix}"
         descriptor = _create_locked(path)
     if fcntl is None:  # Windows renames no open file, and removes none either
         os.close(descriptor)

@@ -21,7 +21,7 @@ def test_every_window_is_the_slice_of_the_picture(encoding, dtype, channels):
         pixels = picture(rng, height, width, channels, dtype)
         record = records.pack(pixels, encoding)
         assert records.is_intact(record)
-        assert records.read_header(record).shape == pixels.shape
+        assert records.read_record_header(record).shape == pixels.shape
         for _ in range(10):
             top, left = rng.integers(height), rng.integers(width)
             size = rng.integers(1, height - top + 1), rng.integers(1, width - left + 1)

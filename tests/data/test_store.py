@@ -16,7 +16,7 @@ from skimage import data
 
 from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.data.store.environments import forget
-from drsformer_arch.data.store.store import Store, _checksum, verify
+from drsformer_arch.data.store.store import Store, _checksum, verify_store
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import crc32_of_file, sha256_of_file
 
@@ -125,7 +125,7 @@ def test_samples_are_those_of_basicsr(pairs):
 
 
 def test_verify_finds_any_flipped_byte(stores, tmp_path):
-    assert verify(stores["raw"]) == (10, [])
+    assert verify_store(stores["raw"]) == (10, [])
     rng = np.random.default_rng(0)
     for number, file in enumerate(sorted(stores["compressed"].iterdir())):
         for position in rng.integers(0, file.stat().st_size, 8):
@@ -135,7 +135,7 @@ def test_verify_finds_any_flipped_byte(stores, tmp_path):
             content[position] ^= 1 << rng.integers(8)
             (copy / file.name).write_bytes(content)
             with pytest.raises(UserError, match=rf"{file.name}|{copy}") as caught:
-                verify(copy)
+                verify_store(copy)
             assert "\n" not in str(caught.value)
 
 
@@ -153,7 +153,7 @@ def test_parts_of_a_store(stores, tmp_path):
     for index in range(len(part)):
         sample = part[index]
         assert sample["lq"].equal(whole[expected[sample["gt_path"]]]["lq"])
-    assert verify(copy) == (len(part), [shards[1].name])
+    assert verify_store(copy) == (len(part), [shards[1].name])
 
     forget(shards[0])  # a training opens it after it was copied
     shards[0].write_bytes(shards[0].read_bytes()[:-5000])
@@ -205,7 +205,7 @@ def test_a_store_that_lies_about_itself_is_refused(lie, stores, tmp_path):
         shards[0] |= of_shard
         changes = changes | {"shards": shards}
     retold(copy, **changes)
-    for read in (Store, verify, lambda path: dataset(path, partial=True)):
+    for read in (Store, verify_store, lambda path: dataset(path, partial=True)):
         with pytest.raises(UserError, match=message) as caught:
             read(copy)
         assert "\n" not in str(caught.value)
@@ -218,10 +218,10 @@ def test_verify_compares_what_a_store_says_with_what_it_holds(stores, tmp_path):
     count, rows = shards[0]["pairs"], (copy / "manifest.jsonl").read_text().splitlines(keepends=True)
     retold(copy, pairs=11, shards=[shards[0] | {"pairs": count + 1}, *shards[1:]])
     with pytest.raises(UserError, match=rf"shard-00000.mdb holds {count} pairs instead of {count + 1}"):
-        verify(copy)
+        verify_store(copy)
     retold(copy, pairs=10, shards=shards, encoding="compressed")
     with pytest.raises(UserError, match=r"is not compressed, as store\.json says"):
-        verify(copy)
+        verify_store(copy)
     for manifest, message in (
         (rows[:-1], "no row that fits the pair"),
         ([*rows, rows[1]], "lists 11 pairs"),
@@ -234,7 +234,7 @@ def test_verify_compares_what_a_store_says_with_what_it_holds(stores, tmp_path):
         (copy / "manifest.jsonl").write_text("".join(manifest), encoding="utf-8", errors="surrogatepass")
         retold(copy, encoding="raw", manifest_sha256=sha256_of_file(copy / "manifest.jsonl"))
         with pytest.raises(UserError, match=message) as caught:
-            verify(copy)
+            verify_store(copy)
         assert "\n" not in str(caught.value)
 
 
@@ -252,7 +252,7 @@ def test_verify_misses_what_a_shard_lost(victim, stores, tmp_path):
     shards[1] |= {"bytes": file.stat().st_size, "crc32": crc32_of_file(file)}
     retold(copy, shards=shards)
     with pytest.raises(UserError, match=r"is incomplete|holds \d pairs instead of"):
-        verify(copy)
+        verify_store(copy)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -23,7 +23,7 @@ from drsformer_arch.images.pictures import decode, pictures_in_folder, read_file
 from drsformer_arch.system.errors import UserError, did_you_mean, first_few
 from drsformer_arch.system.json_files import read_json
 
-FORMAT = 1
+SCENE_FORMAT = 1
 PARTS = ("val", "train")
 ROLES = ("input", "target")  # of pairs; clean sets have the target alone
 
@@ -112,7 +112,7 @@ class SceneManifest:
             sets.append(f"  {_in_one_line(name)}: {{\n" + ",\n".join(parts) + "\n  }")
         method = ",\n".join(f"  {_in_one_line(key)}: {_in_one_line(value)}" for key, value in self.method.items())
         joined = ",\n".join(sets)
-        return f'{{\n "format": {FORMAT},\n "method": {{\n{method}\n }},\n "sets": {{\n{joined}\n }}\n}}\n'
+        return f'{{\n "format": {SCENE_FORMAT},\n "method": {{\n{method}\n }},\n "sets": {{\n{joined}\n }}\n}}\n'
 
     def table(self, names: Iterable[str]) -> str:
         """Return what became of some sets, as Markdown."""
@@ -145,7 +145,7 @@ def read_scene_manifest(path: Path) -> SceneManifest:
         content = read_json(path)
         manifest = SceneManifest(content["method"])
         method = (manifest.method["hash"], manifest.method["near"])
-        if content["format"] != FORMAT or method != (SCENE_METHOD, SCENE_NEAR):
+        if content["format"] != SCENE_FORMAT or method != (SCENE_METHOD, SCENE_NEAR):
             raise UserError(f"{path} was made by another version of this command; split anew with --save")
         for name, of_set in content["sets"].items():
             manifest.kinds[name] = of_set["kind"]

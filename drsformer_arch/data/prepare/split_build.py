@@ -275,7 +275,7 @@ class SplitBuild:
                     yield (
                         keys[0].decode().removeprefix("input/"),
                         bytes(records.payload_of(record)),
-                        records.read_header(record).shape,
+                        records.read_record_header(record).shape,
                     )
                     number += 1
             forget(job.shard)

@@ -19,7 +19,7 @@ from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import fsync
 from drsformer_arch.system.json_files import parse_json
 
-FORMAT = 1
+MANIFEST_FORMAT = 1
 
 
 def write_manifest(path: Path, head: dict[str, Any], rows_files: Iterable[Path]) -> None:
@@ -40,7 +40,7 @@ def write_manifest(path: Path, head: dict[str, Any], rows_files: Iterable[Path])
                     facts = [row["name"], row["input"]["sha256"], row["target"]["sha256"]]
                     digest.update(json.dumps(facts, ensure_ascii=False).encode())
     with path.open("w", encoding="utf-8", newline="\n") as manifest:
-        first = {"format": FORMAT, **head, "data_sha256": digest.hexdigest()}
+        first = {"format": MANIFEST_FORMAT, **head, "data_sha256": digest.hexdigest()}
         manifest.write(json.dumps(first, ensure_ascii=False) + "\n")
         for rows_file in rows_files:
             with rows_file.open(encoding="utf-8") as rows:
@@ -75,8 +75,8 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]
     head = next(rows, None)
     if not isinstance(head, dict) or type(head.get("format")) is not int:
         raise UserError(f"{path} is no manifest")
-    if head["format"] > FORMAT:
-        raise UserError(f"manifest {path} has format {head['format']}, this version reads up to {FORMAT}")
+    if head["format"] > MANIFEST_FORMAT:
+        raise UserError(f"manifest {path} has format {head['format']}, this version reads up to {MANIFEST_FORMAT}")
     counts = [head.get(key) for key in ("pairs", "skipped")]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise UserError(f"manifest {path} does not say how many pairs it has; prepare the data again")

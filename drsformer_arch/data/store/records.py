@@ -36,7 +36,7 @@ _HEADER = struct.Struct("<4B4I")
 _CRC = struct.Struct("<I")
 
 
-class Header(NamedTuple):
+class RecordHeader(NamedTuple):
     """What a record says about its picture."""
 
     encoding: Encoding
@@ -65,7 +65,7 @@ def pack(pixels: Picture, encoding: Encoding) -> bytes:
     return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
 
 
-def read_header(record: memoryview | bytes) -> Header:
+def read_record_header(record: memoryview | bytes) -> RecordHeader:
     """Read the header of a record.
 
     Raises:
@@ -78,7 +78,7 @@ def read_header(record: memoryview | bytes) -> Header:
         raise UserError("a record has a damaged header")
     if not (height and width and 0 < tile <= _LARGEST_TILE):
         raise UserError("a record has a damaged header")
-    return Header(ENCODINGS[encoding], np.dtype(f"<u{item}"), height, width, channels, tile)
+    return RecordHeader(ENCODINGS[encoding], np.dtype(f"<u{item}"), height, width, channels, tile)
 
 
 def payload_of(record: memoryview | bytes) -> memoryview:
@@ -101,7 +101,7 @@ def read_window(record: memoryview | bytes, top: int, left: int, height: int, wi
     Raises:
         UserError: the record is damaged.
     """
-    header, payload = read_header(record), payload_of(record)
+    header, payload = read_record_header(record), payload_of(record)
     if header.encoding == "raw":
         if len(payload) != math.prod(header.shape) * header.dtype.itemsize:
             raise UserError("a record has a damaged length")
@@ -131,7 +131,7 @@ def _compress(pixels: Picture) -> bytes:
     return b"".join((offsets.tobytes(), *frames))
 
 
-def _decompress(header: Header, payload: memoryview, window: tuple[int, int, int, int]) -> Picture:
+def _decompress(header: RecordHeader, payload: memoryview, window: tuple[int, int, int, int]) -> Picture:
     top, left, height, width = window
     tile, item, channels = header.tile, header.dtype.itemsize, header.channels
     columns = -(-header.width // tile)

@@ -32,7 +32,7 @@ from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import crc32_of_file, sha256_of_file, write_atomically
 from drsformer_arch.system.json_files import read_json
 
-FORMAT = 1
+STORE_FORMAT = 1
 DESCRIPTION = "store.json"
 MANIFEST = "manifest.jsonl"
 
@@ -64,7 +64,7 @@ class StoredPicture:
 
     def __init__(self, shard: str, key: bytes) -> None:
         self._shard, self._key = shard, key
-        self._header = self._with_record(records.read_header)
+        self._header = self._with_record(records.read_record_header)
         self.shape, self.dtype = self._header.shape, self._header.dtype
 
     def _with_record(self, use: Any) -> Any:
@@ -169,7 +169,7 @@ class Store:
         for shard in self.shards:
             for key, record in entries(self.path / shard.file):
                 if not key.startswith(b"\0"):
-                    header = records.read_header(record)
+                    header = records.read_record_header(record)
                     yield key.decode(), records.read_window(record, 0, 0, header.height, header.width)
 
 
@@ -189,7 +189,7 @@ def write_description(path: Path, *, encoding: str, manifest_sha256: str, source
         shards: in their order.
     """
     description = {
-        "format": FORMAT,
+        "format": STORE_FORMAT,
         "encoding": encoding,
         "manifest_sha256": manifest_sha256,
         "source": source,
@@ -218,9 +218,9 @@ def read_description(path: Path) -> dict[str, Any]:
         if not isinstance(description, dict):
             raise ValueError("it is no object")
         version = description.get("format")
-        if isinstance(version, int) and version > FORMAT:
+        if isinstance(version, int) and version > STORE_FORMAT:
             raise UserError(
-                f"store {path} has format {version}, this version reads up to {FORMAT}: "
+                f"store {path} has format {version}, this version reads up to {STORE_FORMAT}: "
                 "update drsformer-basicsr, or prepare the data again"
             )
         if description.get("crc32") != _checksum(description):
@@ -298,7 +298,7 @@ def check_shard(path: Path, pairs: int) -> None:
         pass
 
 
-def _checked_pairs(path: Path, pairs: int) -> Iterator[tuple[str, list[records.Header]]]:
+def _checked_pairs(path: Path, pairs: int) -> Iterator[tuple[str, list[records.RecordHeader]]]:
     """Yield the pairs of a shard: the key of the rainy picture, headers of both; the shard holds nothing else.
 
     Raises:
@@ -314,7 +314,7 @@ def _checked_pairs(path: Path, pairs: int) -> Iterator[tuple[str, list[records.H
             for number in range(pairs):
                 lq, _, gt = bytes(transaction.get(pair_key(number)) or b"").partition(b"\0")
                 pictures = [transaction.get(key) for key in (lq, gt) if key]
-                headers = [records.read_header(record) for record in pictures if record is not None]
+                headers = [records.read_record_header(record) for record in pictures if record is not None]
                 name = lq.decode(errors="replace")
                 if len(headers) < 2 or headers[0].shape[:2] != headers[1].shape[:2]:
                     raise UserError(f"{path}: pair {name or number} is incomplete or of unequal sizes")
@@ -326,7 +326,7 @@ def _checked_pairs(path: Path, pairs: int) -> Iterator[tuple[str, list[records.H
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def verify(path: Path | str) -> tuple[int, list[str]]:
+def verify_store(path: Path | str) -> tuple[int, list[str]]:
     """Compare every byte of a store with what was written, and what it says of itself with what it holds.
 
     Returns:
