@@ -54,57 +54,50 @@ def read(path: Path) -> Picture:
     return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
 
 
-def pairs_of_folders(rainy: Path, clean: Path) -> list[Callable[[], tuple[Picture, Picture]]]:
-    """Make a reader of (rainy, clean) for every two files of one name.
+def pairs_of_folders(rainy: Path, clean: Path) -> list[tuple[Path, Path | None]]:
+    """Return the files of every pair of one name.
 
     Raises:
         UserError: a folder is missing or empty, or a picture lacks its partner.
     """
     rainy_files, clean_files = pictures_in_folder(rainy), pictures_in_folder(clean)
-    for one, other, at in ((rainy_files, clean_files, clean), (clean_files, rainy_files, rainy)):
-        lonely = sorted(one.keys() - other.keys())
+    for files, others, at in ((rainy_files, clean_files, clean), (clean_files, rainy_files, rainy)):
+        lonely = sorted(files.keys() - others.keys())
         if lonely:
-            raise UserError(f"{one[lonely[0]]} has no partner of that name in {at} ({len(lonely)} such pictures)")
-
-    def reader(key: str) -> Callable[[], tuple[Picture, Picture]]:
-        def read_pair() -> tuple[Picture, Picture]:
-            pair = read(rainy_files[key]), read(clean_files[key])
-            if pair[0].shape != pair[1].shape:
-                sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in pair)
-                raise UserError(f"{rainy_files[key]} and {clean_files[key]} differ in size: {sizes} pixels")
-            return pair
-
-        return read_pair
-
-    return [reader(key) for key in rainy_files]
+            raise UserError(f"{files[lonely[0]]} has no partner of that name in {at} ({len(lonely)} such pictures)")
+    return [(path, clean_files[key]) for key, path in rainy_files.items()]
 
 
-def pairs_side_by_side(folder: Path, clean_half: str) -> list[Callable[[], tuple[Picture, Picture]]]:
-    """Make a reader of (rainy, clean) for every picture that holds both, one half each.
+def read_pair(rainy: Path, clean: Path | None, clean_half: str) -> tuple[Picture, Picture]:
+    """Read the rainy and the clean picture of a pair.
+
+    Args:
+        rainy: file.
+        clean: file; None where the first one holds both pictures, one half each.
+        clean_half: which half is clean, "left" or "right".
 
     Raises:
-        UserError: the folder is missing or empty.
+        UserError: an unreadable picture, or halves or pictures of unequal sizes.
     """
-
-    def reader(path: Path) -> Callable[[], tuple[Picture, Picture]]:
-        def read_pair() -> tuple[Picture, Picture]:
-            both = read(path)
-            if both.shape[1] % 2:
-                raise UserError(f"{path} cannot be halved: it is {both.shape[1]} pixels wide")
-            left, right = np.split(both, 2, axis=1)
-            return (right, left) if clean_half == "left" else (left, right)
-
-        return read_pair
-
-    return [reader(path) for path in pictures_in_folder(folder).values()]
+    if clean is None:
+        both = read(rainy)
+        if both.shape[1] % 2:
+            raise UserError(f"{rainy} cannot be halved: it is {both.shape[1]} pixels wide")
+        left, right = np.split(both, 2, axis=1)
+        return (right, left) if clean_half == "left" else (left, right)
+    pair = read(rainy), read(clean)
+    if pair[0].shape != pair[1].shape:
+        sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pair)
+        raise UserError(f"{rainy} and {clean} differ in size: {sizes} pixels")
+    return pair
 
 
 def measured(
-    readers: Sequence[Callable[[], tuple[Picture, Picture]]], preset: str, seed: int, draws: int
+    pairs: Sequence[tuple[Path, Path | None]], clean_half: str, preset: str, seed: int, draws: int
 ) -> Iterator[tuple[RainStatistics, list[RainStatistics], tuple[Picture, Picture, Picture]]]:
     """Statistics of each real pair and of its imitations, and pictures: clean, real rainy, first imitation."""
-    for index, read_pair in enumerate(tqdm(readers, desc="pairs", unit="pair", delay=2, leave=False, disable=None)):
-        rainy, clean = read_pair()
+    for index, files in enumerate(tqdm(pairs, desc="pairs", unit="pair", delay=2, leave=False, disable=None)):
+        rainy, clean = read_pair(*files, clean_half)
         imitations = []
         for draw in range(draws):
             rng = np.random.default_rng([seed, index, draw])
@@ -151,16 +144,18 @@ def column(clean: Picture, rainy: Picture, synthetic: Picture) -> Picture:
 
 def compare(arguments: argparse.Namespace) -> int:
     if arguments.side_by_side is not None:
-        readers = pairs_side_by_side(arguments.side_by_side, arguments.clean_half)
+        pairs = [(path, None) for path in pictures_in_folder(arguments.side_by_side).values()]
     else:
-        readers = pairs_of_folders(arguments.rainy, arguments.clean)
+        pairs = pairs_of_folders(arguments.rainy, arguments.clean)
     # Evenly over the set, as neighbours in it are often made alike.
-    chosen = np.linspace(0, len(readers) - 1, min(arguments.limit or len(readers), len(readers))).astype(int)
+    chosen = np.linspace(0, len(pairs) - 1, min(arguments.limit or len(pairs), len(pairs))).astype(int)
     shown = set(np.linspace(0, len(chosen) - 1, FIGURE_COLUMNS).astype(int).tolist())
     real, synthetic, columns = [], [], []
     # The median of few draws is a matter of luck.
     draws = arguments.draws or -(-ENOUGH // len(chosen))
-    results = measured([readers[index] for index in chosen], arguments.preset, arguments.seed, draws)
+    results = measured(
+        [pairs[index] for index in chosen], arguments.clean_half, arguments.preset, arguments.seed, draws
+    )
     for index, (of_real, of_synthetic, pictures) in enumerate(results):
         real.append(of_real)
         synthetic.extend(of_synthetic)

@@ -40,11 +40,7 @@ def write_comparison_page(
     """
     protocols = list(dict.fromkeys(one.protocol for method in methods for one in method.pictures))
     networks = ", ".join(result.label for result in results if result.network)
-    facts = [
-        *_means(results),
-        ("Conditions", " ".join(conditions)),
-        *scores_and_version(protocols),
-    ]
+    facts = [*_means(results), ("Conditions", " ".join(conditions)), *scores_and_version(protocols)]
     title = f"Comparison of {networks}"
     write_page(
         path,

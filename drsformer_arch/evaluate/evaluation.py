@@ -32,7 +32,7 @@ from tqdm import tqdm
 from drsformer_arch.data.pairing.result_pairs import ResultPair
 from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
 from drsformer_arch.evaluate.summary import PictureScores, Summary
-from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, read_file
+from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, eight_bits, read_file
 from drsformer_arch.metrics import SCORES, Planes
 from drsformer_arch.system import processor, worker
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
@@ -209,8 +209,6 @@ def _size(picture: Picture) -> str:
 
 def _planes(picture: Picture) -> Planes:
     if picture.dtype == np.uint16:
-        from drsformer_arch.images.photographs import eight_bits  # noqa: PLC0415 - loads torch, for few pictures
-
         picture = eight_bits(picture)
     return Planes(picture)
 

@@ -23,6 +23,7 @@ from drsformer_arch.images.pictures import (
     ORIENTATION,
     Picture,
     decode_with_samples,
+    eight_bits,
     encode_png,
     read_file,
     upright,
@@ -219,16 +220,6 @@ def _encoded(path: Path, photograph: Photograph, kind: str) -> tuple[bytes, tupl
             raise
         height, width = photograph.pixels.shape[:2]
         raise UserError(f"{path}: {kind} cannot hold this picture of {width}x{height}: {_reason(error)}") from error
-
-
-def eight_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Turn 16 bits into 8, rounded."""
-    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def sixteen_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Turn 8 bits into 16."""
-    return samples.astype(np.uint16) * np.uint16(257)
 
 
 def _with_alpha(photograph: Photograph) -> npt.NDArray[Any]:

@@ -188,6 +188,16 @@ def upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(turned[orientation]() if orientation in turned else samples)
 
 
+def eight_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Turn 16 bits into 8, rounded."""
+    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def sixteen_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """Turn 8 bits into 16."""
+    return samples.astype(np.uint16) * np.uint16(257)
+
+
 def encode_png(pixels: Picture, compress_level: int = 1) -> bytes:
     """Encode a picture of this module as PNG, lossless.
 

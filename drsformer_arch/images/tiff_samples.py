@@ -20,11 +20,7 @@ _PHOTOMETRIC = 262
 _COLOURS = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.MINISWHITE: 1, tifffile.PHOTOMETRIC.RGB: 3}
 _ASSOCIATED, _UNASSOCIATED = tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA
 # Channels of the kinds that libtiff turns into RGB of 8 bits for OpenCV; CIELAB comes out with a tint.
-_BY_LIBTIFF = {
-    tifffile.PHOTOMETRIC.PALETTE: 1,
-    tifffile.PHOTOMETRIC.SEPARATED: 4,
-    tifffile.PHOTOMETRIC.YCBCR: 3,
-}
+_BY_LIBTIFF = {tifffile.PHOTOMETRIC.PALETTE: 1, tifffile.PHOTOMETRIC.SEPARATED: 4, tifffile.PHOTOMETRIC.YCBCR: 3}
 
 
 class TiffSamples(NamedTuple):

@@ -17,12 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from drsformer_arch.images.pictures import Picture
 from drsformer_arch.page.html import image_html, page_html
-from drsformer_arch.page.previews import (
-    LARGEST_SIDE,
-    limited,
-    residual_map,
-    webp,
-)
+from drsformer_arch.page.previews import LARGEST_SIDE, limited, residual_map, webp
 from drsformer_arch.page.score_table import TableRow
 from drsformer_arch.plot.curves import Curve
 from drsformer_arch.system.errors import UserError, line_of

@@ -12,15 +12,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from drsformer_arch.images.photographs import (
-    WRITTEN,
-    Photograph,
-    eight_bits,
-    read_photograph,
-    sixteen_bits,
-    write_photograph,
-)
-from drsformer_arch.images.pictures import PICTURE_SUFFIXES
+from drsformer_arch.images.photographs import WRITTEN, Photograph, read_photograph, write_photograph
+from drsformer_arch.images.pictures import PICTURE_SUFFIXES, eight_bits, sixteen_bits
 from drsformer_arch.images.video import VIDEO_SUFFIXES, batched, derain_video
 from drsformer_arch.restore.restorer import Restorer
 from drsformer_arch.system.archives import ALL_ARCHIVE_SUFFIXES, INSTEAD

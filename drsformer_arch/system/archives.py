@@ -30,11 +30,7 @@ from drsformer_arch.system.files import link_or_copy, put_in_place, work_folder
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ALL_ARCHIVE_SUFFIXES = (*ARCHIVE_SUFFIXES, ".rar", ".7z")  # also those that cannot be unpacked here
 
-_COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
-}
+_COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _OTHER_KINDS = {b"Rar!": "RAR", b"7z\xbc\xaf": "7z"}
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 # Names that do not say they are UTF-8 come from old tools, those of these sets mostly from Chinese Windows. The last
@@ -99,11 +95,7 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
     if not into.parent.is_dir():
         raise UserError(f"no folder {into.parent} to unpack {archive.name} into")
     try:
-        with (
-            work_folder(into, "unpacking") as unfinished,
-            _damage_named(archive),
-            closing(_open(archive)) as reader,
-        ):
+        with work_folder(into, "unpacking") as unfinished, _damage_named(archive), closing(_open(archive)) as reader:
             members = _checked(archive, reader.members(progress))
             _check_space(archive, members, into.parent)
             _write(members, reader.contents(), unfinished, tqdm_of=archive.name if progress else None)

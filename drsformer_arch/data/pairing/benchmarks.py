@@ -67,10 +67,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "rain13k": Benchmark(
             "Rain13K",
             {"train": 13712, "test": 4300},
-            {
-                "train": {13711: "the one that lacks one pair"},
-                "test": {4298: "the one with 98 pairs in Test100"},
-            },
+            {"train": {13711: "the one that lacks one pair"}, "test": {4298: "the one with 98 pairs in Test100"}},
             parts={
                 "Test100": (100, 98),
                 "Rain100H": (100,),

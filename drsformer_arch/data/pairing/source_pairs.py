@@ -46,11 +46,7 @@ class SourcePairs:
 
 
 def find_source_pairs(
-    dataset: str,
-    sources: Sequence[Path],
-    *,
-    split: str | None = None,
-    patterns: tuple[str, str] | None = None,
+    dataset: str, sources: Sequence[Path], *, split: str | None = None, patterns: tuple[str, str] | None = None
 ) -> SourcePairs:
     """Find the pairs of a set below some folders, at any depth.
 

@@ -37,10 +37,7 @@ SCENE_BITS = SCENE_FREQUENCIES**2 - 1  # without the first one, the mean brightn
 SCENE_NEAR = 36  # different bits of the scene hashes of one photograph, at most
 
 _SIDE = 32  # of the reduced picture
-SCENE_METHOD = (  # in manifests
-    f"signs of the lowest {SCENE_FREQUENCIES}x{SCENE_FREQUENCIES} cosine frequencies of the gray picture at "
-    f"{_SIDE}x{_SIDE}"
-)
+SCENE_METHOD = "signs of the lowest 12x12 cosine frequencies of the gray picture at 32x32"  # in manifests
 _STEP = 4.0  # levels of 255 between neighbours of the reduced picture that count as content
 _CONTENT = 0.25  # of the reduced picture must have such neighbours
 _STABLE = 4  # corner of frequencies whose signs hardly ever differ between copies: in 97 % not at JPEG of quality 50

@@ -93,11 +93,12 @@ def _is_row(row: object) -> bool:
     return all(
         isinstance(picture, dict)
         and all(isinstance(picture.get(key), str) for key in ("file", "dtype"))
-        and _is_hex(picture.get("sha256"), 64)
+        and is_hex(picture.get("sha256"), 64)
         and isinstance(picture.get("shape"), list)
         for picture in pictures
-    ) and _is_hex(row["target"].get("phash"), 16)
+    ) and is_hex(row["target"].get("phash"), 16)
 
 
-def _is_hex(value: object, length: int) -> bool:
+def is_hex(value: object, length: int) -> bool:
+    """Tell whether a value is text of so many hexadecimal digits."""
     return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value) is not None

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from drsformer_arch.data.store import records
 from drsformer_arch.data.store.environments import open_shared
-from drsformer_arch.data.store.manifest import read_manifest
+from drsformer_arch.data.store.manifest import is_hex, read_manifest
 from drsformer_arch.images.pictures import Picture
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import crc32_of_file, sha256_of_file, write_atomically
@@ -35,9 +35,6 @@ from drsformer_arch.system.json_files import read_json
 STORE_FORMAT = 1
 DESCRIPTION = "store.json"
 MANIFEST = "manifest.jsonl"
-
-
-_HEX = {length: re.compile(f"[0-9a-f]{{{length}}}") for length in (8, 64)}  # CRC-32, SHA-256
 _SMALLEST_PAIR = 64  # bytes in an LMDB: three entries, each with a key
 
 
@@ -242,7 +239,7 @@ def _lie_in(description: dict[str, Any]) -> str | None:
     rules: dict[str, Callable[[Any], bool]] = {
         "format": _is_count,
         "encoding": lambda value: value in ("raw", "compressed"),
-        "manifest_sha256": lambda value: _is_hex(value, 64),
+        "manifest_sha256": lambda value: is_hex(value, 64),
         "source": lambda value: isinstance(value, str),
         "pairs": _is_count,
         "shards": lambda value: isinstance(value, list) and len(value) > 0,
@@ -258,7 +255,7 @@ def _lie_in(description: dict[str, Any]) -> str | None:
         file = shard["file"]
         if not isinstance(file, str) or not re.fullmatch(r"[^./\\\0][^/\\\0]*", file) or file in files:
             return f"the file of {name} makes no sense"
-        if not (_is_count(shard["pairs"]) and _is_count(shard["bytes"]) and _is_hex(shard["crc32"], 8)):
+        if not (_is_count(shard["pairs"]) and _is_count(shard["bytes"]) and is_hex(shard["crc32"], 8)):
             return f"{name} makes no sense"
         if shard["pairs"] * _SMALLEST_PAIR > shard["bytes"]:
             return f"{name} cannot hold {shard['pairs']:,} pairs in {shard['bytes']:,} bytes"
@@ -269,10 +266,6 @@ def _lie_in(description: dict[str, Any]) -> str | None:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
-
-
-def _is_hex(value: object, length: int) -> bool:
-    return isinstance(value, str) and _HEX[length].fullmatch(value) is not None
 
 
 def entries(shard: Path) -> Iterator[tuple[bytes, memoryview]]:
