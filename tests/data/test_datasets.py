@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker, make_lmdb_from_imgs
+from basicsr.utils.registry import DATASET_REGISTRY
 
 from drsformer_arch.bridge import command, repairs
+from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.options.dataset_sections import OURS
+from drsformer_arch.options.reading import read_options
 from drsformer_arch.rain.rain_presets import PRESETS
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.loaders import CheckedDataset, ResumableSampler
@@ -130,6 +134,29 @@ def test_a_mixture_keeps_its_weights(pairs, store):
 def test_wrong_sections(section, message):
     with pytest.raises(UserError, match=message):
         OURS[section["type"]].read(section, "here")
+
+
+def test_classes_derived_from_ours_read_further_options(pairs, options, tmp_path):
+    @DATASET_REGISTRY.register()
+    class DimmedPairs(PairedRainDataset):
+        def __init__(self, opt: dict) -> None:
+            super().__init__(opt)
+            self.factor = opt["dim_by"]
+
+        def __getitem__(self, index: int) -> dict:
+            sample = super().__getitem__(index)
+            return {**sample, "lq": sample["lq"] * self.factor}
+
+    section = {"type": "DimmedPairs", "dataroot": str(pairs), "dim_by": 0.25}
+    assert dataset("val", **section)[0]["lq"].max() <= 0.25
+    with pytest.raises(UserError, match=r"data set n.dataroot must be a text, not 3"):
+        dataset("val", **{**section, "dataroot": 3})
+    with pytest.raises(UserError, match=r"unknown option data set n.dim_by"):
+        dataset("val", **{**section, "type": "PairedRainDataset"})
+    options["datasets"]["train"] = {**section, "gt_size": 32, "batch_size_per_gpu": 2, "num_worker_per_gpu": 0}
+    path = tmp_path / "derived.yml"
+    path.write_text(yaml.safe_dump(options))
+    assert read_options(path, is_train=True)[0]["datasets"]["train"]["dim_by"] == 0.25
 
 
 def test_clean_pictures_of_a_prepared_folder_are_its_targets(pairs):
