@@ -27,13 +27,6 @@ DATA_SETS = (
     DataSet("SPA-Data", "spa", 638_492, 1_000, "rain200", False),
 )
 
-PICTURES = """\
-    type: PairedRainDataset
-    dataroot: datasets/{name}/{part}.lmdb  # made by: drsformer prepare {key} SRC -o datasets/{name} --lmdb
-    # Instead of the store, a folder with input/ and target/ (pictures, or LMDBs in BasicSR's layout):
-    # dataroot: datasets/{name}/{part}
-"""
-
 # GiB of activations per patch of the recipe's size, float32 and bf16: benchmarks/training_memory.py
 ACTIVATIONS = {
     "DRSformer": (2.8, 1.5),
@@ -44,19 +37,25 @@ ACTIVATIONS = {
 }
 
 
+def patches(size: int) -> str:
+    """Write the lines for patches of one size."""
+    return f"    gt_size: {size}  # side of the patches in pixels\n"
+
+
 class Recipe(NamedTuple):
-    """How a network is trained on a data set."""
+    """How a network is trained on a data set: lines of its option file."""
 
     summary: str  # comment lines at the top of the file
     total_iter: int
-    patch: str  # lines under datasets.train
-    rotations: bool
-    batch: int  # per GPU
-    effective: str
-    grad_clip: str
     optimizer: str
     schedule: str
     loss: str
+    patch: str = patches(128)  # lines under datasets.train
+    rotations: bool = False
+    batch: int = 4  # per GPU
+    effective: str = "16"
+    parts: str = "batch_size_per_gpu"  # of the effective batch
+    grad_clip: str = "~  # none"
 
 
 COSINE = """\
@@ -89,24 +88,16 @@ def steps(milestones: Sequence[int], gamma: float, remark: str) -> str:
     return f"  scheduler:  # {remark}\n    type: MultiStepLR\n    milestones: {list(milestones)}\n    gamma: {gamma}\n"
 
 
-def patches(size: int) -> str:
-    """Lines for patches of one size."""
-    return f"    gt_size: {size}  # side of the patches in pixels\n"
-
-
 def drsformer(_data: DataSet) -> Recipe:
     """The recipe of the DRSformer paper; also the one for a fair comparison."""
     return Recipe(
         "# Recipe of the DRSformer paper: effective batch 16, 128 px patches, AdamW, 300,000 iterations.",
         300_000,
-        patches(128),
-        True,
-        4,
-        "16  # processes x batch_size_per_gpu x accumulation steps",
-        "0.01  # of the gradient's norm",
         ADAMW,
         COSINE,
         L1,
+        rotations=True,
+        grad_clip="0.01  # of the gradient's norm",
     )
 
 
@@ -122,7 +113,8 @@ def restormer(data: DataSet) -> Recipe:
     iters: [92000, 64000, 48000, 36000, 36000, 24000]
 """,
         batch=8,
-        effective="[64, 40, 32, 16, 8, 8]  # processes x mini_batch_sizes x accumulation steps",
+        effective="[64, 40, 32, 16, 8, 8]",
+        parts="mini_batch_sizes",
     )
 
 
@@ -150,14 +142,10 @@ def idt(data: DataSet) -> Recipe:
         "mirrored left\n# and right."
         f"{remark}",
         400 * epoch,
-        patches(128),
-        False,
-        4,
-        "4  # processes x batch_size_per_gpu x accumulation steps",
-        "~  # none",
         adam("1.0e-4"),
         steps([100 * epoch, 250 * epoch, 350 * epoch], 0.1, "after 100, 250 and 350 epochs"),
         "    type: NegativeSSIMLoss\n    loss_weight: 1\n",
+        effective="4",
     )
 
 
@@ -169,11 +157,6 @@ def spdnet(data: DataSet) -> Recipe:
         "# Recipe of the authors' code: MSE of all three outputs, effective batch 16, 128 px patches, Adam,\n"
         f"# 300 epochs of {epoch:,} iterations.{remark}",
         300 * epoch,
-        patches(128),
-        False,
-        4,
-        "16  # processes x batch_size_per_gpu x accumulation steps",
-        "~  # none",
         adam("5.0e-4"),
         steps([n * epoch for n in (100, 150, 200, 230, 260, 280)], 0.5, "after 100, 150, 200, 230, 260 and 280 epochs"),
         "    type: MultiOutputMSELoss\n    loss_weight: 65025  # 255 squared: the authors' pictures are in 0 to 255\n",
@@ -189,26 +172,16 @@ def dualgcn(data: DataSet) -> Recipe:
         f"# batch 10, 100 px patches, Adam at a constant rate, 300 epochs of {epoch:,} iterations; check the paper\n"
         f"# before you publish numbers.{remark}",
         300 * epoch,
-        patches(100),
-        False,
-        10,
-        "10  # processes x batch_size_per_gpu x accumulation steps",
-        "~  # none",
         adam("1.0e-4"),
         steps([300 * epoch], 1, "constant"),
         L1,
+        patch=patches(100),
+        batch=10,
+        effective="10",
     )
 
 
 RECIPES = {"DRSformer": drsformer, "Restormer": restormer, "IDT": idt, "SPDNet": spdnet, "DualGCN": dualgcn}
-
-METRICS = """\
-  metrics:  # the {protocol} protocol: the one of the published scores of this data set
-    psnr:
-      type: calculate_psnr_{protocol}
-    ssim:
-      type: calculate_ssim_{protocol}
-"""
 
 TILES = """\
   # For pictures too large for the GPU; tiles change the result a little, so benchmarks are run without.
@@ -228,7 +201,7 @@ def memory(network: str, recipe: Recipe) -> str:
             "# stays the same. network_g.use_checkpoint: true needs a third of the memory for a third more time."
         )
     size = recipe.patch.split()[1]
-    whole = int(recipe.effective.split()[0])
+    whole = int(recipe.effective)
     fits = []
     for gpu in (8, 12, 24):
         # Weights, gradients, moments and the GPU's own context take up to 1.5 GiB.
@@ -267,17 +240,14 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
         psnr, ssim = published[network][data.name]
         values = {
             **data._asdict(),
-            **{key: value for key, value in recipe._asdict().items()},
+            **recipe._asdict(),
             "network": network,
             "file": file,
             "published": f"{psnr:.2f} dB / {ssim:.4f}",
             "memory": memory(network, recipe),
             "rotations": str(recipe.rotations).lower(),
             "symmetries": "  # together the 8 symmetries" if recipe.rotations else "",
-            "train_pictures": PICTURES.format(**data._asdict(), part="train"),
-            "test_pictures": PICTURES.format(**data._asdict(), part="test"),
             "network_g": _template(f"networks/{network}").format(mefc=str(data.with_mefc).lower()),
-            "metrics": METRICS.format(protocol=data.protocol),
             "tiles": "" if network == "IDT" else TILES,
         }
         if make_recipe is drsformer and network != "DRSformer":
