@@ -208,7 +208,7 @@ class AnyRun(Section, extra="allow"):
     scale: kinds.Count = basicsr("of the pictures' sides", 1, "factor")
     find_unused_parameters: bool = basicsr("of DistributedDataParallel", False)
     network_g: Typed = basicsr("the network", None)
-    datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...", None)
+    datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
     path: AnyPaths = basicsr("weights to begin with", None)
     train: AnyTrain = basicsr("the training; a test file has none", None)
     val: AnyVal = basicsr("validation and test", None)
@@ -217,7 +217,7 @@ class AnyRun(Section, extra="allow"):
 
     @model_validator(mode="after")
     def _check_mixtures(self) -> "AnyRun":
-        for phase, dataset in (self.datasets or {}).items():
+        for phase, dataset in self.datasets.items():
             if isinstance(dataset, MixedRainDataset) and phase != "train":
                 raise refusal(": a mixture is for training; validate on val_1, val_2, ...", f"datasets.{phase}.type")
         return self
@@ -230,7 +230,6 @@ class DerainRun(AnyRun, extra="forbid", json_schema_extra={"patternProperties": 
     scale: kinds.ScaleOne = basicsr("always 1", 1)
     channels_last: bool = option("memory layout; fast forms of DRSformer and Restormer always use it", False)
     network_g: Network = basicsr("the network")
-    datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
     path: Paths = basicsr("weights to begin with", None)
     train: Train = basicsr("the training; a test file has none", None)
     val: Val = basicsr("validation and test", None)
