@@ -27,7 +27,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 # Processes of the command are forks of one that has done nothing but import: this takes seconds, and a fork does not.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["drsformer_arch.bridge.run", "drsformer_arch.training.derain_model", "tests.runs"])
+PROCESSES.set_forkserver_preload(
+    ["drsformer_arch.bridge.option_checks", "drsformer_arch.training.derain_model", "tests.runs"]
+)
 
 
 class Run:

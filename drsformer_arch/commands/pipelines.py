@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from drsformer_arch.bridge import command, option_trials, repairs  # noqa: PLC0415 - torch takes seconds; --help must not
-    from drsformer_arch.bridge.run import prepare  # noqa: PLC0415
+    from drsformer_arch.bridge.option_checks import prepare  # noqa: PLC0415
     from drsformer_arch.options.run_sections import MODEL_TYPES  # noqa: PLC0415
 
     is_train, page = args.command == "train", getattr(args, "report", None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from drsformer_arch.bridge import run
+from drsformer_arch.bridge import option_checks
 from drsformer_arch.bridge.outside import imports_of, register_outside
 from drsformer_arch.compare import figures, tables
 from drsformer_arch.compare.comparison_page import write_comparison_page
@@ -153,7 +153,7 @@ def _method(source: str, pictures: tuple[ComparedSet, ...], imports: Sequence[st
         if not pictures:
             raise UserError(f"{source}: a weight file says nothing of data sets; name them with --data NAME=FOLDER")
         return Method(Path(source).stem, source, None, None, {}, pictures, tuple(imports))
-    options = run.prepare(source, [], imports=imports, is_train=False, distributed=False)
+    options = option_checks.prepare(source, [], imports=imports, is_train=False, distributed=False)
     weights = options["path"].get("pretrain_network_g")
     if not weights:
         raise UserError(f"{source}: path.pretrain_network_g is empty; a comparison needs trained weights")

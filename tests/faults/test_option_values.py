@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from drsformer_arch.bridge.run import prepare
+from drsformer_arch.bridge.option_checks import prepare
 from drsformer_arch.system.errors import UserError
 from tests.faults.mutation import spoiled_values
 

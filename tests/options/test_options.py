@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from drsformer_arch.bridge.run import prepare
+from drsformer_arch.bridge.option_checks import prepare
 from drsformer_arch.cli import main
 from drsformer_arch.options.reading import load_yaml, override, read_options
 from drsformer_arch.system.errors import UserError
