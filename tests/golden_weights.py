@@ -9,11 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drsformer_arch.archs import NETWORKS
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def load_json(name: str) -> dict:
     return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def small_arguments() -> dict[str, dict]:
+    """Arguments of a small network of each class by its name: those of its golden values."""
+    return {kind.__name__: load_json(f"{kind.__name__.lower()}_small")["config"] for kind in NETWORKS}
 
 
 def golden_tensor(key: str, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:

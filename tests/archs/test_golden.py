@@ -17,7 +17,7 @@ NETWORKS = {kind.__name__.lower(): kind for kind in archs.NETWORKS}
 # Golden values of a second, literal implementation, which those of the published networks confirmed.
 LITERAL = ["drsformer_gray", "drsformer_batch", "drsformer_bias", "drsformer_odd", "restormer_bias", "restormer_odd"]
 WITH_FAST_FORM = ["drsformer_small", "drsformer_small_without_mefc", "restormer_small"]
-VARIANTS = [*WITH_FAST_FORM, "idt_small", "spdnet_small", "spdnet_small_unit_range", "dualgcn_small"]
+VARIANTS = sorted(path.stem for path in GOLDEN.glob("*_small*.json"))
 TOLERANCE = {torch.float64: (1e-9, 1e-9), torch.float32: (1e-5, 1e-4)}  # outputs, gradient norms
 
 

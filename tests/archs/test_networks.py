@@ -13,9 +13,9 @@ from drsformer_arch.restore import load_network, recognise, restore
 from drsformer_arch.restore.tiling import even_tile, tile_starts
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
-from tests.golden_weights import GOLDEN, golden_input, golden_state, load_golden_weights, load_json
+from tests.golden_weights import GOLDEN, golden_input, golden_state, load_golden_weights, load_json, small_arguments
 
-SMALL = {
+SMALL = small_arguments() | {
     "DRSformer": {"dim": 8, "num_blocks": [1, 2, 1, 1], "heads": [1, 2, 2, 4], "ffn_expansion_factor": 2.1},
     "Restormer": {"dim": 8, "num_blocks": [1, 1, 1, 2], "num_refinement_blocks": 3, "bias": True},
     "IDT": {"img_size": 64, "embed_dim": 8, "qkv_bias": False},

@@ -18,9 +18,9 @@ from drsformer_arch.cli import main
 from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.restore import export as exporting
 from drsformer_arch.restore import load_network, restore, restored, weights
-from tests.golden_weights import load_golden_weights
+from tests.golden_weights import load_golden_weights, small_arguments
 
-SMALL = {
+SMALL = small_arguments() | {
     "DRSformer": {"dim": 8, "num_blocks": [1, 1, 1, 1], "heads": [1, 1, 2, 2], "with_mefc": True},
     "Restormer": {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1},
     "IDT": {"embed_dim": 16, "img_size": 64, "num_heads": [1, 1, 1, 1, 1, 1, 1, 1, 1]},
