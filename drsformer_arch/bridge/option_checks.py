@@ -12,7 +12,7 @@ from drsformer_arch import plugin  # noqa: F401 - registers what option files na
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.bridge import option_trials
 from drsformer_arch.bridge.option_trials import check_arguments, find
-from drsformer_arch.bridge.outside import imports_of, register_outside
+from drsformer_arch.bridge.outside import imports_of, names_of, register_outside
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
 from drsformer_arch.options.dataset_sections import OURS as DATASETS
 from drsformer_arch.options.kinds import shortened, shown
@@ -60,6 +60,8 @@ def prepare(
         if debug and not options["name"].startswith(BASICSR_DEBUG):
             options["name"] = f"debug_{options['name']}"  # as BasicSR does, but before anything is locked or moved
         register_outside([*imports_of(options, path), *imports])
+        if imports:
+            options["import"] = [*names_of(options), *imports]
         messages += _check(options, path, is_train=is_train, distributed=distributed, resumes=resumes)
     except UserError as error:
         raise UserError(line_of(error, path)) from None

@@ -3,8 +3,10 @@
 What is imported is executed. It registers its networks, data sets, losses, ... with BasicSR, as BasicSR's own do.
 """
 
+import contextlib
 import importlib
 import importlib.util
+import shutil
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -23,8 +25,14 @@ PYTHON = ".py"
 REGISTRIES = (ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY)
 
 
+def names_of(options: Mapping[str, Any]) -> list[str]:
+    """List what options name under `import`, a text or several, as it is written."""
+    names = options.get("import") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
 def imports_of(options: Mapping[str, Any], option_file: Path | str) -> list[str]:
-    """List the modules and files that options name under `import`, one as a text or several; files with their paths.
+    """List the modules and files that options name under `import`; files with their paths.
 
     A relative path is meant from the working directory. A file that is not there is looked for beside the option file:
     an experiment's folder has copies of both.
@@ -32,8 +40,7 @@ def imports_of(options: Mapping[str, Any], option_file: Path | str) -> list[str]
     Raises:
         UserError: there is no such file.
     """
-    names = options.get("import") or []
-    return [_find(name, Path(option_file)) for name in ([names] if isinstance(names, str) else names)]
+    return [_find(name, Path(option_file)) for name in names_of(options)]
 
 
 def _find(name: str, option_file: Path) -> str:
@@ -44,6 +51,18 @@ def _find(name: str, option_file: Path) -> str:
         if candidate.is_file():
             return str(candidate)
     raise UserError(f"import {name}: there is no such file in {Path.cwd()}")
+
+
+def copy_imported_files(options: Mapping[str, Any], folder: Path) -> None:
+    """Copy the files that options name under `import`, not what they import in turn; modules are left where they are.
+
+    Raises:
+        OSError: the folder is not writable, the disk is full.
+    """
+    for name in names_of(options):
+        if name.endswith(PYTHON) and (path := Path(name).expanduser()).is_file():
+            with contextlib.suppress(shutil.SameFileError):
+                shutil.copyfile(path, folder / path.name)
 
 
 def register_outside(names: Sequence[str]) -> None:

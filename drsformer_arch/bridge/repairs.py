@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge.outside import copy_imported_files, imports_of, register_outside
 from drsformer_arch.data.store.environments import open_shared
 from drsformer_arch.data.store.meta_info import lmdb_keys, name_of_key
 from drsformer_arch.restore.weights import load_file, read_weights
@@ -50,8 +51,12 @@ SUFFIX = "drsformer"  # of our names where another package holds them
 
 
 def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], Any]:
-    """Train on the CPU where there is no GPU: with `num_gpu: 1` in the file BasicSR ends in a driver's error."""
+    """Import what the option file names under `import`, and what installed packages announce.
+
+    And train on the CPU where there is no GPU: with `num_gpu: 1` in the file BasicSR ends in a driver's error.
+    """
     opt, args = basicsr_parse_options(root_path, is_train)
+    register_outside(imports_of(opt, args.opt))
     if opt["num_gpu"] and not torch.cuda.is_available():
         print(f"num_gpu is {opt['num_gpu']}, this machine has none: using the CPU", flush=True)
         opt["num_gpu"] = 0
@@ -205,7 +210,11 @@ def build_model(opt: dict[str, Any]) -> Any:
     """Keep our model for the moment at which BasicSR makes its log, which begins the training.
 
     BasicSR makes loaders, model and log one after another and hands each of them the options only.
+
+    And keep what was imported in the experiment's folder, which has been made: BasicSR copies the option file alone.
     """
+    if opt["rank"] == 0:
+        copy_imported_files(opt, Path(opt["path"]["experiments_root"]))
     val_loaders = opt.pop("val_loaders", None)  # BasicSR copies the options deeply
     model = basicsr_build_model(opt)
     if val_loaders is not None:

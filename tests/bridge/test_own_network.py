@@ -18,6 +18,7 @@ from drsformer_arch.bridge.outside import imports_of, register_outside
 from drsformer_arch.cli import main
 from drsformer_arch.restore import outside
 from drsformer_arch.system.errors import UserError
+from tests.bridge.test_plugin import USERS_SCRIPT, run
 from tests.runs import drsformer, losses, write
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_network"
@@ -50,7 +51,7 @@ def test_a_file_that_an_option_file_imports(two_iterations, pairs, tmp_path):
 
     for path in (weights, *folder.glob("*/*2.*"), *folder.glob("*/*2_*")):
         path.unlink()
-    shutil.move(tmp_path / "code" / "my_arch.py", folder)
+    shutil.rmtree(tmp_path / "code")  # the experiment has a copy
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     said = drsformer(elsewhere, "train", "-opt", str(folder / "small.yml"), "--auto_resume")
@@ -186,3 +187,13 @@ def test_a_restorer_of_any_network():
     assert restorer.describe() == "Brighter (0.00 M parameters) on cpu, float32"
     assert net.training, "it stays as it is"
     assert net.by.requires_grad
+
+
+def test_the_example_under_a_users_script_with_processes_that_are_spawned(pairs, tmp_path):
+    shorter = ("train:total_iter=2", "val:val_freq=2", "datasets:train:batch_size_per_gpu=2", "logger:print_freq=1")
+    data = [f"datasets:{phase}:dataroot={pairs}" for phase in ("train", "val")]
+    start = "torch.multiprocessing.set_start_method('spawn')"
+    script = USERS_SCRIPT.format(first="from drsformer_arch.plugin import train_pipeline", start=start)
+    said = run(tmp_path, script, "-opt", str(EXAMPLE / "train.yml"), "--force_yml", *shorter, *data)
+    assert "[TwoConvolutions] is created" in said
+    assert len(re.findall(r"l_pix: [\d.e+-]+", said)) == 2
