@@ -39,7 +39,7 @@ from drsformer_arch import DRSformer, Restormer
 try:
     from drsformer_arch.system import processor
 except ImportError:  # checkouts before the rooms
-    from drsformer_arch import processor  # type: ignore[attr-defined, no-redef]
+    from drsformer_arch import processor  # type: ignore[attr-defined, no-redef]  # where it was
 
 Ask = Callable[[str], float]
 CPU = torch.device("cpu")

@@ -1,5 +1,7 @@
-"""What documents name exists: files, modules, classes and functions; and all of them tell one version."""
+"""What documents name exists, and all of them tell one version; examples in docstrings run."""
 
+import doctest
+import importlib
 import itertools
 import pkgutil
 import re
@@ -60,3 +62,17 @@ def test_all_documents_tell_the_version():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest[1] == version
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted(ROOT.glob("drsformer_arch/**/*.py"))
+        if ">>> " in path.read_text(encoding="utf-8")
+    ],
+)
+def test_examples_in_docstrings_run(module):
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.attempted
+    assert not results.failed

@@ -33,7 +33,11 @@ TOP_K_SHARES = ((1, 2), (2, 3), (3, 4), (4, 5))  # k of the four sparse maps as 
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """T_k (equation 3): the k largest scores of each row stay, the others become −inf; (..., C) → the same shape."""
+    """T_k (equation 3): the k largest scores of each row stay, the others become −inf; (..., C) → the same shape.
+
+    >>> top_k(torch.tensor([0.1, 0.4, 0.3]), 2)
+    tensor([  -inf, 0.4000, 0.3000])
+    """
     largest, where = scores.topk(k, dim=-1)
     return torch.full_like(scores, float("-inf")).scatter(-1, where, largest)
 

@@ -24,6 +24,6 @@ def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
         tensors = [value for value in args if isinstance(value, Tensor)]
         given = [at_least_float32(value) if isinstance(value, Tensor) else value for value in args]
         with torch.autocast(tensors[0].device.type, enabled=False):
-            return function(*given, **kwargs)  # type: ignore[arg-type]
+            return function(*given, **kwargs)  # type: ignore[arg-type]  # of the same kinds
 
     return precise

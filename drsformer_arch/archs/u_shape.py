@@ -261,7 +261,11 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def shortest_factor(channels: int, hidden: int) -> float:
-    """The factor with the fewest decimals that makes `hidden` of `channels`, rounded down."""
+    """The factor with the fewest decimals that makes `hidden` of `channels`, rounded down.
+
+    >>> shortest_factor(48, 127)
+    2.65
+    """
     for decimals in range(6):
         factor = math.ceil(hidden / channels * 10**decimals) / 10**decimals
         if int(channels * factor) == hidden:

@@ -15,7 +15,7 @@ def _provide_functional_tensor() -> None:
         from torchvision.transforms.functional import rgb_to_grayscale  # noqa: PLC0415 - torchvision is slow to import
 
         module = ModuleType(name)
-        module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+        module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]  # made here
         sys.modules[name] = module
 
 

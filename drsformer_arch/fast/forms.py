@@ -96,7 +96,7 @@ class FastForm(nn.Module):
         # has a class of its own, which it must keep.
         if "_is_replica" in vars(self) or not is_form(self):
             return
-        self.__class__ = self.replaces  # type: ignore[assignment]
+        self.__class__ = self.replaces  # type: ignore[assignment]  # it was one
         if form.fits(self):
             self.__class__ = form
 

@@ -23,6 +23,9 @@ def even_and_odd_slabs(weight: Tensor, extra: Tensor | None = None) -> Tensor:
     """Order channels for MSFN: (h, ...) → (2m, ...), m = ceil(h/2), the even channels, then the odd ones.
 
     With an odd h the odd slab begins with one more channel, a copy of the last: `extra` (1, ...), default weight[-1:].
+
+    >>> even_and_odd_slabs(torch.arange(5))
+    tensor([0, 2, 4, 4, 1, 3])
     """
     odds = weight[1::2]
     if weight.shape[0] % 2:

@@ -94,7 +94,7 @@ def plain(net: Network) -> Network:
         if isinstance(module, ONLY_FUSED):
             raise ValueError("a fused network stays what it is; the one that it was made of is as it was")
         if isinstance(module, FastForm) and is_form(module):
-            module.__class__ = module.replaces  # type: ignore[assignment]
+            module.__class__ = module.replaces  # type: ignore[assignment]  # it was one
     return net
 
 

@@ -37,7 +37,11 @@ class Span(NamedTuple):
 
 
 def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
-    """Divide an axis into tiles of nearly equal size, at most `tile` long; 0 leaves it whole."""
+    """Divide an axis into tiles of nearly equal size, at most `tile` long; 0 leaves it whole.
+
+    >>> [span.whole for span in spans(100, 64, 2)]
+    [slice(0, 52, None), slice(48, 100, None)]
+    """
     size = math.ceil(length / math.ceil(length / tile)) if tile else length
     for start in range(0, length, size):
         stop, first = min(start + size, length), max(start - halo, 0)

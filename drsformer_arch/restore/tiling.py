@@ -29,7 +29,11 @@ def pad(image: Tensor, bottom: int, right: int) -> Tensor:
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad (N, C, H, W) below and to the right so that both sides are multiples."""
+    """Pad (N, C, H, W) below and to the right so that both sides are multiples.
+
+    >>> pad_to_multiple(torch.zeros(1, 3, 61, 75), 8).shape
+    torch.Size([1, 3, 64, 80])
+    """
     return pad(image, -image.shape[-2] % multiple, -image.shape[-1] % multiple)
 
 
@@ -43,7 +47,11 @@ def even_tile(length: int, largest: int, overlap: int, multiple: int) -> int:
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles start on one side so that they cover it, each overlapping the next by at least `overlap`."""
+    """Where tiles start on one side so that they cover it, each overlapping the next by at least `overlap`.
+
+    >>> tile_starts(1000, 512, 32)
+    [0, 480, 488]
+    """
     if length <= tile:
         return [0]
     return [*range(0, length - tile, tile - overlap), length - tile]

@@ -198,7 +198,7 @@ class _Tar:
                 kind = "symbolic link" if info.issym() else "hard link" if info.islnk() else kind
                 name, link = (text.encode("utf-8", "surrogateescape") for text in (info.name, info.linkname))
                 size = info.size if kind == "file" else 0
-                found.append(_Raw(name, kind, size, link if kind.endswith("link") else b""))  # type: ignore[arg-type]
+                found.append(_Raw(name, kind, size, link if kind.endswith("link") else b""))  # type: ignore[arg-type]  # kind is one
                 bar.update(self._file.tell() - bar.n)
         return found
 

@@ -36,7 +36,11 @@ class TrainingStopped(Exception):  # noqa: N818 - a request that was met, no err
 
 
 def printable(text: object) -> str:
-    r"""Escape text of strangers, such as names of files, for a terminal: control characters, `\x1b` for ESC."""
+    r"""Escape text of strangers, such as names of files, for a terminal.
+
+    >>> print(printable("\33[31mred.png"))
+    \x1b[31mred.png
+    """
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
@@ -101,7 +105,11 @@ def debugging(on: bool = True) -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"`, or the list of known names where none is near."""
+    """End a message with the nearest known name, or with the list of them where none is near.
+
+    >>> did_you_mean("DRSformr", ["DRSformer", "IDT"])
+    "; did you mean 'DRSformer'?"
+    """
     names = sorted(str(one) for one in known)
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"

@@ -21,7 +21,7 @@ from drsformer_arch.system.errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # looked at before each use
 
 MARK = "drsformer"  # in the names of temporary files
 _LONGEST_STEM = 40  # characters of a file's name in that of its temporary file; more says nothing more

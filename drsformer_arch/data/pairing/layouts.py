@@ -150,6 +150,6 @@ def _plain(name: str) -> str:
 @cache
 def _regex(pattern: str) -> re.Pattern[str]:
     """Make the expression for names without extension: group `shared` is what both have, `key` the pair's name."""
-    before, between, after = re.fullmatch(r"([^{#]*)(.*[}#])([^}#]*)", posixpath.basename(pattern)).groups()  # type: ignore[union-attr]
+    before, between, after = re.fullmatch(r"([^{#]*)(.*[}#])([^}#]*)", posixpath.basename(pattern)).groups()  # type: ignore[union-attr]  # each pattern has a {} or #
     middle = re.escape(between).replace(r"\{\}", "(?P<shared>.+)").replace(r"\#", r"\d+")
     return re.compile(f"{re.escape(before)}(?P<key>{middle}){re.escape(after)}", re.IGNORECASE | re.DOTALL)

@@ -186,10 +186,10 @@ def _write_shard(job: ShardJob, path: Path, rows: list[dict[str, Any]]) -> int:
     try:
         for pair, _, content in _checked_pairs(job, rows):
             input_key = f"input/{pair.key}".encode()
-            writer.put(input_key, records.pack(content["input"].pixels, job.form))  # type: ignore[arg-type]
+            writer.put(input_key, records.pack(content["input"].pixels, job.form))  # type: ignore[arg-type]  # raw or compressed
             if last is None or last[0] != pair.target or pair.halves:
                 last = pair.target, f"target/{pair.key}".encode()
-                writer.put(last[1], records.pack(content["target"].pixels, job.form))  # type: ignore[arg-type]
+                writer.put(last[1], records.pack(content["target"].pixels, job.form))  # type: ignore[arg-type]  # raw or compressed
             writer.put(pair_key(number), input_key + b"\0" + last[1])
             number += 1
         finished = True
