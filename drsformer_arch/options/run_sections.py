@@ -202,7 +202,7 @@ class AnyRun(Section, extra="allow"):
 
     name: str = basicsr("of the experiment: results go to experiments/NAME or results/NAME")
     model_type: str = basicsr("the model class", **OF_OTHERS)
-    imports: str | list[str] = option("modules or files of Python to import first", None, alias="import")
+    imports: str | list[str] = option("files (.py) or modules that are executed first", None, alias="import")
     num_gpu: kinds.GPUs = basicsr("GPUs of this machine to use; 0: none", "auto", "GPUs")
     manual_seed: kinds.Seed = basicsr("of everything that is random", 0)
     scale: kinds.Count = basicsr("of the pictures' sides", 1, "factor")
