@@ -210,11 +210,12 @@ class ValidatedModel(CheckpointedModel):
 
     def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: Any) -> None:
         """Record the best score as a plain float; `logger.save_best` keeps its weights."""
+        if math.isnan(val):
+            get_root_logger().warning(f"{dataset_name}: {metric} gives no number (NaN), which is never the best score")
+            return
         self._initialize_best_metric_results(dataset_name, (metric,))
         record = self.best_metric_results[dataset_name][metric]
         before = record["val"]
-        if math.isnan(val):
-            get_root_logger().warning(f"{dataset_name}: {metric} gives no number (NaN), which is never the best score")
         super()._update_best_metric_result(dataset_name, metric, float(val), current_iter)
         if self.is_train and metric == self.opt["logger"].get("save_best") and record["val"] != before:
             sections = self.opt["datasets"].items()
@@ -233,8 +234,8 @@ class ValidatedModel(CheckpointedModel):
         """Log every score with its protocol: numbers of different protocols must not be compared."""
         lines = [f"Validation {dataset_name}"]
         for name, value in self.metric_results.items():
-            best = self.best_metric_results[dataset_name][name]
-            at = f"  best: {best['val']:.4f} at iteration {best['iter']}" if best["iter"] != -1 else "  best: none yet"
+            best = self.best_metric_results.get(dataset_name, {}).get(name)
+            at = f"  best: {best['val']:.4f} at iteration {best['iter']}" if best else "  best: none yet"
             at = at if self.is_train else ""
             lines.append(f"\t# {name} [{protocol_of(self.opt['val']['metrics'][name])}]: {value:.4f}{at}")
             if tb_logger:

@@ -19,6 +19,7 @@ from drsformer_arch.fast.channel_attention import FoldedTopKAttention
 from drsformer_arch.page.pipeline_page import write_test_page
 from drsformer_arch.restore import restore
 from drsformer_arch.system.errors import UserError
+from drsformer_arch.training import checkpoints
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.derain_model import DerainModel
 from drsformer_arch.training.loaders import CheckedDataset, refuse_equal_names
@@ -421,6 +422,9 @@ def test_a_metric_that_fails_is_named_and_costs_no_iteration(model_options, tmp_
     with pytest.raises(UserError, match=r"nothing of a picture of 40x44 is left to score"):
         model.try_metrics(small)
     model.validation(loader, 2, None)
+    model.save(0, 2)
+    for iteration in (1, 2):  # where nothing was scored no record is begun, which would be taken for damage
+        assert checkpoints.read_manifest(tmp_path / f"training_states/{iteration}.state")["best"] == {}
     assert "odd: m gives no number (NaN), which is never the best score" in log.text
     assert "best: none yet" in log.text
 
