@@ -122,49 +122,43 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     BasicSR asks for the CUDA device, looks for `experiments` in the working directory only, and stumbles over files
     such as best.state.
     """
-    path = opt["path"].get("resume_state")
-    newest = _newest_state(opt) if opt["auto_resume"] else None
-    if newest is None and path:
-        checkpoints.verify(Path(path))
-        newest = path, _load_state(Path(path))
-    if newest is None:
-        return None
-    path, state = newest
-    opt["path"]["resume_state"] = str(path)
-    opt["start_iter"] = state["iter"]
+    path, state = _newest_state(opt) if opt["auto_resume"] else (None, {})
+    if path is None:
+        if not opt["path"].get("resume_state"):
+            return None
+        path = Path(opt["path"]["resume_state"])
+        state = _load_state(path)
+    opt["path"]["resume_state"], opt["start_iter"] = str(path), state["iter"]
     check_resume(opt, state["iter"])
     # check_resume names the weights to go on from. BasicSR would read them as options say that are meant for others:
     # another entry than the trained weights, or only what fits.
-    for network in _resumed_networks(opt):
-        label = network.removeprefix("network_")
+    for label in _resumed_networks(opt):
         opt["path"] |= {f"param_key_{label}": "params", f"strict_load_{label}": True}
     return state
 
 
-def _newest_state(opt: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Read the newest of the experiment's training states that loads, with its weights; None where there is none."""
+def _newest_state(opt: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    """Read the newest of the experiment's training states that loads, with its weights, if there is one."""
     folder = Path(opt["path"]["training_states"])
     for candidate in sorted(folder.glob("*.state"), key=_iteration_of, reverse=True):
         if _iteration_of(candidate) < 0:
             continue
         try:
-            checkpoints.verify(candidate)
             state = _load_state(candidate)
-            for network in _resumed_networks(opt):  # check_resume takes the weights of each from this iteration
-                label = network.removeprefix("network_")
+            for label in _resumed_networks(opt):  # check_resume takes the weights of each from this iteration
                 weights = Path(opt["path"]["models"], f"net_{label}_{candidate.stem}.pth")
                 read_weights(weights, "params", finite=False, mmap=True)
         except UserError as error:
             print(f"Skipped {candidate}: {error}", flush=True)
         else:
-            return str(candidate), state
-    return None
+            return candidate, state
+    return None, {}
 
 
 def _resumed_networks(opt: dict[str, Any]) -> list[str]:
-    """Name the sections of networks that go on from a checkpoint."""
+    """List the networks that go on from a checkpoint: `g` for the section network_g."""
     ignored = opt["path"].get("ignore_resume_networks") or ()
-    return [key for key in opt if key.startswith("network_") and key not in ignored]
+    return [key.removeprefix("network_") for key in opt if key.startswith("network_") and key not in ignored]
 
 
 def _iteration_of(state_file: Path) -> int:
@@ -172,6 +166,7 @@ def _iteration_of(state_file: Path) -> int:
 
 
 def _load_state(path: Path) -> dict[str, Any]:
+    checkpoints.verify(path)
     state = load_file(path)
     if not isinstance(state, dict) or not {"iter", "epoch", "optimizers", "schedulers"} <= state.keys():
         raise UserError(f"cannot resume from {path}: it is no training state")

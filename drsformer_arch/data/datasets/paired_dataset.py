@@ -61,15 +61,8 @@ class PairedRainDataset(Dataset[Any]):
             )
         if self.opt["phase"] == "train":
             section = self._section
-            size = whole = section.gt_size
-            if section.resize is not None:
-                whole = max(round(size / samples.random_scale(section.resize)), 1)
-            window = samples.random_window(gt.shape, whole)
-            symmetry = samples.random_symmetry(
-                use_hflip=section.use_hflip, use_rot=section.use_rot, use_vflip=section.use_vflip
-            )
-            cuts = [samples.resize(samples.cut(picture, window, whole), size) for picture in (lq, gt)]
-            patches = [samples.apply_symmetry(patch, symmetry) for patch in cuts]
+            flips = {"use_hflip": section.use_hflip, "use_rot": section.use_rot, "use_vflip": section.use_vflip}
+            patches = list(map(samples.draw_patch(gt.shape, section.gt_size, section.resize, **flips), (lq, gt)))
         else:
             patches = [picture[samples.WHOLE] for picture in (lq, gt)]
         lq_patch, gt_patch = map(samples.to_tensor, patches)

@@ -59,14 +59,10 @@ class RainSynthesisDataset(Dataset[Any]):
             raise UserError(f"data set {self.opt['name']}: {error}") from error
         if self.opt["phase"] == "train":
             section = self._section
-            size = whole = section.gt_size
-            if section.resize is not None:
-                whole = max(round(size / samples.random_scale(section.resize)), 1)
-            clean = samples.cut(picture, samples.random_window(picture.shape, whole), whole)
-            clean = samples.resize(clean, size)
-            # Before the rain: transposed rain would fall sideways.
-            symmetry = samples.random_symmetry(use_hflip=section.use_hflip, use_rot=section.use_rot)
-            clean = np.ascontiguousarray(samples.apply_symmetry(clean, symmetry))
+            flips = {"use_hflip": section.use_hflip, "use_rot": section.use_rot}
+            # Symmetry comes before the rain: transposed rain would fall sideways.
+            clean = samples.draw_patch(picture.shape, section.gt_size, section.resize, **flips)(picture)
+            clean = np.ascontiguousarray(clean)
             rng = np.random.default_rng(random.getrandbits(64))
             if "drawn_scenes" in section.model_fields_set and rng.random() < section.drawn_scenes:
                 clean = draw_scene(rng, clean)

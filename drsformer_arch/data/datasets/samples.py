@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -63,6 +63,25 @@ def apply_symmetry(patch: Picture, symmetry: tuple[bool, bool, bool]) -> Picture
     if vflip:
         patch = patch[::-1]
     return patch.swapaxes(0, 1) if transpose else patch
+
+
+def draw_patch(
+    shape: tuple[int, ...], size: int, limits: Sequence[float] | None, **flips: bool
+) -> Callable[[Window], Picture]:
+    """Draw which square patch of pictures training takes and how, alike for both pictures of a pair.
+
+    Args:
+        shape: of the pictures, (H, W, C).
+        size: of the patch, in pixels.
+        limits: of the factor by which pictures are resized, or None.
+        flips: see `random_symmetry`.
+
+    Returns:
+        a function that makes the patch (size, size, C) of a picture.
+    """
+    whole = size if limits is None else max(round(size / random_scale(limits)), 1)
+    window, symmetry = random_window(shape, whole), random_symmetry(**flips)
+    return lambda picture: apply_symmetry(resize(cut(picture, window, whole), size), symmetry)
 
 
 def to_tensor(picture: Picture) -> torch.Tensor:
