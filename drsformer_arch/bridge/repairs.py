@@ -303,7 +303,10 @@ def with_whole_keys(init: Callable[[Any, dict[str, Any]], None]) -> Callable[[An
 
 
 def register_or_yield(self: Registry, name: str, obj: Any, suffix: str | None = None) -> None:
-    """Yield a name that we hold to a project that registers its own later, where BasicSR ends in an AssertionError."""
+    """Yield a name that we hold to a project that registers its own later, where BasicSR ends in an AssertionError.
+
+    A method with an underscore: both ways to register, as a decorator and by a call, end in it.
+    """
     holder = self._obj_map.get(name)
     if suffix is None and holder is not None and is_ours(holder) and not is_ours(obj):
         self._obj_map[f"{name}_{SUFFIX}"] = self._obj_map.pop(name)
