@@ -82,27 +82,15 @@ def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) ->
 
 def csv_of_means(results: Sequence[Measurement]) -> bytes:
     """Write a CSV file with one line per method and data set."""
-    lines = [
-        escapes.csv_line(
-            (
-                *("method", "network", "data_set", "pictures", "psnr_db", "ssim", "published_psnr_db"),
-                *("published_ssim", "parameters", "macs", "seconds_per_picture", "peak_memory_bytes"),
-            )
-        )
-    ]
+    titles = "method,network,data_set,pictures,psnr_db,ssim,published_psnr_db,published_ssim,parameters,macs"
+    lines = [escapes.csv_line(f"{titles},seconds_per_picture,peak_memory_bytes".split(","))]
     for result in results:
         for name, scores in result.scores.items():
             theirs = published(result, name) or ("", "")
             costs = (result.parameters, result.macs, f"{scores.mean('seconds'):.4f}", result.memory)
-            lines.append(
-                escapes.csv_line(
-                    (
-                        *(result.label, result.network or "", name, len(scores.names)),
-                        *(f"{scores.mean('psnr'):.4f}", f"{scores.mean('ssim'):.6f}", *theirs),
-                        *(costs if result.network else ("", "", "", "")),
-                    )
-                )
-            )
+            means = (len(scores.names), f"{scores.mean('psnr'):.4f}", f"{scores.mean('ssim'):.6f}")
+            cells = (result.label, result.network or "", name, *means, *theirs)
+            lines.append(escapes.csv_line((*cells, *(costs if result.network else [""] * len(costs)))))
     return b"".join(lines)
 
 

@@ -181,9 +181,9 @@ def build_shard(job: ShardJob) -> None:
 
 def _write_shard(job: ShardJob, path: Path, rows: list[dict[str, Any]]) -> int:
     """Write all pairs of a job into an LMDB file; a target that several pairs share is written once."""
-    writer, finished, number = Writer(path, subdir=False), False, 0
+    number = 0
     last: tuple[Path, bytes] | None = None
-    try:
+    with Writer(path, subdir=False) as writer:
         for pair, _, content in _checked_pairs(job, rows):
             input_key = f"input/{pair.key}".encode()
             writer.put(input_key, records.pack(content["input"].pixels, job.form))  # type: ignore[arg-type]  # raw or compressed
@@ -192,9 +192,6 @@ def _write_shard(job: ShardJob, path: Path, rows: list[dict[str, Any]]) -> int:
                 writer.put(last[1], records.pack(content["target"].pixels, job.form))  # type: ignore[arg-type]  # raw or compressed
             writer.put(pair_key(number), input_key + b"\0" + last[1])
             number += 1
-        finished = True
-    finally:
-        writer.close(finished=finished)
     return number
 
 

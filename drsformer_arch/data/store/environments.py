@@ -84,9 +84,9 @@ def forget(path: str | Path) -> None:
 
 
 class Writer:
-    """Writes entries into one LMDB; the memory map is doubled as often as needed.
+    """Writes entries into one LMDB in a `with` block; the memory map is doubled as often as needed.
 
-    Nothing is on the disk for sure before `close`: an unfinished LMDB must have a name that nobody reads.
+    Nothing is on the disk for sure before the block ends well: an unfinished LMDB must have a name that nobody reads.
 
     Args:
         path: a folder, or with `subdir=False` a file; made where missing.
@@ -128,10 +128,12 @@ class Writer:
                 self._batch, self._waiting = [], 0
                 return
 
-    def close(self, *, finished: bool) -> None:
-        """Release the LMDB; a finished one is written to the disk first."""
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
-            if finished:
+            if error is None:
                 self.commit()
                 self._environment.sync(True)
         finally:
@@ -144,13 +146,9 @@ def write_all(path: Path, entries: Iterable[tuple[bytes, bytes]], *, subdir: boo
     Raises:
         OSError, lmdb.Error: writing failed, for example because the disk is full.
     """
-    writer, finished = Writer(path, subdir=subdir, map_size=map_size), False
-    try:
+    with Writer(path, subdir=subdir, map_size=map_size) as writer:
         for key, value in entries:
             writer.put(key, value)
-        finished = True
-    finally:
-        writer.close(finished=finished)
 
 
 def _whole_pages(size: int) -> int:
