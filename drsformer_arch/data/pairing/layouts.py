@@ -75,7 +75,7 @@ class Match(NamedTuple):
 
     layout: Layout
     place: Parts
-    found: list[UnkeyedPair]
+    pairs: list[UnkeyedPair]
     rainy_alone: list[File]
     clean_alone: list[File]
     twice: tuple[File, File] | None  # two clean files of one name
@@ -83,7 +83,7 @@ class Match(NamedTuple):
     @property
     def complete(self) -> bool:
         """Tell whether every picture belongs to exactly one pair, and there is one."""
-        return bool(self.found) and not (self.rainy_alone or self.clean_alone or self.twice)
+        return bool(self.pairs) and not (self.rainy_alone or self.clean_alone or self.twice)
 
 
 def match_folders(layout: Layout, place: Parts, rainy: Side, clean: Side) -> Match:
@@ -95,18 +95,18 @@ def match_folders(layout: Layout, place: Parts, rainy: Side, clean: Side) -> Mat
             other = clean_files.setdefault((kept, fit["shared"]), file)
             if other is not file:
                 twice = twice or (other, file)
-    found, rainy_alone, used = [], [], set()
+    pairs, rainy_alone, used = [], [], set()
     for folder, kept in rainy:
         folders = place + kept
         for file, fit in fitting(folder, layout.rainy):
             shared = (kept, fit["shared"])
             if shared in clean_files:
-                found.append(UnkeyedPair(folders, fit["key"], file, clean_files[shared], folder.parts))
+                pairs.append(UnkeyedPair(folders, fit["key"], file, clean_files[shared], folder.parts))
                 used.add(shared)
             else:
                 rainy_alone.append(file)
     clean_alone = [file for shared, file in clean_files.items() if shared not in used]
-    return Match(layout, place, found, rainy_alone, clean_alone, twice)
+    return Match(layout, place, pairs, rainy_alone, clean_alone, twice)
 
 
 def fitting(folder: Folder, pattern: str) -> Iterator[tuple[File, re.Match[str]]]:

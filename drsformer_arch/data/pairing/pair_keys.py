@@ -40,13 +40,13 @@ class SourcePair(NamedTuple):
 
 
 def pairs_per_split(
-    benchmark: Benchmark, all_found: Sequence[UnkeyedPair], asked: str | None
+    benchmark: Benchmark, unkeyed: Sequence[UnkeyedPair], asked: str | None
 ) -> tuple[dict[str, list[SourcePair]], list[str]]:
     """Give the pairs found a split and a key, by the rules that `find_source_pairs` states.
 
     Args:
         benchmark: the set.
-        all_found: in any order.
+        unkeyed: in any order.
         asked: the split of what lies in no folder that says it.
 
     Returns:
@@ -55,8 +55,8 @@ def pairs_per_split(
     Raises:
         UserError: two pairs with the same key, or a key that is no text.
     """
-    groups, warnings = _by_split(benchmark, all_found, asked)
-    splits = {split: _keyed(benchmark, split, found) for split, found in groups.items()}
+    groups, warnings = _by_split(benchmark, unkeyed, asked)
+    splits = {split: _keyed(benchmark, split, of_split) for split, of_split in groups.items()}
     for part, counts in benchmark.parts.items() if "test" in splits else ():
         count = sum(pair.key.startswith(f"{part}/") for pair in splits["test"])
         if count not in counts:
@@ -65,14 +65,14 @@ def pairs_per_split(
 
 
 def _by_split(
-    benchmark: Benchmark, all_found: Sequence[UnkeyedPair], asked: str | None
+    benchmark: Benchmark, unkeyed: Sequence[UnkeyedPair], asked: str | None
 ) -> tuple[dict[str, list[UnkeyedPair]], list[str]]:
     groups: dict[str | None, list[UnkeyedPair]] = defaultdict(list)
     said: dict[Parts, str | None] = {}
-    for found in all_found:
-        if found.places not in said:
-            said[found.places] = split_said(found.places) or ("test" if _part_of(benchmark, found.places) else None)
-        groups[said[found.places]].append(found)
+    for pair in unkeyed:
+        if pair.places not in said:
+            said[pair.places] = split_said(pair.places) or ("test" if _part_of(benchmark, pair.places) else None)
+        groups[said[pair.places]].append(pair)
     warnings = []
     if asked is not None and None not in groups and asked not in groups:
         names = " and ".join(sorted(map(str, groups)))
@@ -93,12 +93,12 @@ def _split_by_count(benchmark: Benchmark, count: int) -> str:
     return "test" if count in of_test - of_train else "train"
 
 
-def _keyed(benchmark: Benchmark, split: str, all_found: Sequence[UnkeyedPair]) -> list[SourcePair]:
-    kept = _kept_folders(benchmark if split == "test" else None, {found.folders for found in all_found})
+def _keyed(benchmark: Benchmark, split: str, unkeyed: Sequence[UnkeyedPair]) -> list[SourcePair]:
+    kept = _kept_folders(benchmark if split == "test" else None, {pair.folders for pair in unkeyed})
     pairs: dict[str, SourcePair] = {}
-    for found in all_found:
-        key = "/".join((*kept[found.folders], found.name))
-        pair = SourcePair(key, found.rainy.path, found.clean.path, found.halves)
+    for candidate in unkeyed:
+        key = "/".join((*kept[candidate.folders], candidate.name))
+        pair = SourcePair(key, candidate.rainy.path, candidate.clean.path, candidate.halves)
         if not _is_text(key):
             raise UserError(f"the name of {str(pair.input)!r} is not in UTF-8; rename it and its partner")
         other = pairs.setdefault(key, pair)

@@ -75,11 +75,11 @@ def find_result_pairs(
             continue
         partners[role], said = _partners(results, _source(given), names, role, skip_missing)
         notes += said
-    wanted = [found for found, given in zip(partners.values(), (target, rainy), strict=True) if given is not None]
+    wanted = [of_role for of_role, given in zip(partners.values(), (target, rainy), strict=True) if given is not None]
     pairs = [
         ResultPair(name, path, partners["target"].get(path), partners["rainy picture"].get(path))
         for name, path in pictures.items()
-        if all(path in found for found in wanted)
+        if all(path in of_role for of_role in wanted)
     ]
     if not pairs:
         raise UserError(f"no result in {result} has both a target and a rainy picture")
@@ -109,13 +109,13 @@ def _partners(
 ) -> tuple[dict[Path, Path], list[str]]:
     """Return the partner of every result, by the rule that finds the most, and notes."""
     matches = _matches(results, others, names)
-    most = max(len(match.found) for match in matches)
+    most = max(len(match.pairs) for match in matches)
     if most == 0:
         raise _nothing_found(results, others, names, role)
-    best = [match for match in matches if len(match.found) == most]
-    found, rule = _paths(best[0]), _shown(best[0].layout)
+    best = [match for match in matches if len(match.pairs) == most]
+    chosen, rule = _paths(best[0]), _shown(best[0].layout)
     paths = [path for _, path in _named(results)]
-    missing = [path.name for path in paths if path not in found]
+    missing = [path.name for path in paths if path not in chosen]
     without = f"{len(missing):,} of {len(paths):,} results without a {role} ({first_few(missing)})"
     if missing and not skip_missing:
         raise UserError(f"{without}; the others pair by {rule}; --skip-missing leaves them out")
@@ -128,11 +128,11 @@ def _partners(
         f"{'pairs' if role == 'target' else 'rainy pictures'}: {rule}",
         *([f"left out: {without}"] if missing else []),
     ]
-    used = set(found.values())
+    used = set(chosen.values())
     unused = [path.name for _, path in _named(others) if path not in used]
     if unused:
         notes.append(f"{len(unused):,} of {len(unused) + len(used):,} {role}s have no result ({first_few(unused)})")
-    return found, notes
+    return chosen, notes
 
 
 def _nothing_found(results: Source, others: Source, names: Sequence[Layout], role: str) -> UserError:
@@ -151,7 +151,7 @@ def _refuse_two_readings(matches: Sequence[Match]) -> None:
         second = _paths(match)
         for path in {**first, **second}:
             if first.get(path) != second.get(path):
-                partners = [found[path].name if path in found else "nothing" for found in (first, second)]
+                partners = [paths[path].name if path in paths else "nothing" for paths in (first, second)]
                 rules = _shown(matches[0].layout), _shown(match.layout)
                 raise UserError(
                     f"the names can be read in two ways: {path.name} belongs to {partners[0]} by {rules[0]}, and to "
@@ -168,14 +168,14 @@ def _matches(results: Source, others: Source, names: Sequence[Layout]) -> list[M
     ours, theirs = ([(folder, folder.parts[1:]) for folder in source.folders] for source in (results, others))
     stems = [stem(picture) for folder in results.folders for picture in folder.pictures]
     equal = match_folders(EQUAL, (), ours, theirs)
-    if len(equal.found) == len(stems):
+    if len(equal.pairs) == len(stems):
         return [equal]
     layouts = [Layout(first + ending, second) for ending in ("", *_endings(stems)) for first, second in names]
     return [equal, *(match_folders(layout, (), ours, theirs) for layout in layouts if layout != EQUAL)]
 
 
 def _paths(match: Match) -> dict[Path, Path]:
-    return {found.rainy.path: found.clean.path for found in match.found}
+    return {pair.rainy.path: pair.clean.path for pair in match.pairs}
 
 
 def _endings(names: Sequence[str]) -> Iterator[str]:

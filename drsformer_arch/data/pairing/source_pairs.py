@@ -115,7 +115,7 @@ class _Search:
         self.benchmark = benchmark
         self.sources = sources
         self.folders = [folder for source in sources for folder in source.folders]
-        self.found: list[UnkeyedPair] = []
+        self.pairs: list[UnkeyedPair] = []
         self.layouts: dict[str, None] = {}  # in order, each once
         self.looked_for: list[str] = []
         self.alone: dict[str, dict[File, None]] = {"RAINY": {}, "CLEAN": {}}  # may be taken later
@@ -171,15 +171,15 @@ class _Search:
             for place in sides[layout.rainy].keys() & sides[layout.clean].keys():
                 if place not in best or not best[place].complete:
                     match = match_at(place, layout)
-                    if place not in best or len(match.found) > len(best[place].found):
+                    if place not in best or len(match.pairs) > len(best[place].pairs):
                         best[place] = match
         # Folders can be read in several ways, such as input/rain beside target/rain: the way that pairs most comes
         # first, and the others get what it leaves.
-        for match in sorted(best.values(), key=lambda one: (-len(one.found), layouts.index(one.layout), one.place)):
-            if any(found.rainy.taken or found.clean.taken for found in match.found):
+        for match in sorted(best.values(), key=lambda one: (-len(one.pairs), layouts.index(one.layout), one.place)):
+            if any(pair.rainy.taken or pair.clean.taken for pair in match.pairs):
                 match = match_at(match.place, match.layout)  # noqa: PLW2901 - the same one, of what is left
-            if match.found:
-                files = (match.found[0].rainy, match.found[0].clean)
+            if match.pairs:
+                files = (match.pairs[0].rainy, match.pairs[0].clean)
                 shown = [
                     "/".join((*file.folder.parts[len(match.place) :], posixpath.basename(pattern)))
                     for file, pattern in zip(files, match.layout, strict=True)
@@ -194,7 +194,7 @@ class _Search:
         self.looked_for.append(shown)
         folders = [folder for folder in self._with_pairs() if folder.left() and self._role(folder) is None]
         of_a_split = [folder for folder in folders if split_said(folder.parts[1:])]
-        for folder in of_a_split or (folders if not self.found else []):
+        for folder in of_a_split or (folders if not self.pairs else []):
             for file in folder.left():
                 self._take(UnkeyedPair(folder.parts, stem(file.name), file, file, folder.parts, self.benchmark.halves))
                 self.layouts[shown] = None
@@ -207,10 +207,10 @@ class _Search:
                 self.alone[role].update(dict.fromkeys(folder.left()))
 
     def result(self, split: str | None) -> SourcePairs:
-        if not self.found:
+        if not self.pairs:
             raise self._nothing_found()
         self._check_alone()
-        splits, warnings = pairs_per_split(self.benchmark, self.found, split)
+        splits, warnings = pairs_per_split(self.benchmark, self.pairs, split)
         return SourcePairs(splits, "; ".join(self.layouts), [*self._shared_clean(), *self._left_out(), *warnings])
 
     def _with_pairs(self) -> Iterator[Folder]:
@@ -222,17 +222,17 @@ class _Search:
         # Pictures of both halves may lie somewhere in a folder "rain", as the copies of Rain800 do.
         return role_of(folder.parts[1:], nearest=bool(self.benchmark.halves))
 
-    def _take(self, found: UnkeyedPair) -> None:
-        self.found.append(found)
-        found.rainy.take()
-        found.clean.take()
+    def _take(self, pair: UnkeyedPair) -> None:
+        self.pairs.append(pair)
+        pair.rainy.take()
+        pair.clean.take()
 
     def _take_match(self, match: Match, shown: str) -> None:
         if match.twice is not None:
             one, two = match.twice
             raise UserError(f"two clean pictures for one name: {one.path} and {two.path}; take one of them away")
-        for found in match.found:
-            self._take(found)
+        for pair in match.pairs:
+            self._take(pair)
         self.layouts[shown] = None
         self.alone["RAINY"].update(dict.fromkeys(match.rainy_alone))
         self.alone["CLEAN"].update(dict.fromkeys(match.clean_alone))
@@ -255,7 +255,7 @@ class _Search:
         published = self.benchmark.rainy_per_clean
         if published == 1:
             return []
-        rainy = Counter(found.clean for found in self.found)
+        rainy = Counter(pair.clean for pair in self.pairs)
         others = [f"{file.path}: {count}" for file, count in rainy.items() if count != published]
         if not others or max(rainy.values()) == 1:  # complete, or another layout
             return []
@@ -276,17 +276,17 @@ class _Search:
         return lines
 
     def _nothing_found(self) -> UserError:
-        found = [
+        contents = [
             f"{_pictures(folder.pictures)} in {folder.path} ({first_few(folder.pictures)})" for folder in self.folders
         ]
         archives = [path for source in self.sources for path in source.archives]
         if archives:
-            found.append(f"archives, which have to be unpacked ({first_few([str(path) for path in archives])})")
-        if len(found) > FEW:
-            found[FEW:] = [f"{len(found) - FEW} more"]
+            contents.append(f"archives, which have to be unpacked ({first_few([str(path) for path in archives])})")
+        if len(contents) > FEW:
+            contents[FEW:] = [f"{len(contents) - FEW} more"]
         roots = " and ".join(str(source.root) for source in self.sources)
         return UserError(
-            f"no pairs of {self.benchmark.title} in {roots}: found {'; '.join(found) or 'no pictures'}; looked for "
+            f"no pairs of {self.benchmark.title} in {roots}: found {'; '.join(contents) or 'no pictures'}; looked for "
             f"{', '.join(self.looked_for)}, where rain can be {', '.join(ROLES['RAINY'])}, and norain "
             f"{', '.join(ROLES['CLEAN'])}; check the folder, or say by patterns how the files are named"
         )
