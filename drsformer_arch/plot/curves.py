@@ -23,7 +23,7 @@ _LOSS = re.compile(r"(\w+): (\S+)")
 _VALIDATION = re.compile(r"INFO: Validation (\S.*)")
 _SCORE = re.compile(r"\s+# (\w+)(?: \[(.+?)(?: protocol)?\])?: (\S+)")
 
-_Points = dict[tuple[str, str], dict[int, float]]  # name and unit of a curve → iteration → value
+_Series = dict[tuple[str, str], dict[int, float]]  # name and unit of a curve → iteration → value
 
 
 class Curve(NamedTuple):
@@ -52,17 +52,17 @@ def read_curves(folder: Path) -> list[Curve]:
     logs = sorted(path for path in folder.glob("train_*.log") if path.is_file())  # their names end in date and time
     if not logs:
         raise UserError(f"no training log (train_*.log) in {folder}; a folder of ./experiments is meant")
-    found: _Points = {}
+    series: _Series = {}
     for log in logs:
         try:
             with log.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-                damaged = _read(lines, found)
+                damaged = _read(lines, series)
         except OSError as error:
             _note(f"{log} is passed over: {error.strerror}")
             continue
         if damaged:
             _note(f"{log}: {damaged} lines are passed over, as their numbers cannot be read")
-    curves = _in_order(found, folder)
+    curves = _in_order(series, folder)
     if not curves:
         raise UserError(f"the logs in {folder} tell of no iteration yet")
     return curves
@@ -77,21 +77,21 @@ def read_all(folders: Sequence[Path]) -> tuple[list[Curve], list[str]]:
     Raises:
         UserError: none can be read.
     """
-    found: list[tuple[Path, list[Curve]]] = []
+    readable: list[tuple[Path, list[Curve]]] = []
     problems = []
     for folder in folders:
         try:
-            found.append((folder, read_curves(folder)))
+            readable.append((folder, read_curves(folder)))
         except Exception as error:  # whatever reading a stranger's logs raises; the others go on
             if len(folders) == 1:
                 raise
             problems.append(line_of(error, folder))
-    if problems and not found:
+    if problems and not readable:
         raise UserError(f"no training can be shown: {'; '.join(problems)}")
-    names = Counter(curves[0].run for _, curves in found)
+    names = Counter(curves[0].run for _, curves in readable)
     curves = [
         curve if names[curve.run] == 1 else curve._replace(run=str(folder))
-        for folder, curves in found
+        for folder, curves in readable
         for curve in curves
     ]
     return curves, problems
@@ -102,26 +102,26 @@ def _note(line: str) -> None:
 
 
 def _from_records(folder: Path) -> list[Curve]:
-    found: _Points = {}
+    series: _Series = {}
     for record in training_records.read(folder, _note):
         at = record["iter"]
         if "data_set" in record:
             for metric in record.keys() - {"iter", "data_set"}:
                 name, unit, _ = METRICS.get(metric, (metric, "", 0))
-                found.setdefault((f"{name} of {record['data_set']}", unit), {})[at] = float(record[metric])
+                series.setdefault((f"{name} of {record['data_set']}", unit), {})[at] = float(record[metric])
             continue
         named = {LEARNING_RATE: record["lr"]} if "lr" in record else {}
         named |= {(f"loss {key}", ""): value for key, value in record.items() if key.startswith("l_")}
         if "grad_norm" in record:
             named["gradient norm", ""] = record["grad_norm"]
         for curve, value in named.items():
-            found.setdefault(curve, {})[at] = float(value)
-    return _in_order(found, folder)
+            series.setdefault(curve, {})[at] = float(value)
+    return _in_order(series, folder)
 
 
-def _in_order(found: _Points, folder: Path) -> list[Curve]:
+def _in_order(series: _Series, folder: Path) -> list[Curve]:
     """Return the curves in the order scores, losses, the rest."""
-    curves = [Curve(*name, folder.resolve().name, sorted(found[name].items())) for name in found if found[name]]
+    curves = [Curve(*name, folder.resolve().name, sorted(series[name].items())) for name in series if series[name]]
     if len(curves) > MOST_CURVES:
         _note(f"{folder} has {len(curves):,} kinds of numbers in its log; the first {MOST_CURVES} are shown")
         del curves[MOST_CURVES:]
@@ -129,9 +129,9 @@ def _in_order(found: _Points, folder: Path) -> list[Curve]:
     return [curve for _, curve in sorted(zip(rank, curves, strict=True), key=lambda pair: pair[0])]
 
 
-def _read(lines: Iterable[str], found: _Points) -> int:
+def _read(lines: Iterable[str], series: _Series) -> int:
     """Add the points of one log; returns how many lines hold other numbers than a training writes."""
-    log, damaged = _Log(found), 0
+    log, damaged = _Log(series), 0
     for line in lines:
         try:
             log.read(line.rstrip()[:LONGEST_LINE])
@@ -143,8 +143,8 @@ def _read(lines: Iterable[str], found: _Points) -> int:
 class _Log:
     """A log, as far as it was read."""
 
-    def __init__(self, found: _Points) -> None:
-        self.found = found
+    def __init__(self, series: _Series) -> None:
+        self.series = series
         self.options: dict[str, int] = {}
         self.start = self.iteration = 0
         self.ended, self.data_set = False, ""
@@ -160,7 +160,7 @@ class _Log:
             self.options[match[1]] = _iteration(float(match[2]))
         elif match := _START.search(line):
             self.start = self.iteration = _iteration(match[1])
-            for points in self.found.values():
+            for points in self.series.values():
                 for later in [at for at in points if at > self.start]:
                     del points[later]
         elif match := _STEP.search(line):
@@ -177,7 +177,7 @@ class _Log:
             self._add_score(match)
 
     def _add(self, name: str, unit: str, at: int, value: str) -> None:
-        self.found.setdefault((name, unit), {})[at] = float(value)
+        self.series.setdefault((name, unit), {})[at] = float(value)
 
     def _add_score(self, match: re.Match[str]) -> None:
         # A validation's log does not say when it was; the log of steps may be sparser than validations are.
