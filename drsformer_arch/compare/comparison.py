@@ -57,7 +57,7 @@ def compare(
     Raises:
         UserError: something in the input is wrong so that nothing can be compared.
     """
-    pictures = tuple(_given_pictures(one, protocol) for one in data)
+    pictures = tuple(_given_pictures(named, protocol) for named in data)
     problems: list[str] = []
 
     def complain(problem: str) -> None:
@@ -68,7 +68,7 @@ def compare(
     methods = _methods(sources, pictures, imports, complain)
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
-    every = {one.name: one for method in methods for one in method.pictures}
+    every = {compared.name: compared for method in methods for compared in method.pictures}
     rainy = Method(RAINY_INPUT, None, None, None, {}, tuple(every.values()))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = Settings(out, limit, device)
@@ -174,11 +174,11 @@ def _own_pictures(source: str, options: dict[str, Any]) -> list[ComparedSet]:
     if len(used) != 1:
         known = did_you_mean("", [f"calculate_psnr_{name}" for name in PROTOCOLS])
         raise UserError(f"{source}: val.metrics must be those of one protocol{known}")
-    return [ComparedSet(one["name"], dict(one), *used) for one in options["datasets"].values()]
+    return [ComparedSet(section["name"], dict(section), *used) for section in options["datasets"].values()]
 
 
 def _conditions(settings: Settings, results: Sequence[Measurement]) -> list[str]:
-    counted = ", ".join(f"{len(one.names)} of {name}" for name, one in results[0].scores.items())
+    counted = ", ".join(f"{len(scores.names)} of {name}" for name, scores in results[0].scores.items())
     if settings.device == "cpu":
         hardware = f"{processor.model_name()}, {torch.get_num_threads()} threads"
     else:

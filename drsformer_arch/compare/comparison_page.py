@@ -38,7 +38,7 @@ def write_comparison_page(
         UserError: there is none that can be shown.
         OSError: the folder is not writable, the disk is full.
     """
-    protocols = list(dict.fromkeys(one.protocol for method in methods for one in method.pictures))
+    protocols = list(dict.fromkeys(compared.protocol for method in methods for compared in method.pictures))
     networks = ", ".join(result.label for result in results if result.network)
     facts = [*_means(results), ("Conditions", " ".join(conditions)), *scores_and_version(protocols)]
     title = f"Comparison of {networks}"
@@ -69,7 +69,7 @@ def _of_comparison(
     methods: Sequence[Method], results: Sequence[Measurement], out: Path, complain: Complain
 ) -> Iterator[Exhibit]:
     """Yield the results of every network of a comparison on every data set, picture by picture."""
-    every = {one.name: one for method in methods for one in method.pictures}
+    every = {compared.name: compared for method in methods for compared in method.pictures}
     for name, of_input in results[0].scores.items():
         pictures = every[name]
         dataset = PairedRainDataset({**pictures.options, "phase": "val"})

@@ -112,7 +112,7 @@ def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[s
         raise UserError("no picture can be compared; the problems are named above")
     results = [rainy]
     for method in methods[1:]:
-        pictures = tuple(one for one in method.pictures if one.name in rainy.scores)
+        pictures = tuple(compared for compared in method.pictures if compared.name in rainy.scores)
         if not pictures:
             continue  # its data sets were named
         measured = _in_a_process(method._replace(pictures=pictures), settings, left_out)
@@ -178,7 +178,7 @@ def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[i
     run = partial(run_network, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
-    scores = {one.name: score(method, run, one, settings, left_out[one.name]) for one in method.pictures}
+    scores = {data.name: score(method, run, data, settings, left_out[data.name]) for data in method.pictures}
     return Measurement(method.label, kind, parameters, macs, processor.peak_memory(device) - before, scores)
 
 

@@ -219,7 +219,7 @@ def _scores(result: Planes, target: Planes | None, which: Sequence[str]) -> dict
         if result.picture.shape[:2] != target.picture.shape[:2]:
             raise UserError(f"the pictures differ in size: {_size(result.picture)} and {_size(target.picture)}")
         if result.picture.shape != target.picture.shape:
-            result, target = (Planes(_in_colour(one.picture)) for one in (result, target))
+            result, target = (Planes(_in_colour(planes.picture)) for planes in (result, target))
         scores = {
             f"{what}_{group}": score(result, target)
             for group in which

@@ -48,7 +48,7 @@ def page_html(
         count=f"{len(rows):,} picture{'' if len(rows) == 1 else 's'}" if rows else "",
         means="".join(_mean_html(rows, column) for rows in _by_data_set(rows) for column in averaged),
         facts="".join(_fact_html(label, value) for label, value in facts),
-        overview="".join(_figure_html(*one) for one in overview),
+        overview="".join(_figure_html(*figure) for figure in overview),
         curves=_curves_json(curves),
         orders="".join(_order_html(index, column) for index, column in enumerate(columns)),
         headers="".join(_header_html(column) for column in columns),

@@ -48,17 +48,17 @@ def columns_of(rows: Sequence[TableRow]) -> list[ScoreColumn]:
     found = dict.fromkeys(key for row in rows for key in row.scores)
     keys = [key for key in found if not key.startswith(INPUT_PREFIX)]
     with_inputs = [
-        one
+        candidate
         for key in keys
-        for one in (key, INPUT_PREFIX + key, GAIN_PREFIX + key)
-        if one == key or INPUT_PREFIX + key in found
+        for candidate in (key, INPUT_PREFIX + key, GAIN_PREFIX + key)
+        if candidate == key or INPUT_PREFIX + key in found
     ]
     return [column_named(key) for key in dict.fromkeys((*with_inputs, *found))]
 
 
 def column_named(key: str) -> ScoreColumn:
     """Return the column of a score, such as "psnr_rain200", of the input's or of the gain."""
-    prefix = next((one for one in (INPUT_PREFIX, GAIN_PREFIX) if key.startswith(one)), "")
+    prefix = next((candidate for candidate in (INPUT_PREFIX, GAIN_PREFIX) if key.startswith(candidate)), "")
     metric, _, protocol = key.removeprefix(prefix).partition("_")
     if metric not in METRICS:
         return ScoreColumn(key, key.replace("_", " "), "", "", 4, False)

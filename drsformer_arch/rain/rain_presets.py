@@ -90,7 +90,7 @@ class RainParameters:
         recipes = RECIPES[preset]
         recipe = recipes[0]
         if len(recipes) > 1:
-            weights = np.array([one.weight for one in recipes])
+            weights = np.array([recipe.weight for recipe in recipes])
             recipe = recipes[rng.choice(len(recipes), p=weights / weights.sum())]
 
         groups = [

@@ -128,7 +128,7 @@ def streak_extent(residual: Plane, direction: float, tolerance: float = 0.0) -> 
     radians = np.deg2rad(direction + _TURN_STEP * np.arange(-steps, steps + 1))[:, None]
     x, y = largest + lags * np.sin(radians), largest - lags * np.cos(radians)
     along = cv2.remap(correlation, x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC)
-    return max(2 * _half_lag(one / correlation[largest, largest]) for one in along)
+    return max(2 * _half_lag(profile / correlation[largest, largest]) for profile in along)
 
 
 def _half_lag(correlation: npt.NDArray[np.float32]) -> float:

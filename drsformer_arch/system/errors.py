@@ -110,7 +110,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("DRSformr", ["DRSformer", "IDT"])
     "; did you mean 'DRSformer'?"
     """
-    names = sorted(str(one) for one in known)
+    names = sorted(map(str, known))
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
 

@@ -38,9 +38,9 @@ def parse_json(text: str | bytes) -> Any:
 
 def _levels(content: Any) -> int:
     level, levels = [content], 0
-    while level := [one for one in level if isinstance(one, list | dict)]:
+    while level := [part for part in level if isinstance(part, list | dict)]:
         levels += 1
-        level = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
     return levels
 
 

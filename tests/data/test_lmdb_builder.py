@@ -133,7 +133,7 @@ BUILDER = """
 import resource, sys, time
 from pathlib import Path
 import numpy as np
-from drsformer_arch.data import lmdb_builder
+from drsformer_arch.data.store import lmdb_builder
 from drsformer_arch.data.store.environments import Writer
 
 class Slow(dict):

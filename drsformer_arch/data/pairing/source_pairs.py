@@ -175,7 +175,9 @@ class _Search:
                         best[place] = match
         # Folders can be read in several ways, such as input/rain beside target/rain: the way that pairs most comes
         # first, and the others get what it leaves.
-        for match in sorted(best.values(), key=lambda one: (-len(one.pairs), layouts.index(one.layout), one.place)):
+        for match in sorted(
+            best.values(), key=lambda match: (-len(match.pairs), layouts.index(match.layout), match.place)
+        ):
             if any(pair.rainy.taken or pair.clean.taken for pair in match.pairs):
                 match = match_at(match.place, match.layout)  # noqa: PLW2901 - the same one, of what is left
             if match.pairs:

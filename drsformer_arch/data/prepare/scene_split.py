@@ -106,18 +106,20 @@ def _kept_hashes(keep: SceneManifest | None) -> list[tuple[str, SceneHash]]:
 def _scenes(photographs: Sequence[Photograph], same: Sequence[Sequence[str]]) -> dict[str, list[Photograph]]:
     """Return the pictures of every scene by its name: those near each other, and those near a near one."""
     links = list(near_scenes([photograph.hash for photograph in photographs]))
-    places = {f"{one.set}/{one.key}": index for index, one in enumerate(photographs) if not one.kept}
+    places = {f"{photo.set}/{photo.key}": index for index, photo in enumerate(photographs) if not photo.kept}
     for group in same:
         unknown = [name for name in group if name not in places]
         if unknown:
             raise UserError(f"--same: no picture {first_few(unknown)}; write SET/NAME without extension")
         links += [(places[group[0]], places[name]) for name in group[1:]]
     first_kept: dict[str, int] = {}
-    links += [(first_kept.setdefault(one.kept, index), index) for index, one in enumerate(photographs) if one.kept]
+    links += [
+        (first_kept.setdefault(photo.kept, index), index) for index, photo in enumerate(photographs) if photo.kept
+    ]
     scenes = {}
     for indices in linked_groups(len(photographs), links):
         members = [photographs[index] for index in indices]
-        names = [one.kept for one in members if one.kept] or [one.token for one in members]
+        names = [member.kept for member in members if member.kept] or [member.token for member in members]
         scenes[min(names)] = members
     return scenes
 
@@ -131,13 +133,13 @@ def _parts(
     """
     parts = {}
     for scene, members in scenes.items():
-        was = {before[one.kept] for one in members if one.kept}
+        was = {before[member.kept] for member in members if member.kept}
         if was:  # a new picture can show that two earlier scenes are one
             parts[scene] = "val" if "val" in was else "train"
     draws = {scene: _draw(seed, scene) for scene in scenes}
     counted: set[str] = set()
     for name, count in sorted(counts.items()):
-        of_set = [scene for scene, members in scenes.items() if any(one.set == name for one in members)]
+        of_set = [scene for scene, members in scenes.items() if any(member.set == name for member in members)]
         there = sum(parts.get(scene) == "val" for scene in of_set)
         free = [scene for scene in of_set if scene not in counted and scene not in parts]
         if not there <= count <= there + len(free):
@@ -160,7 +162,7 @@ def _draw(seed: int, scene: str) -> tuple[float, str]:
 
 def _copies(members: Sequence[Photograph]) -> Iterator[tuple[Photograph, str]]:
     """Yield the pictures of a scene, each with the hash of the photograph that it is a copy of."""
-    left = sorted(members, key=lambda one: (not one.kept, one.token, one.set, one.key))
+    left = sorted(members, key=lambda member: (not member.kept, member.token, member.set, member.key))
     while left:
         first, others = left[0], []
         for photograph in left:

@@ -221,7 +221,7 @@ def _checked_pairs(
                 rainy = _load(pair.input)
                 clean = target[1] if target is not None and target[0] == pair.target else _load(pair.target)
             if rainy.pixels.shape[:2] != clean.pixels.shape[:2]:
-                sizes = [f"{one.pixels.shape[1]}x{one.pixels.shape[0]}" for one in (rainy, clean)]
+                sizes = [f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}" for picture in (rainy, clean)]
                 raise PictureError(f"picture {pair.input} is {sizes[0]} but its target {pair.target} is {sizes[1]}")
             if target is None or target[0] != pair.target:
                 facts = _facts(clean.pixels, pair.target, job) | {"phash": f"{perceptual_hash(clean.pixels):016x}"}

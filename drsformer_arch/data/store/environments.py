@@ -76,8 +76,8 @@ def _open_here(real: str, path: str | Path) -> lmdb.Environment:
 def forget(path: str | Path) -> None:
     """Close the shared environments of LMDBs that are going to be moved or removed: this one, or all in a folder."""
     real = os.path.realpath(path)
-    for one in [one for one in _open if one == real or one.startswith(os.path.join(real, ""))]:
-        process, environment = _open.pop(one)
+    for opened in [opened for opened in _open if opened == real or opened.startswith(os.path.join(real, ""))]:
+        process, environment = _open.pop(opened)
         if process == os.getpid():
             environment.close()
     _real.clear()
