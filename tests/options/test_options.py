@@ -16,6 +16,7 @@ from drsformer_arch.cli import main
 from drsformer_arch.options.reading import load_yaml, override, read_options
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.derain_model import DerainModel
+from tests.golden_weights import small_arguments
 from tests.training.test_derain_model import batch
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +109,8 @@ def test_shipped_files_equal_the_generators_output():
 def test_every_shipped_file_builds_and_trains_a_step(path):
     options, messages = read_options(path, is_train="test" not in str(path.relative_to(ROOT)))
     assert not messages
-    options["network_g"] |= SMALLER[options["network_g"]["type"]]  # the rest of the file as it is
+    kind = options["network_g"]["type"]
+    options["network_g"] |= SMALLER.get(kind) or small_arguments()[kind]  # the rest of the file as it is
     options["path"]["pretrain_network_g"] = None  # an own training's, or of another size
     if "train" not in options:
         options["val"]["allow_random_weights"] = True
