@@ -184,6 +184,8 @@ class Part(Section):
         for key in (*Training.options(), "phase", "sets"):
             if isinstance(values, dict) and key in values:
                 raise refusal(": the mixture has one for all; give it there", key)
+        if isinstance(values, dict) and values.get("type") == "MixedRainDataset":
+            raise refusal(": a mixture holds no mixtures", "type")
         return values
 
 

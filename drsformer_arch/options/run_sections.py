@@ -161,7 +161,11 @@ class Paths(AnyPaths, extra="forbid"):
     """Weights to begin with."""
 
 
-class Wandb(Section):
+class Free(Section, extra="allow"):
+    """A section that is not ours."""
+
+
+class Wandb(Free, extra="forbid"):
     """Weights & Biases, which gets TensorBoard's curves."""
 
     project: str | None = basicsr("name of the project; empty: no logging there", None)
@@ -176,7 +180,7 @@ class AnyLogger(Section, extra="allow"):
     use_tb_logger: bool = basicsr("write curves for TensorBoard", False)
     keep_checkpoints: kinds.Count = option("how many of the newest states are kept; by default all", None, "states")
     save_best: str | None = option("keep the weights best by this metric of `val.metrics`", None)
-    wandb: Any = basicsr("Weights & Biases", None)
+    wandb: Free | None = basicsr("Weights & Biases", None)
 
 
 class Logger(AnyLogger, extra="forbid"):
@@ -185,11 +189,7 @@ class Logger(AnyLogger, extra="forbid"):
     wandb: Wandb | None = basicsr("Weights & Biases", None)
 
 
-class AnyDistParams(Section, extra="allow"):
-    """Several processes, of whoever's model."""
-
-
-class DistParams(AnyDistParams, extra="forbid"):
+class DistParams(Free, extra="forbid"):
     """Several processes."""
 
     backend: str = basicsr("of torch.distributed", "nccl")
@@ -206,6 +206,7 @@ class AnyRun(Section, extra="allow"):
     num_gpu: kinds.GPUs = basicsr("GPUs of this machine to use; 0: none", "auto", "GPUs")
     manual_seed: kinds.Seed = basicsr("of everything that is random", 0)
     scale: kinds.Count = basicsr("of the pictures' sides", 1, "factor")
+    channels_last: bool = option("memory layout; fast forms of DRSformer and Restormer always use it", False)
     find_unused_parameters: bool = basicsr("of DistributedDataParallel", False)
     network_g: Typed = basicsr("the network", None)
     datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
@@ -213,7 +214,7 @@ class AnyRun(Section, extra="allow"):
     train: AnyTrain = basicsr("the training; a test file has none", None)
     val: AnyVal = basicsr("validation and test", None)
     logger: AnyLogger = basicsr("logs and checkpoints", None)
-    dist_params: AnyDistParams = basicsr("several processes", None)
+    dist_params: Free = basicsr("several processes", None)
 
     @model_validator(mode="after")
     def _check_mixtures(self) -> "AnyRun":
@@ -228,7 +229,6 @@ class DerainRun(AnyRun, extra="forbid", json_schema_extra={"patternProperties": 
 
     model_type: Literal["DerainModel", "ImageCleanModel"] = basicsr("the model class")
     scale: kinds.ScaleOne = basicsr("always 1", 1)
-    channels_last: bool = option("memory layout; fast forms of DRSformer and Restormer always use it", False)
     network_g: Network = basicsr("the network")
     path: Paths = basicsr("weights to begin with", None)
     train: Train = basicsr("the training; a test file has none", None)

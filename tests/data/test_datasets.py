@@ -129,6 +129,7 @@ def test_a_mixture_keeps_its_weights(pairs, store):
             {"type": "MixedRainDataset", "sets": [{"type": "PairedRainDataset", "dataroot": "a", "gt_size": 8}]},
             r"here.sets\[0\].gt_size: the mixture has one for all",
         ),
+        ({"type": "MixedRainDataset", "sets": [{"type": "MixedRainDataset"}]}, r"sets\[0\].type: a mixture holds no"),
     ],
 )
 def test_wrong_sections(section, message):
