@@ -46,7 +46,8 @@ def override(opt: Options, entries: Sequence[str]) -> None:
 def translate_dataset(dataset: Options) -> list[str]:
     """Translate the published fork's data set keys in place; returns one message per change."""
     messages = []
-    for part in dataset.get("sets") or () if dataset.get("type") == "MixedRainDataset" else ():
+    parts = dataset.get("sets") if dataset.get("type") == "MixedRainDataset" else None
+    for part in parts if isinstance(parts, list) else ():
         if isinstance(part, dict):
             messages += translate_dataset(part)
     if dataset.get("type") == "Dataset_PairedImage":

@@ -210,10 +210,10 @@ class AnyRun(Section, extra="allow"):
     find_unused_parameters: bool = basicsr("of DistributedDataParallel", False)
     network_g: Typed = basicsr("the network", None)
     datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
-    path: AnyPaths = basicsr("weights to begin with", None)
+    path: AnyPaths | None = basicsr("weights to begin with", None)
     train: AnyTrain = basicsr("the training; a test file has none", None)
-    val: AnyVal = basicsr("validation and test", None)
-    logger: AnyLogger = basicsr("logs and checkpoints", None)
+    val: AnyVal | None = basicsr("validation and test", None)
+    logger: AnyLogger | None = basicsr("logs and checkpoints", None)
     dist_params: Free = basicsr("several processes", None)
 
     @model_validator(mode="after")
@@ -230,10 +230,10 @@ class DerainRun(AnyRun, extra="forbid", json_schema_extra={"patternProperties": 
     model_type: Literal["DerainModel", "ImageCleanModel"] = basicsr("the model class")
     scale: kinds.ScaleOne = basicsr("always 1", 1)
     network_g: Network = basicsr("the network")
-    path: Paths = basicsr("weights to begin with", None)
+    path: Paths | None = basicsr("weights to begin with", None)
     train: Train = basicsr("the training; a test file has none", None)
-    val: Val = basicsr("validation and test", None)
-    logger: Logger = basicsr("logs and checkpoints", None)
+    val: Val | None = basicsr("validation and test", None)
+    logger: Logger | None = basicsr("logs and checkpoints", None)
     dist_params: DistParams = basicsr("several processes", None)
 
     @staticmethod
