@@ -17,7 +17,7 @@ dependencies = ["torch", "einops"]
 
 
 def _network(kind: type[nn.Module], weights: str | None = None, *, fast: bool = True, **arguments: Any) -> nn.Module:
-    """A network, untrained, or with weights and then ready for inference.
+    """Build a network, untrained, or with weights and then ready for inference.
 
     Args:
         kind: the network's class.
@@ -51,7 +51,7 @@ globals().update({kind.__name__.lower(): _entry(kind) for kind in _archs.NETWORK
 
 
 def restorer(weights: str = "DRSformer-S", **options: Any) -> Any:
-    """A function from pictures to derained pictures, see `drsformer_arch.Restorer`."""
+    """Make a function from pictures to derained pictures, see `drsformer_arch.Restorer`."""
     from drsformer_arch import Restorer  # noqa: PLC0415 - a plain network needs only torch
 
     return Restorer(weights, **options)

@@ -14,7 +14,7 @@ import torch
 from drsformer_arch import archs
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import accelerate
-from drsformer_arch.restore import restored
+from drsformer_arch.restore import forward_scaled
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
 PATCHES = {"DualGCN": 100}  # of the recipes; all others 128
@@ -33,7 +33,7 @@ def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -
 
     precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
     with precision, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        restored(net, torch.rand(batch, 3, patch, patch), contract_of(net).value_range)
+        forward_scaled(net, torch.rand(batch, 3, patch, patch), contract_of(net).value_range)
     return sum(storage.nbytes() for storage in kept.values())
 
 

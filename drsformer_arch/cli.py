@@ -80,7 +80,7 @@ class _Tried:
 
 @contextlib.contextmanager
 def _no_second_try() -> Iterator[_Tried]:
-    """Launchers start processes again whatever their code was: what running again cannot cure then ends at once."""
+    """End at once what running again cannot cure: launchers start processes again whatever their code was."""
     note = os.environ.get(GIVEN_UP)
     if note and Path(note).exists():
         sys.exit(EXIT_USER_ERROR)
@@ -97,7 +97,7 @@ def _no_second_try() -> Iterator[_Tried]:
 
 @contextlib.contextmanager
 def _ending_tidily(command: str) -> Iterator[None]:
-    """SIGTERM and a closed terminal end a command as Ctrl-C does, so that nothing half-written stays."""
+    """Let SIGTERM and a closed terminal end a command as Ctrl-C does, so that nothing half-written stays."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if command in pipelines.SUMMARIES or threading.current_thread() is not threading.main_thread():
         numbers = []  # trainings have their own handlers, and only the main thread can have any
@@ -119,8 +119,8 @@ def _ending_tidily(command: str) -> Iterator[None]:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
-    if hasattr(args, "what") and not any(one.startswith("-") for one in rest):
-        args.what += rest  # argparse does not see that `prepare DATASET SRC` may stand before and after options
+    if hasattr(args, "operands") and not any(text.startswith("-") for text in rest):
+        args.operands += rest  # argparse does not see that `prepare DATASET SRC` may stand before and after options
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return args

@@ -81,7 +81,7 @@ def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:
     They are detected by all of their keys and shapes, and therefore before all others.
     """
     known = [support.architecture for support in registry]
-    others = tuple(one.id for one in known if not isinstance(one, DerainingArchitecture))
+    others = tuple(network.id for network in known if not isinstance(network, DerainingArchitecture))
     for kind in NETWORKS:
         support = ArchSupport.from_architecture(DerainingArchitecture(kind), before=others)
         registry.add(support, ignore_duplicates=True)

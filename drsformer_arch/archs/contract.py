@@ -70,13 +70,13 @@ class RestorationNetwork(nn.Module):
 
 
 def contract_of(net: object) -> Contract:
-    """The contract of a network or of its class, also of one of another package."""
+    """Get the contract of a network or of its class, also of one of another package."""
     contract = getattr(net, "contract", None)
     return contract if isinstance(contract, Contract) else Contract()
 
 
 def outputs(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What a network returned as a tuple, the best first."""
+    """Make a tuple of what a network returned, the best first."""
     return result if isinstance(result, tuple) else (result,)
 
 

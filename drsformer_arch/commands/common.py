@@ -1,4 +1,4 @@
-"""What several subcommands share."""
+"""Options and messages that several subcommands share."""
 
 import argparse
 import sys
@@ -54,7 +54,7 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
 
 
 def _from_here(name: str) -> str:
-    """A file as seen from any working directory; the name of a module stays as it is."""
+    """Make the path of a file absolute, for any working directory; the name of a module stays as it is."""
     return str(Path(name).expanduser().absolute()) if name.endswith(".py") else name
 
 
@@ -72,7 +72,7 @@ def register_outside(imports: Sequence[str]) -> None:
 
 
 def whole_number(option: str, text: str) -> int:
-    """The value of an option that may also be a word.
+    """Read the value of an option that may also be a word.
 
     Raises:
         UserError: it is neither.
@@ -88,5 +88,5 @@ def announce(text: str, out: Path | None) -> None:
 
 
 def size_of(out: Path) -> str:
-    """The size of a written file in words; a device or a pipe has none."""
+    """Say the size of a written file; a device or a pipe has none."""
     return "written" if files.is_stream(out) else f"{out.stat().st_size / 1e6:.1f} MB"

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = add_command(commands, "evaluate", "score results against their targets: PSNR, SSIM, NIQE", EXAMPLES)
     parser.add_argument("result", type=Path, metavar="RESULT")
-    parser.add_argument("what", nargs="*", metavar="TARGET", help="default: none, only NIQE")
+    parser.add_argument("operands", nargs="*", metavar="TARGET", help="default: none, only NIQE")
     parser.add_argument("--input", dest="rainy", type=Path, metavar="RAINY", help="score the rainy pictures, too")
     parser.add_argument("--protocol", choices=["rain200", "ddn", "rgb", "all"], help="default: all")
     parser.add_argument("--niqe", action="store_true", help="also NIQE, which needs no target")
@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers is not None and args.workers < 1:
         raise UserError("--workers must be 1 or more")
-    if len(args.what) > 1:
-        raise UserError(f"evaluate takes RESULT and TARGET, not also {args.what[1]}; rainy pictures go to --input")
-    target = Path(args.what[0]) if args.what else None
+    if len(args.operands) > 1:
+        raise UserError(f"evaluate takes RESULT and TARGET, not also {args.operands[1]}; rainy pictures go to --input")
+    target = Path(args.operands[0]) if args.operands else None
     if target is None and args.protocol is not None:
         raise UserError(f"--protocol {args.protocol} compares with targets: drsformer evaluate RESULT TARGET")
     protocols = tuple(SCORES) if args.protocol in (None, "all") else (args.protocol,)

@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
         "check the pairs of a data set and lay them out for training",
         EXAMPLES.format(names=", ".join(DATA_SETS)),
     )
-    parser.add_argument("what", nargs="*", metavar="DATASET SRC", help="which data set and where (pairs: two folders)")
+    parser.add_argument(
+        "operands", nargs="*", metavar="DATASET SRC", help="which data set and where (pairs: two folders)"
+    )
     parser.add_argument("-o", dest="destination", type=Path, metavar="DST", help="folder for the result")
     parser.add_argument(
         "--lmdb",
@@ -59,20 +61,20 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch.data.store.store import verify_store  # noqa: PLC0415 - OpenCV takes a while to load
 
     if args.verify is not None:
-        if args.what:
+        if args.operands:
             raise UserError("--verify takes a store and nothing else")
         pairs, missing = verify_store(args.verify)
         without = f"; {len(missing)} shards are missing" if missing else ""
         print(f"{printable(args.verify)}: {pairs:,} pairs, every byte as it was written{without}")
         return 0
-    for value, name in ((args.what, "DATASET"), (args.what[1:], "SRC"), (args.destination, "-o DST")):
+    for value, name in ((args.operands, "DATASET"), (args.operands[1:], "SRC"), (args.destination, "-o DST")):
         if not value:
             raise UserError(f"{name} is missing; drsformer prepare --help shows examples")
     if (args.workers is not None and args.workers < 1) or not 0 < (args.shard_size or 1) < float("inf"):
         raise UserError("--workers and --shard-size must be above 0")
     results = prepare_dataset(
-        args.what[0],
-        [Path(source) for source in args.what[1:]],
+        args.operands[0],
+        [Path(source) for source in args.operands[1:]],
         args.destination,
         output=args.lmdb,
         split=args.split,

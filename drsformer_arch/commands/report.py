@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
     for problem in problems:
         complain(problem)
-    found = args.result and find_result_pairs(args.result, args.target, args.rainy, skip_missing=args.skip_missing)
-    pairs, notes = found or ([], [])
+    find_pairs = partial(find_result_pairs, args.result, args.target, args.rainy, skip_missing=args.skip_missing)
+    pairs, notes = find_pairs() if args.result else ([], [])
     for note in notes:
         announce(note, args.out)
     sources = {"Results": args.result, "Targets": args.target, "Rainy pictures": args.rainy}
@@ -120,7 +120,7 @@ def _check(args: argparse.Namespace) -> None:
 def _exhibits(
     rows: Iterable["PictureScores"], summary: "Summary", complain: Callable[[str], None]
 ) -> Iterator["Exhibit"]:
-    """What can be scored; the problems of the others go to `complain`."""
+    """Yield the pictures that can be scored; the problems of the others go to `complain`."""
     from drsformer_arch.page.page import Exhibit  # noqa: PLC0415
 
     for row in rows:

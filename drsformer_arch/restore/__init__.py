@@ -7,7 +7,7 @@ from drsformer_arch.restore.networks import (
     load_network,
     recognise,
 )
-from drsformer_arch.restore.tiling import inference_form, pad_to_multiple, restore, restored
+from drsformer_arch.restore.tiling import forward_scaled, inference_form, pad_to_multiple, restore
 from drsformer_arch.restore.weights import find_weights, read_weights, save_safetensors
 
 __all__ = [
@@ -15,12 +15,12 @@ __all__ = [
     "drop_unused",
     "explain_mismatch",
     "find_weights",
+    "forward_scaled",
     "inference_form",
     "load_network",
     "pad_to_multiple",
     "read_weights",
     "recognise",
     "restore",
-    "restored",
     "save_safetensors",
 ]

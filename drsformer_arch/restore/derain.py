@@ -1,4 +1,4 @@
-"""`drsformer derain`: pictures, videos and folders of them from the disk to the disk."""
+"""Derain pictures, videos and folders of them, from the disk to the disk."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ READ = PICTURE_SUFFIXES | {".gif"} | VIDEO_SUFFIXES  # single pictures of .gif b
 
 
 class Job(NamedTuple):
-    """One picture or video."""
+    """A picture or video to derain, and where its result goes."""
 
     source: Path
     target: Path
@@ -33,12 +33,12 @@ class Job(NamedTuple):
 
     @property
     def is_video(self) -> bool:
-        """By its name."""
+        """Whether its name says that it is a video."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
 class _Input(NamedTuple):
-    """A file that was found."""
+    """A file among the inputs."""
 
     source: Path
     name: Path  # below the folder of the results
@@ -46,7 +46,7 @@ class _Input(NamedTuple):
 
 
 def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite: bool) -> list[Job]:
-    """What to read and where to write it.
+    """Decide what to read and where to write it.
 
     Folders are searched recursively, also through links, and keep their structure below `out`. A single file may be
     given a name instead of a folder.
@@ -61,20 +61,20 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite
         UserError: an input that does not exist or is no file, two pictures with one result, a result that exists or
             that is its own source.
     """
-    found: list[_Input] = []
-    for one in inputs:
-        is_pattern = has_magic(one) and not Path(one).exists()
-        paths = sorted(map(Path, glob(one, recursive=True))) if is_pattern else [Path(one)]
+    files: list[_Input] = []
+    for name in inputs:
+        is_pattern = has_magic(name) and not Path(name).exists()
+        paths = sorted(map(Path, glob(name, recursive=True))) if is_pattern else [Path(name)]
         if not paths:
-            raise UserError(f"nothing matches {one}")
+            raise UserError(f"nothing matches {name}")
         for path in paths:
             if path.is_dir():
-                found += _files_in(path, out)
+                files += _files_in(path, out)
             elif is_pattern:
-                found.append(_Input(path, Path(path.name), _problem(path)))
+                files.append(_Input(path, Path(path.name), _problem(path)))
             else:
-                found.append(_Input(_given(path), Path(path.name)))
-    if not found:
+                files.append(_Input(_given(path), Path(path.name)))
+    if not files:
         raise UserError(f"no picture or video ({', '.join(sorted(READ))}) in {', '.join(inputs)}")
     one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
     if is_stream(out) and not one_file:
@@ -84,8 +84,8 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite
     of_its_kind = VIDEO_SUFFIXES if Path(inputs[0]).suffix.lower() in VIDEO_SUFFIXES else WRITTEN
     names_its_kind = out.suffix.lower() in of_its_kind and not out.is_dir()
     jobs = []
-    for source, name, problem in found:
-        renamed = _renamed(name, suffix)
+    for source, relative, problem in files:
+        renamed = _renamed(relative, suffix)
         kind = out.suffix if one_file and names_its_kind else renamed.suffix
         target = out if one_file and (names_its_kind or is_stream(out)) else out / renamed
         jobs.append(Job(source, target, kind.lower(), problem))
@@ -96,7 +96,7 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None, *, overwrite
 
 
 def _given(path: Path) -> Path:
-    """A file that the user named.
+    """Check a file that the user named.
 
     Raises:
         UserError: there is no such file, or it is an archive, a pipe or a device.
@@ -110,7 +110,7 @@ def _given(path: Path) -> Path:
 
 
 def _problem(path: Path) -> str | None:
-    """Why a file that was found cannot be read."""
+    """Say why a file among the inputs cannot be read; None where it can."""
     try:
         refuse_no_file(path)
     except UserError as error:
@@ -119,13 +119,13 @@ def _problem(path: Path) -> str | None:
 
 
 def _files_in(top: Path, out: Path) -> list[_Input]:
-    """All pictures and videos below a folder, without hidden ones and without earlier results.
+    """List all pictures and videos below a folder, without hidden ones and without earlier results.
 
     Links to folders are followed, but not back to a folder that holds them. What is no file, leads to none or cannot
     be searched is named.
     """
     results = os.path.realpath(out)
-    found: list[_Input] = []
+    files: list[_Input] = []
     waiting = [(top, frozenset[str]())]
     while waiting:
         folder, above = waiting.pop()
@@ -136,15 +136,15 @@ def _files_in(top: Path, out: Path) -> list[_Input]:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
         except OSError as error:
-            found.append(_Input(folder, folder.relative_to(top), line_of(error, f"folder {folder}")))
+            files.append(_Input(folder, folder.relative_to(top), line_of(error, f"folder {folder}")))
             continue
         for name in names:
             path = folder / name
             if path.is_dir():
                 waiting.append((path, above | {real}))
             elif path.suffix.lower() in READ or (path.is_symlink() and not path.exists() and not path.suffix):
-                found.append(_Input(path, path.relative_to(top), _problem(path)))
-    return sorted(found)
+                files.append(_Input(path, path.relative_to(top), _problem(path)))
+    return sorted(files)
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -177,7 +177,7 @@ def derain(jobs: Sequence[Job], restorer: Restorer, *, batch: int = 1, depth: in
     """Derain pictures, then videos; a bad one is named and left out, whatever is wrong with it, the rest goes on.
 
     Args:
-        jobs: what to do.
+        jobs: the pictures and videos.
         restorer: the network.
         batch: pictures of equal size that are computed together, where they follow each other, or frames.
         depth: 8 or 16 bits; default: as the source.
@@ -186,7 +186,7 @@ def derain(jobs: Sequence[Job], restorer: Restorer, *, batch: int = 1, depth: in
         One line per picture or video that could not be derained.
     """
     with tqdm(total=len(jobs), unit="file", disable=None) as bar:
-        run = _Run(restorer, bar)
+        run = _Deraining(restorer, bar)
 
         def pictures() -> Iterator[tuple[Job, Photograph]]:
             for job in jobs:
@@ -204,8 +204,8 @@ def derain(jobs: Sequence[Job], restorer: Restorer, *, batch: int = 1, depth: in
     return run.problems
 
 
-class _Run:
-    """What a run has derained so far."""
+class _Deraining:
+    """A run over many files, and the problems that it met so far."""
 
     def __init__(self, restorer: Restorer, bar: tqdm) -> None:
         self.restorer, self.bar = restorer, bar
@@ -240,7 +240,7 @@ class _Run:
 
     @contextmanager
     def problems_named(self, source: Path, target: Path | None = None) -> Iterator[None]:
-        """Whatever goes wrong with an input, or while its result is written, becomes its line."""
+        """Report whatever goes wrong with an input, or while its result is written, as its line."""
         try:
             yield
         except Exception as error:  # of any kind: it must not end the run
@@ -261,13 +261,13 @@ class _Run:
 
 
 def _of_equal_size(pictures: Iterator[tuple[Job, Photograph]], batch: int) -> Iterator[list[tuple[Job, Photograph]]]:
-    """Neighbours of equal size and type, at most `batch` of them."""
-    for _, same in groupby(pictures, key=lambda one: (one[1].pixels.shape, one[1].pixels.dtype)):
+    """Group neighbours of equal size and type, at most `batch` of them."""
+    for _, same in groupby(pictures, key=lambda pair: (pair[1].pixels.shape, pair[1].pixels.dtype)):
         yield from batched(same, batch)
 
 
 def _in_depth(photograph: Photograph, depth: int | None) -> Photograph:
-    """8 or 16 bits per channel, also of the alpha."""
+    """Convert to 8 or 16 bits per channel, also of the alpha."""
     bits = photograph.pixels.dtype.itemsize * 8
     if depth is None or depth == bits:
         return photograph

@@ -1,4 +1,4 @@
-"""Networks as files for other programs: ONNX, torch.export and safetensors, checked before they get their name."""
+"""Write networks for other programs: ONNX, torch.export and safetensors, checked before they get their name."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ from drsformer_arch.restore.file_kinds import SAFETENSORS
 from drsformer_arch.restore.networks import build_network, network_of
 from drsformer_arch.restore.onnx_file import CHECKSUM, INPUT, OUTPUT, seal
 from drsformer_arch.restore.onnx_program import OnnxProgram, import_onnxruntime
-from drsformer_arch.restore.tiling import pad_to_multiple, restored
+from drsformer_arch.restore.tiling import forward_scaled, pad_to_multiple
 from drsformer_arch.restore.weights import save_safetensors
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import atomic_path, is_stream
@@ -46,15 +46,16 @@ class ForPictures(nn.Module):
         self.step = 1 if pads else self.multiple
 
     def forward(self, rainy: Tensor) -> Tensor:
-        """rainy: (N, 3, H, W) in [0, 1] → the same shape, not clamped; H and W at least 16."""
+        """Derain rainy, (N, 3, H, W) in [0, 1], to the same shape, not clamped; H and W are at least 16."""
         if self.step == self.multiple:
-            return restored(self.net, rainy, self.value_range)[0]
+            return forward_scaled(self.net, rainy, self.value_range)[0]
         height, width = rainy.shape[-2:]
-        return restored(self.net, pad_to_multiple(rainy, self.multiple), self.value_range)[0][..., :height, :width]
+        padded = pad_to_multiple(rainy, self.multiple)
+        return forward_scaled(self.net, padded, self.value_range)[0][..., :height, :width]
 
 
 class Exported(NamedTuple):
-    """What was written."""
+    """An exported network."""
 
     path: Path
     network: dict[str, Any]  # `type` and arguments
@@ -105,7 +106,7 @@ def export(
 
 
 def metadata(section: Mapping[str, Any]) -> dict[str, str]:
-    """What a file says about its network."""
+    """Write down what a file says about its network."""
     return {
         "network": json.dumps(section),
         "drsformer_version": __version__,
@@ -114,7 +115,7 @@ def metadata(section: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _example(program: ForPictures) -> tuple[Tensor, dict[int, Any]]:
-    """A picture to trace the graph with, and which of its dimensions are free."""
+    """Make a picture to trace the graph with, and say which of its dimensions are free."""
     side, channels, step = program.contract.patch_size, program.contract.picture_channels, program.step
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if side:
@@ -171,7 +172,7 @@ KINDS: dict[str, tuple[Callable[[ForPictures, Path, Mapping[str, str]], None], C
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters report each step and warn of their own internals; what matters is checked afterwards."""
+    """Silence exporters: they report each step and warn of their internals; what matters is checked afterwards."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -183,7 +184,7 @@ def _quiet() -> Iterator[None]:
 
 
 def largest_error(program: ForPictures, other: Callable[[Tensor], Tensor]) -> float:
-    """Largest difference of two networks at three sizes, relative to the largest value of the result."""
+    """Measure the largest difference of two networks at three sizes, relative to the largest value of the result."""
     side, channels = program.contract.patch_size, program.contract.picture_channels
 
     def legal(length: int) -> int:

@@ -1,4 +1,4 @@
-"""What kind of file somebody gives as weights, from its first bytes and its directory; nothing in it is executed."""
+"""Tell what kind of file somebody gives as weights by its first bytes and its directory; nothing is executed."""
 
 import codecs
 import zipfile
@@ -27,7 +27,7 @@ _OTHERS = (
 
 
 def kind_of_weights(path: Path) -> Kind:
-    """How to read a file of weights.
+    """Tell how to read a file of weights.
 
     Raises:
         UserError: it is none, and what it is instead; or it holds less than it says.
@@ -83,7 +83,7 @@ def _text(head: bytes) -> str | None:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return None
-    return text if all(one.isprintable() or one.isspace() for one in text) else None
+    return text if all(character.isprintable() or character.isspace() for character in text) else None
 
 
 def _describe_text(text: str) -> str:

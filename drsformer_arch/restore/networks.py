@@ -1,4 +1,4 @@
-"""From weights to a network: recognise which one they belong to, build it, or say in one line why they do not fit."""
+"""Find the network of weights: recognise which one they belong to, build it, or say in one line why they do not fit."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
@@ -39,7 +39,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[type[nn.Module], dict[str, A
 
 
 def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[type[nn.Module], dict[str, Any], nn.Module]]:
-    """Networks with the arguments that weights seem to have, and what those build, on the device meta."""
+    """Yield networks with the arguments that weights seem to have, and what those build, on the device meta."""
     for kind, recognition in _recognitions():
         if not all(key in state for key in recognition.keys):
             continue
@@ -52,14 +52,14 @@ def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[type[nn.Module], 
 
 
 def _networks() -> Iterator[tuple[str, type[nn.Module]]]:
-    """Networks with their names: ours, then those from outside, which are looked for where ours do not do."""
+    """Yield networks with their names: ours, then those from outside, which are looked for where ours do not do."""
     own: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in NETWORKS}
     yield from own.items()
     yield from ((name, kind) for name, kind in outside_networks().items() if name not in own)
 
 
 def _recognitions() -> Iterator[tuple[type[nn.Module], Recognition]]:
-    """Networks whose weights can be recognised."""
+    """Yield networks whose weights can be recognised."""
     for _, kind in _networks():
         if (recognition := contract_of(kind).recognition) is not None:
             yield kind, recognition

@@ -23,7 +23,7 @@ _AGAIN = "write it again with drsformer export"
 
 
 class OnnxFile(NamedTuple):
-    """A file that was looked through."""
+    """An ONNX file that was looked through."""
 
     content: bytes
     network: dict[str, Any]  # `type` and arguments, still to be tried
@@ -80,13 +80,13 @@ def _checked(model: Any, content: bytes, path: Path) -> OnnxFile:
 
 
 def _problem_of(model: Any) -> str | None:
-    """What no export holds."""
+    """Say what a program holds that no export does; None where it is like one."""
     if model.functions or model.graph.sparse_initializer or model.training_info:
         return "it holds functions, sparse weights or a training, as no export does"
-    if any(one.domain not in _DOMAINS for one in (*model.opset_import, *model.graph.node)):
+    if any(part.domain not in _DOMAINS for part in (*model.opset_import, *model.graph.node)):
         return "it needs operators that are not of the ONNX standard"
     for node in model.graph.node:
-        if any(one.HasField("g") or one.graphs for one in node.attribute):
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             return f"it holds a loop or a branch ({node.op_type[:40]}), as no export does"
     return next((problem for tensor in _tensors(model.graph) if (problem := _problem_of_tensor(tensor))), None)
 
@@ -117,19 +117,19 @@ def _problem_of_tensor(tensor: Any) -> str | None:
 
 
 def _picture_of(graph: Any, path: Path) -> tuple[int | None, ...]:
-    """Channels, height and width of the pictures that a graph takes, where they are fixed.
+    """Read channels, height and width of the pictures that a graph takes, where they are fixed.
 
     Raises:
         UserError: it takes or gives anything but pictures.
     """
     weights = {tensor.name for tensor in graph.initializer}
-    inputs = [one for one in graph.input if one.name not in weights]
+    inputs = [value for value in graph.input if value.name not in weights]
     for values, name in ((inputs, INPUT), (graph.output, OUTPUT)):
-        if [one.name for one in values] != [name]:
-            names = ", ".join(one.name[:40] for one in values[:3])
+        if [value.name for value in values] != [name]:
+            names = ", ".join(value.name[:40] for value in values[:3])
             raise UserError(f"{path}: it has {names or 'nothing'} where exports have {name}; {_AGAIN}")
         kind = values[0].type.tensor_type
-        dimensions = [one.dim_value or None for one in kind.shape.dim]
+        dimensions = [dimension.dim_value or None for dimension in kind.shape.dim]
         if kind.elem_type != 1 or len(dimensions) != 4 or dimensions[0] is not None:
             shape = "x".join(str(one or "any") for one in dimensions[:6])
             raise UserError(f"{path}: {name} is no float32 (N, C, H, W) with any N, but {shape}; {_AGAIN}")

@@ -1,4 +1,4 @@
-"""Networks that `drsformer export` wrote, in ONNX Runtime."""
+"""Run networks that `drsformer export` wrote in ONNX Runtime."""
 
 import dataclasses
 from pathlib import Path
@@ -65,7 +65,7 @@ class OnnxProgram:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # what is fatal; errors are raised
         gpu = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
-        providers = [one for one in (*gpu, "CPUExecutionProvider") if one in onnxruntime.get_available_providers()]
+        providers = [name for name in (*gpu, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
         except Exception as error:  # of many kinds without a common base
@@ -73,7 +73,7 @@ class OnnxProgram:
         self(torch.zeros(1, channels, side or TRIAL, side or TRIAL))
 
     def __call__(self, rainy: Tensor) -> Tensor:
-        """rainy: (N, C, H, W) → the same shape, on the CPU.
+        """Derain rainy, (N, C, H, W), to the same shape, on the CPU.
 
         Raises:
             MemoryError: there is not enough.

@@ -93,9 +93,9 @@ def _check(kind: type[nn.Module], arguments: Mapping[str, Any], where: str) -> N
         if not ours:  # what values mean, only its author knows
             continue
         parts = value if isinstance(value, list | tuple) else [value]
-        if len(parts) > LONGEST_LIST or not all(isinstance(one, bool | int | float | str | None) for one in parts):
+        if len(parts) > LONGEST_LIST or not all(isinstance(part, bool | int | float | str | None) for part in parts):
             raise UserError(f"{where}.{key} must be a plain value or a short list, not {_shown(value)}")
-        if not all(abs(one) <= LARGEST_NUMBER for one in parts if isinstance(one, int | float)):  # nor is NaN
+        if not all(abs(part) <= LARGEST_NUMBER for part in parts if isinstance(part, int | float)):  # nor is NaN
             raise UserError(f"{where}.{key} must be at most {LARGEST_NUMBER:,}, not {_shown(value)}")
         problem = problem_of_argument(value, hints.get(key, Any), least=0 if BLOCKS in key else 1)
         if problem:
@@ -110,7 +110,7 @@ def _shown(value: Any) -> str:
 
 
 class _TooManyTensorsError(ValueError):
-    """More parts than the network that is meant can have."""
+    """A network gets more parts than the one that is meant can have."""
 
 
 @contextmanager

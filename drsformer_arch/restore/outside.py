@@ -1,4 +1,4 @@
-"""Networks from outside this package, by their names: of installed packages that announce them, and of BasicSR's users.
+"""Find networks from outside this package by their names: announced by installed packages, or registered with BasicSR.
 
 A package announces a network by an entry point, and needs to register it nowhere:
 
@@ -37,7 +37,7 @@ def installed_networks() -> dict[str, type[nn.Module]]:
 
 
 def outside_networks() -> dict[str, type[nn.Module]]:
-    """Networks that installed packages announce or that were registered with BasicSR, but for BasicSR's own."""
+    """List networks that installed packages announce or that were registered with BasicSR, but for BasicSR's own."""
     basicsr = sys.modules.get("basicsr.utils.registry")  # where it is not loaded, nothing can be registered with it
     registered = {name: getattr(entry, "kind", entry) for name, entry in getattr(basicsr, "ARCH_REGISTRY", ())}
     foreign = {

@@ -115,7 +115,7 @@ class Restorer:
         return [_like(picture, result) for picture, result in zip(pictures, derained, strict=True)]
 
     def describe(self) -> str:
-        """One line: which network, computed where and how."""
+        """Say in one line which network computes, where and how."""
         if isinstance(self.net, OnnxProgram):
             return f"{self.net.network['type']} by ONNX Runtime on {self.device}, float32"
         parameters = sum(value.numel() for value in self.net.state_dict().values()) / 1e6
@@ -124,7 +124,7 @@ class Restorer:
         return f"{name} ({parameters:.2f} M parameters) on {self.device}, {precision}"
 
     def _with_smaller_and_smaller_tiles(self, rainy: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) RGB in [0, 1] → the same; both stay on the CPU where they are computed in tiles."""
+        """Derain (N, 3, H, W), RGB in [0, 1]; pictures stay on the CPU where they are computed in tiles."""
         tile = self.tile if self.tile != "auto" else self._tile_that_fits(rainy)
         while True:
             try:
@@ -144,7 +144,7 @@ class Restorer:
             return restore(self.net, rainy, tile=tile, overlap=overlap, device=self.device).float()
 
     def _tile_that_fits(self, rainy: torch.Tensor) -> int:
-        """0 for whole pictures."""
+        """Choose the side of tiles by the free memory; 0 for whole pictures."""
         count, _, height, width = rainy.shape
         free = self.memory or int(SHARE_OF_FREE_MEMORY * processor.free_memory(self.device))
         pixels = free // (count * contract_of(self.net).bytes_per_pixel)
@@ -158,7 +158,7 @@ def _inference_copy(net: nn.Module) -> nn.Module:
 
 
 def _to_tensor(picture: Picture, channels: int) -> torch.Tensor:
-    """(channels, H, W) float32 in [0, 1]."""
+    """Convert a picture to (channels, H, W), float32 in [0, 1]."""
     if picture.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"a picture must be uint8 or uint16, not {picture.dtype}")
     planes = picture[..., None] if picture.ndim == 2 else picture
@@ -172,7 +172,7 @@ def _to_tensor(picture: Picture, channels: int) -> torch.Tensor:
 
 
 def _like(picture: Picture, result: torch.Tensor) -> Picture:
-    """(C, H, W) in [0, 1] → shape and type of the picture, rounded."""
+    """Convert (C, H, W) in [0, 1] to the shape and type of the picture, rounded."""
     if picture.ndim == 2 or picture.shape[2] == 1:
         result = result.clamp(0, 1).mean(dim=0, keepdim=True)
     return to_picture(result, picture.dtype).reshape(picture.shape)

@@ -38,7 +38,7 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def even_tile(length: int, largest: int, overlap: int, multiple: int) -> int:
-    """The side of tiles of equal size of which as few as possible cover a length, at most `largest`."""
+    """Choose the side of equal tiles of which as few as possible cover a length, at most `largest`."""
     if length <= largest:
         return length
     count = math.ceil((length - overlap) / (largest - overlap))
@@ -47,7 +47,7 @@ def even_tile(length: int, largest: int, overlap: int, multiple: int) -> int:
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles start on one side so that they cover it, each overlapping the next by at least `overlap`.
+    """List where tiles start on one side so that they cover it, each overlapping the next by at least `overlap`.
 
     >>> tile_starts(1000, 512, 32)
     [0, 480, 488]
@@ -58,13 +58,13 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def feather(length: int, overlap: int) -> Tensor:
-    """Weights of one side of a tile: a linear ramp over the overlap at both ends, above 0 everywhere."""
+    """Make the weights of one side of a tile: a linear ramp over the overlap at both ends, above 0 everywhere."""
     ramp = torch.arange(1, length + 1, dtype=torch.float32)
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=overlap + 1)
 
 
 def tiles(height: int, width: int, tile: tuple[int, int], overlap: int) -> Iterator[tuple[slice, slice]]:
-    """Row and column slices of all tiles of a height and width."""
+    """Yield row and column slices of all tiles of a height and width."""
     rows, columns = tile
     for top in tile_starts(height, rows, overlap):
         for left in tile_starts(width, columns, overlap):
@@ -72,7 +72,7 @@ def tiles(height: int, width: int, tile: tuple[int, int], overlap: int) -> Itera
 
 
 def inference_form(net: nn.Module, *, bf16: bool, fast: bool = True) -> tuple[nn.Module, bool]:
-    """The network to infer with, and whether bfloat16 is left to autocast, as where not all of it has a fast form.
+    """Make the network to infer with, and tell whether bfloat16 is left to autocast, where not all has a fast form.
 
     Args:
         net: plain or accelerated.
@@ -85,8 +85,17 @@ def inference_form(net: nn.Module, *, bf16: bool, fast: bool = True) -> tuple[nn
     return fuse(net, torch.bfloat16 if fused_in_bf16 else None), bf16 and not fused_in_bf16
 
 
-def restored(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, ...]:
-    """All outputs of a network with its own value range for pictures in [0, 1], likewise in [0, 1]."""
+def forward_scaled(net: Network, image: Tensor, value_range: float) -> tuple[Tensor, ...]:
+    """Run a network in its own value range.
+
+    Args:
+        net: maps (N, C, H, W) in [0, value_range] to the same shape, or to a tuple of such, the best first.
+        image: (N, C, H, W) in [0, 1].
+        value_range: of the network's contract.
+
+    Returns:
+        All its outputs, each (N, C, H, W) for [0, 1], not clamped.
+    """
     if value_range == 1:
         return outputs(net(image))
     return tuple(output / value_range for output in outputs(net(image * value_range)))
@@ -125,7 +134,8 @@ def restore(
     def run(part: Tensor) -> Tensor:
         missing = (max(contract.smallest_size - length, 0) for length in part.shape[-2:])
         padded = pad_to_multiple(pad(part, *missing), multiple).to(device or part.device)
-        return restored(net, padded, contract.value_range)[0][..., : part.shape[-2], : part.shape[-1]].to(part.device)
+        whole = forward_scaled(net, padded, contract.value_range)[0]
+        return whole[..., : part.shape[-2], : part.shape[-1]].to(part.device)
 
     if patch:
         padded = pad(image, max(patch - height, 0), max(patch - width, 0))
@@ -150,7 +160,7 @@ def run_tiles(
     *,
     at_once: int = 1,
 ) -> Tensor:
-    """Weighted mean of the results of overlapping tiles.
+    """Compute the weighted mean of the results of overlapping tiles.
 
     Args:
         run: maps a tile (N, C, h, w) to the same shape.

@@ -1,4 +1,4 @@
-"""Weight files in the forms in which they circulate: read without executing anything in them, and written whole."""
+"""Read weight files in the forms in which they circulate, executing nothing in them, and write them whole."""
 
 import json
 import math
@@ -34,7 +34,7 @@ SHARING = 2  # tensors of a file may lie on each other, but not stand for more t
 
 
 class Weights(NamedTuple):
-    """What a file holds of a network."""
+    """Weights of a network, and what their file says of it."""
 
     state: dict[str, Tensor]  # on the CPU
     network: dict[str, Any] | None  # `type` and arguments, as under `network_g` of an option file, where it says so
@@ -42,7 +42,7 @@ class Weights(NamedTuple):
 
 
 def find_weights(name: Path | str) -> Path:
-    """The file of weights that a user named: a path, or the name of weights that are shipped with the package.
+    """Find the file of weights that a user named: a path, or the name of weights that are shipped with the package.
 
     Raises:
         UserError: neither.
@@ -59,7 +59,7 @@ def find_weights(name: Path | str) -> Path:
 
 
 def load_file(path: Path | str, *, mmap: bool = False) -> Any:
-    """`torch.load` on the CPU that executes nothing in the file; safetensors come as they would from a .pth file.
+    """Load a file on the CPU as `torch.load` does, executing nothing; safetensors come as from a .pth file.
 
     Args:
         path: of whatever name: what is in the file decides how it is read.
@@ -111,7 +111,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def parse_network(text: str, path: Path | str) -> dict[str, Any]:
-    """What the metadata of a file say about its network: `type` and arguments, which are still to be tried.
+    """Read what the metadata of a file say of its network: `type` and arguments, which are still to be tried.
 
     Raises:
         UserError: they say nothing that can be read.
@@ -155,7 +155,7 @@ def read_weights(path: Path | str, param_key: str | None = None, *, finite: bool
 
 
 def _choose(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The weights in a file, and the entry that they are in."""
+    """Choose the weights in a file, and name the entry that they are in."""
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not the weights of a network by their names")
     if not content:
@@ -177,7 +177,7 @@ def _choose(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, 
 
 
 def without_by_products(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without single numbers that tools leave in a network, if there is anything else."""
+    """Drop single numbers that tools leave in a network, if there is anything else."""
     kept = {key: value for key, value in state.items() if not (BY_PRODUCTS.search(key) and value.numel() == 1)}
     return kept or dict(state)
 
@@ -186,7 +186,7 @@ def _are_weights(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and bool(value)
-        and all(isinstance(key, str) and isinstance(one, Tensor) for key, one in value.items())
+        and all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items())
     )
 
 

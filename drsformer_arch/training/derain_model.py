@@ -17,7 +17,7 @@ from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.archs.precision import at_least_float32
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.options.reading import add_defaults, check_sections, translate
-from drsformer_arch.restore import restored
+from drsformer_arch.restore import forward_scaled
 from drsformer_arch.system.errors import TrainingStopped, UserError
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.loaders import seed_everything, seed_of
@@ -188,7 +188,7 @@ class DerainModel(ValidatedModel):
     def _losses(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the weighted sum of the configured losses and its parts, in float32 or better."""
         with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            outputs = restored(self.net_g, lq, contract_of(self.get_bare_model(self.net_g)).value_range)
+            outputs = forward_scaled(self.net_g, lq, contract_of(self.get_bare_model(self.net_g)).value_range)
         outputs = tuple(at_least_float32(output) for output in outputs)
         self.output = output = outputs[0]
         parts: dict[str, Tensor] = {}

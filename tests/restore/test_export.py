@@ -17,7 +17,7 @@ from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.restore import export as exporting
-from drsformer_arch.restore import load_network, restore, restored, weights
+from drsformer_arch.restore import forward_scaled, load_network, restore, weights
 from tests.golden_weights import load_golden_weights, small_arguments
 
 SMALL = small_arguments() | {
@@ -93,7 +93,7 @@ def test_safetensors_hold_the_arguments(name, tmp_path):
     side = 64 if name == "IDT" else 32
     rainy = torch.rand(1, 3, side, side)
     with torch.no_grad():
-        for one, other in zip(restored(net, rainy, 1.0), restored(again, rainy, 1.0), strict=True):
+        for one, other in zip(forward_scaled(net, rainy, 1.0), forward_scaled(again, rainy, 1.0), strict=True):
             assert torch.equal(one, other)
 
 
