@@ -66,12 +66,6 @@ def lock_experiment(name: str, *, distributed: bool) -> None:
         left.unlink()
 
 
-def use_processor(options: dict[str, Any]) -> None:
-    """Tune the process where it computes on the CPU; a process that feeds a GPU needs no memory kept."""
-    if options["num_gpu"] == 0 or not torch.cuda.is_available():
-        processor.tune()
-
-
 def start(options: dict[str, Any], args: argparse.Namespace, *, root: str, is_train: bool) -> None:
     """Run BasicSR's training or test pipeline.
 
@@ -85,6 +79,8 @@ def start(options: dict[str, Any], args: argparse.Namespace, *, root: str, is_tr
         MachineError: something that may be gone when the same command runs again.
         UserError: something in the input is wrong.
     """
+    if options["num_gpu"] == 0 or not torch.cuda.is_available():  # a process that feeds a GPU needs no memory kept
+        processor.tune()
     repairs.apply(
         (
             ("train test", "parse_options", partial(fill_in, options, args)),

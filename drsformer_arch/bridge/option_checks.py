@@ -1,7 +1,7 @@
 """Read an option file and find its mistakes before BasicSR's pipelines start."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from drsformer_arch.bridge import option_trials
 from drsformer_arch.bridge.option_trials import check_arguments, find
 from drsformer_arch.bridge.outside import imports_of, names_of, register_outside
 from drsformer_arch.fast.builders import FAST, NetworkBuilder
-from drsformer_arch.options.dataset_sections import OURS as DATASETS
+from drsformer_arch.options.dataset_sections import NAMES as DATASETS
 from drsformer_arch.options.kinds import shortened, shown
 from drsformer_arch.options.reading import read_options
 from drsformer_arch.options.run_sections import MODEL_TYPES
@@ -116,19 +116,20 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> Any:
     network = None
     if options.get("network_g") is not None:  # other people's models may name their networks otherwise
         network = _check_network(options["network_g"])
-    for phase, dataset in options["datasets"].items():
-        for where, section in _with_parts(f"datasets.{phase}", dataset):
-            find(DATASET_REGISTRY, section["type"], f"{where}.type")
+    for where, section in _data_sets(options):
+        find(DATASET_REGISTRY, section["type"], f"{where}.type")
     option_trials.try_metrics(options["val"].get("metrics") or {})
     if is_train and options["model_type"] in MODEL_TYPES:
         option_trials.try_losses(options["train"])
     return network
 
 
-def _with_parts(where: str, dataset: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """A data set's section and, of a mixture, those of its sets, each with its name in messages."""
-    parts = dataset.get("sets", ()) if dataset.get("type") == "MixedRainDataset" else ()
-    return [(where, dataset), *((f"{where}.sets[{number}]", part) for number, part in enumerate(parts))]
+def _data_sets(options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the sections of all data sets and, of a mixture, of its sets, each with its name in messages."""
+    for phase, dataset in options["datasets"].items():
+        yield f"datasets.{phase}", dataset
+        for number, part in enumerate(dataset.get("sets", ()) if dataset.get("type") == "MixedRainDataset" else ()):
+            yield f"datasets.{phase}.sets[{number}]", part
 
 
 def _check_network(network: dict[str, Any]) -> Any:
@@ -150,12 +151,11 @@ def check_files(options: dict[str, Any]) -> None:
     Raises:
         UserError: one that does not.
     """
-    for phase, dataset in options["datasets"].items():
-        for where, section in _with_parts(f"datasets.{phase}", dataset):
-            for key, value in section.items():
-                if key.startswith("dataroot") and value is not None and not os.path.isdir(os.path.expanduser(value)):
-                    hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
-                    raise UserError(f"{where}.{key}: there is no folder {shortened(str(value))}{hint}")
+    for where, section in _data_sets(options):
+        for key, value in section.items():
+            if key.startswith("dataroot") and value is not None and not os.path.isdir(os.path.expanduser(value)):
+                hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
+                raise UserError(f"{where}.{key}: there is no folder {shortened(str(value))}{hint}")
     for key, value in options["path"].items():
         if key.startswith("pretrain_network") and value == "":
             raise UserError(f"option path.{key} is empty: name a file, or ~ for none")
@@ -184,14 +184,13 @@ def _check_state(state: str, name: str) -> None:
 def _check_channels(options: dict[str, Any], network: nn.Module) -> None:
     """Our sets and BasicSR's give pictures in colour, BasicSR's also luma; those of others are not known."""
     wanted = contract_of(network).picture_channels
-    for phase, dataset in options["datasets"].items():
-        for where, section in _with_parts(f"datasets.{phase}", dataset):
-            given = 1 if section.get("color") == "y" else 3
-            if section["type"] in {*DATASETS, *BASICSR_SETS} and given != wanted:
-                raise UserError(
-                    f"network_g: this {options['network_g']['type']} takes pictures of {wanted} channel"
-                    f"{'s' * (wanted > 1)}, those of {where} have {given}; build it for {given}"
-                )
+    for where, section in _data_sets(options):
+        given = 1 if section.get("color") == "y" else 3
+        if section["type"] in {*DATASETS, *BASICSR_SETS} and given != wanted:
+            raise UserError(
+                f"network_g: this {options['network_g']['type']} takes pictures of {wanted} channel"
+                f"{'s' * (wanted > 1)}, those of {where} have {given}; build it for {given}"
+            )
 
 
 def _check_sizes(options: dict[str, Any], network: Any) -> None:
@@ -234,8 +233,7 @@ def _check_training(options: dict[str, Any], network: Any, distributed: bool) ->
                 f"option path.ignore_resume_networks: without its own weights {network_name} would go on from random "
                 f"ones; give path.pretrain_{network_name}"
             )
-    note = option_trials.check_best(options)
-    return [] if note is None else [note]
+    return option_trials.check_best(options)
 
 
 def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:

@@ -7,9 +7,7 @@ people's may load weights or take their time, so that only their arguments are c
 import importlib.util
 import inspect
 import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -20,10 +18,10 @@ from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR impor
 from drsformer_arch.options.kinds import shown
 from drsformer_arch.restore.outline import LARGEST_NUMBER
 from drsformer_arch.system import processor
-from drsformer_arch.system.errors import UserError, did_you_mean, line_of
+from drsformer_arch.system.errors import UserError, did_you_mean
 from drsformer_arch.training.batch_plan import BatchPlan
 from drsformer_arch.training.lr_scheduler import SCHEDULES, build_optimizer, build_schedule, optimizer_names
-from drsformer_arch.training.validation import QUICK, is_quick, needs_target, try_metric
+from drsformer_arch.training.validation import QUICK, is_quick, needs_target, try_metric, trying
 
 # isort: split
 from basicsr.models.sr_model import SRModel
@@ -80,17 +78,6 @@ def check_arguments(
     for key in section:
         if key not in {"type", *known, *extra}:
             raise UserError(f"unknown option {where}.{key}{did_you_mean(key, known)}")
-
-
-@contextmanager
-def trying(where: str) -> Iterator[None]:
-    """Whatever the arguments of a file lead to is said in one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # somebody else's code on any values: each may fail in its own way
-        raise UserError(line_of(error, where)) from error
 
 
 def try_network(network_class: type[nn.Module], arguments: dict[str, Any]) -> None:
@@ -229,7 +216,7 @@ def try_metrics(metrics: dict[str, Any]) -> None:
             try_metric(section, where, SIDE, SIDE)
 
 
-def check_best(options: dict[str, Any]) -> str | None:
+def check_best(options: dict[str, Any]) -> list[str]:
     """Check that `logger.save_best` can be obeyed.
 
     Returns:
@@ -240,7 +227,7 @@ def check_best(options: dict[str, Any]) -> str | None:
     """
     metric, val = options["logger"].get("save_best"), options["val"]
     if metric is None:
-        return None
+        return []
     first = next((phase for phase in options["datasets"] if phase != "train"), None)
     if first is None:
         raise UserError("option logger.save_best needs a validation set: datasets.val")
@@ -251,11 +238,11 @@ def check_best(options: dict[str, Any]) -> str | None:
             f"has none (SingleImageDataset); put another set first, or name a metric such as calculate_niqe"
         )
     if val["val_freq"] > options["train"]["total_iter"]:
-        return (
+        return [
             f"logger.save_best: val.val_freq is {val['val_freq']}, beyond train.total_iter: only the last weights are "
             f"validated, and so the best"
-        )
-    return None
+        ]
+    return []
 
 
 def check_batch(options: dict[str, Any], plan: BatchPlan) -> None:

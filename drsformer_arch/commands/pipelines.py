@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
         options["val"]["save_img"] = True
     if is_train:
         command.lock_experiment(options["name"], distributed=distributed)
-    command.use_processor(options)
     code = 0
     try:
         command.start(options, args, root=os.getcwd(), is_train=is_train)

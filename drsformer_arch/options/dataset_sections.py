@@ -1,7 +1,7 @@
 """The sections of data sets: ours, the sets of a mixture, and what our loaders read of everybody's."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Gt, MinLen
 from pydantic import BeforeValidator, model_validator
@@ -41,17 +41,17 @@ class Backend(Section, extra="allow"):
 class Loading(Section):
     """What our loaders and BasicSR's read of every data set."""
 
-    num_worker_per_gpu: kinds.Workers = basicsr("processes that read pictures; 0: the main one does", 0, "processes")
-    batch_size_per_gpu: kinds.Batch = basicsr("what one GPU holds at once; needed in a training set", None, "pictures")
-    mini_batch_sizes: kinds.BatchOfStages = fork("`batch_size_per_gpu` of each progressive stage", None, "pictures")
-    gt_sizes: kinds.SideOfStages = fork("`gt_size` of each progressive stage", None, "pixels")
-    iters: kinds.Lengths = fork("the length of each progressive stage", None, "iterations")
-    dataset_enlarge_ratio: kinds.Passes = basicsr("how often an epoch goes through the set", 1, "passes")
+    num_worker_per_gpu: kinds.Workers = basicsr("processes that read pictures; 0: the main one reads", 0, "processes")
+    batch_size_per_gpu: kinds.Batch = basicsr("what a GPU holds at once; needed in a training set", None, "pictures")
+    mini_batch_sizes: kinds.BatchOfStages = fork("what a GPU holds at once, stage by stage", None, "pictures")
+    gt_sizes: kinds.SideOfStages = fork("side of the training patches, stage by stage", None, "pixels")
+    iters: kinds.Lengths = fork("length of each stage of progressive learning", None, "iterations")
+    dataset_enlarge_ratio: kinds.Passes = basicsr("how often an epoch goes through the data set", 1, "passes")
     prefetch_mode: Literal["cpu", "cuda"] | None = basicsr(
-        "load ahead, in a thread or onto the GPU (needs `pin_memory: true`)", None
+        "load batches ahead: `cpu` in a thread, `cuda` onto the GPU (needs `pin_memory: true`)", None
     )
-    num_prefetch_queue: kinds.Queue = basicsr("how far `prefetch_mode: cpu` loads ahead", 1, "batches")
-    pin_memory: bool = basicsr("load into memory from which GPUs copy faster", False)
+    num_prefetch_queue: kinds.Queue = basicsr("how many batches `prefetch_mode: cpu` loads ahead", 1, "batches")
+    pin_memory: bool = basicsr("load pictures into memory from which GPUs copy faster", False)
     persistent_workers: bool = basicsr("keep reading processes between epochs", False)
 
     @model_validator(mode="after")
@@ -67,7 +67,7 @@ class Loading(Section):
 class Patches(Loading):
     """What the batch plan reads of a training set, whoever's it is."""
 
-    gt_size: kinds.Side = basicsr("the side of training's square patches; needed there", None, "pixels")
+    gt_size: kinds.Side = basicsr("side of the square training patches; needed to train", None, "pixels")
 
     def stages(self, total_iter: int, effective: int | list[int] | None) -> list[tuple[int, int, int, int | None]]:
         """The stages of progressive learning; one where nothing says that there are several.
@@ -107,12 +107,12 @@ class Source(Section):
     """What every data set of ours reads."""
 
     type: str = basicsr("the class of the data set")
-    name: str = basicsr("its name in logs and results; by default its section's", None)
+    name: str = basicsr("name in logs and results; by default that of its section", None)
     use_hflip: bool = basicsr("mirror half of the training patches left and right", True)
-    use_rot: bool = basicsr("mirror and transpose them: with `use_hflip` all 8 symmetries", True)
-    io_backend: Annotated[Backend, Said("disk or lmdb")] = basicsr("needed by BasicSR only", None)
-    phase: str = basicsr("always the section's name up to its first `_`", None)
-    scale: kinds.Count = basicsr("always 1", 1)
+    use_rot: bool = basicsr("mirror and transpose training patches: with `use_hflip` all 8 symmetries", True)
+    io_backend: Annotated[Backend, Said("disk or lmdb")] = basicsr("how BasicSR opens files", None)
+    phase: str = basicsr("what the set is for: always its section's name up to the first `_`", None)
+    scale: kinds.Count = basicsr("how much larger clean pictures are than rainy ones: always 1", 1)
 
 
 class Training(Patches):
@@ -132,9 +132,9 @@ class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
     dataroot_lq: str = basicsr("rainy pictures: a folder, or an LMDB in BasicSR's layout", None)
     dataroot_gt: str | None = basicsr("clean pictures: a folder, or an LMDB in BasicSR's layout", None)
     partial: bool = option("accept a store of which shards are missing", False)
-    filename_tmpl: kinds.Template = basicsr("a rainy picture's name, with the clean one's for {}", "{}")
+    filename_tmpl: kinds.Template = basicsr("name of a rainy picture; {} stands for that of the clean one", "{}")
     use_vflip: bool = option("mirror half of the training patches upside down, where `use_rot` is false", False)
-    resize: kinds.Factors = option("training resizes pairs by a factor between these two", None, "factor")
+    resize: kinds.Factors = option("range from which training draws a factor to resize each pair", None, "factor")
 
     @model_validator(mode="after")
     def _check(self) -> "PairedPictures":
@@ -155,14 +155,14 @@ class SyntheticRain(Source):
     type: Literal["RainSynthesisDataset"] = basicsr("the class of the data set")
     dataroot_gt: str = basicsr("clean pictures: a folder, a store, or an LMDB in BasicSR's layout")
     partial: bool = option("accept a store of which shards are missing", False)
-    presets: Rains = option(f"kinds of rain, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
-    rain_seed: kinds.Seed = option("validation and tests draw the same rain from it", 0)
-    resize: kinds.Factors = option("training resizes a picture by a factor between these two", None, "factor")
-    drawn_scenes: kinds.Share = option("the share of training samples with drawn lines, text, grass or hair", 0)
+    presets: Rains = option(f"kinds of rain to draw, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
+    rain_seed: kinds.Seed = option("seed of the rain in validation and tests, the same every time", 0)
+    resize: kinds.Factors = option("range from which training draws a factor to resize each picture", None, "factor")
+    drawn_scenes: kinds.Share = option("share of training samples with drawn lines, text, grass or hair", 0)
 
 
 class CommonOptions(Source, Training):
-    """Of data sets of every `type` of ours."""
+    """Options of all data sets of ours, whatever their `type`."""
 
 
 class PairedRainDataset(PairedPictures, Training):
@@ -176,7 +176,7 @@ class RainSynthesisDataset(SyntheticRain, Training):
 class Part(Section):
     """What a set of a mixture adds to its class; the rest the mixture has for all of them."""
 
-    weight: Weight = option("share of its samples in a batch, against those of the other sets", 1)
+    weight: Weight = option("how many samples of a batch are from this set, relative to the weights of the others", 1)
 
     @model_validator(mode="before")
     @classmethod
@@ -220,11 +220,12 @@ def _by_type(ours: Mapping[str, type[Section]], other: type[Section]) -> BeforeV
     return BeforeValidator(read)
 
 
-_PARTS: dict[str, type[Section]] = {
-    "PairedRainDataset": PairedRainPart,
-    "Dataset_PairedImage": PairedRainPart,
-    "RainSynthesisDataset": RainSynthesisPart,
-}
+def _named(*kinds: type[Section]) -> dict[str, type[Section]]:
+    """Map every name that the option `type` may have to the section with that `type`."""
+    return {name: kind for kind in kinds for name in get_args(kind.model_fields["type"].annotation)}
+
+
+_PARTS = _named(PairedRainPart, RainSynthesisPart)
 AnyPart = Annotated[PairedRainPart | RainSynthesisPart | OtherPart, _by_type(_PARTS, OtherPart)]
 
 
@@ -233,16 +234,11 @@ class MixedRainDataset(Source, Training):
 
     type: Literal["MixedRainDataset"] = basicsr("the class of the data set")
     sets: Annotated[list[AnyPart], MinLen(1), Said("a list of data set sections")] = option(
-        "data set sections, each with its `type`, its sources and a `weight`"
+        "the data sets: sections, each with its `type`, its sources and a `weight`"
     )
 
 
-OURS: dict[str, type[Section]] = {
-    "PairedRainDataset": PairedRainDataset,
-    "Dataset_PairedImage": PairedRainDataset,
-    "RainSynthesisDataset": RainSynthesisDataset,
-    "MixedRainDataset": MixedRainDataset,
-}
+OURS = _named(PairedRainDataset, RainSynthesisDataset, MixedRainDataset)
 AnyDataset = Annotated[
     PairedRainDataset | RainSynthesisDataset | MixedRainDataset | OtherDataset, _by_type(OURS, OtherDataset)
 ]

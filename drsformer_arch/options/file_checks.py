@@ -29,12 +29,10 @@ WRITTEN = {
     "start_iter": "comes from the training state: --auto_resume, or path.resume_state",
     "iters_per_epoch": "follows from data set and batch",
 }
-_TRAINING_GOES_TO = "is ./experiments/NAME, of the option name: run the command where it shall lie"
-_RESULTS_GO_TO = "is ./results/NAME, of the option name: run the command where it shall lie"
 PLACES = {
-    "root": "is the working directory: run the command where experiments and results shall lie",
-    "experiments_root": _TRAINING_GOES_TO,
-    "results_root": _RESULTS_GO_TO,
+    "root": WRITTEN["root_path"],
+    "experiments_root": "is ./experiments/NAME, of the option name: run the command where it shall lie",
+    "results_root": "is ./results/NAME, of the option name: run the command where it shall lie",
     **dict.fromkeys(
         ("models", "training_states", "log", "visualization"),
         "lies in ./experiments/NAME or ./results/NAME, of the option name: run the command where it shall lie",

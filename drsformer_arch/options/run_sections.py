@@ -23,9 +23,7 @@ class Typed(Section, extra="allow"):
 class Network(Typed):
     """The network and its arguments."""
 
-    fast: Annotated[Any, Said("true or false")] = option(
-        "of our networks; `false`: step by step as the network's file says", True
-    )
+    fast: Annotated[Any, Said("true or false")] = option("use fast forms of our networks; `false`: plain ones", True)
 
 
 class Optimizer(Typed):
@@ -33,35 +31,35 @@ class Optimizer(Typed):
 
     type: str = basicsr("an optimizer of torch.optim")
     lr: kinds.NotNegative = basicsr("learning rate")
-    betas: kinds.Betas = option("decay of Adam's moments", [0.9, 0.999], source="torch")
+    betas: kinds.Betas = option("decay rates of Adam's moving averages", [0.9, 0.999], source="torch")
 
 
 class Schedule(Typed):
     """The course of the learning rate."""
 
     type: str = basicsr("CosineAnnealingRestartCyclicLR, or one of BasicSR's schedules")
-    periods: kinds.Lengths = option("length of each cycle", None, "iterations")
-    restart_weights: kinds.Rates = option("scale of each cycle", [1], "factor")
+    periods: kinds.Lengths = option("length of each cycle of the learning rate", None, "iterations")
+    restart_weights: kinds.Rates = option("factor of the learning rate in each cycle", [1], "factor")
     eta_mins: kinds.Rates = option("learning rate at the end of each cycle", [0])
     eta_min: kinds.NotNegative = option("learning rate at the end of all cycles (CosineAnnealingRestartLR)", 0)
-    milestones: list[kinds.Natural] = option("where the rate falls (MultiStepLR)", None, "iterations")
-    gamma: kinds.NotNegative = option("by which factor it falls (MultiStepLR)", 0.1, "factor")
-    restarts: list[kinds.Natural] = option("where it begins anew", [0], "iterations")
+    milestones: list[kinds.Natural] = option("where the learning rate falls (MultiStepLR)", None, "iterations")
+    gamma: kinds.NotNegative = option("by which factor the learning rate falls (MultiStepLR)", 0.1, "factor")
+    restarts: list[kinds.Natural] = option("where the schedule begins anew", [0], "iterations")
 
 
 class Loss(Typed):
     """A loss and its arguments."""
 
-    loss_weight: kinds.Positive = basicsr("factor of the loss", 1, "factor")
-    perceptual_weight: kinds.NotNegative = basicsr("factor of PerceptualLoss", 1, "factor")
-    style_weight: kinds.NotNegative = basicsr("factor of PerceptualLoss's style", 0, "factor")
+    loss_weight: kinds.Positive = basicsr("factor of the loss in the sum of losses", 1, "factor")
+    perceptual_weight: kinds.NotNegative = basicsr("factor of the perceptual part of PerceptualLoss", 1, "factor")
+    style_weight: kinds.NotNegative = basicsr("factor of the style part of PerceptualLoss", 0, "factor")
 
 
 class Mixing(Section):
     """Mixup: training on sums of two pairs."""
 
-    mixup: bool = fork("sum up pairs of pictures", False)
-    mixup_beta: kinds.MixupBeta = option("of the beta distribution of their shares", 1.2)
+    mixup: bool = fork("train on weighted sums of two pairs of pictures", False)
+    mixup_beta: kinds.MixupBeta = option("both parameters of the beta distribution of the weights", 1.2)
     use_identity: bool = fork("leave a random half of the batches as they are", True)
 
 
@@ -75,7 +73,7 @@ class Accumulation(AnyTrain):
     """What the batch plan reads of a training, also of a class that somebody derived from ours."""
 
     effective_batch_size: kinds.EffectiveBatch = option(
-        "pictures per optimizer step, of all processes: the rest is accumulated", None, "pictures"
+        "pictures per optimizer step in all processes together; gradients are accumulated up to it", None, "pictures"
     )
 
 
@@ -92,15 +90,15 @@ class Train(Accumulation, extra="forbid"):
     warmup_iter: kinds.WarmUp = basicsr("how long the learning rate rises from 0; -1: it does not", -1, "iterations")
     optim_g: Optimizer = basicsr("the optimizer")
     scheduler: Schedule = basicsr("the course of the learning rate")
-    pixel_opt: Loss | None = basicsr("the loss", None)
-    perceptual_opt: Loss | None = basicsr("a perceptual loss that is added", None)
-    ema_decay: kinds.Decay = basicsr("keep a moving average of the weights; 0: none", 0)
-    grad_clip: kinds.Positive | None = option("largest norm of the gradient; DRSformer's authors: 0.01", None)
-    amp: Literal[False, "bf16", "fp16"] | None = option("mixed precision", False)
+    pixel_opt: Loss | None = basicsr("the loss that compares result and target", None)
+    perceptual_opt: Loss | None = basicsr("a perceptual loss that is added to it", None)
+    ema_decay: kinds.Decay = basicsr("decay of the moving average of the weights; 0: none is kept", 0)
+    grad_clip: kinds.Positive | None = option("norm that longer gradients are cut to; DRSformer's: 0.01", None)
+    amp: Literal[False, "bf16", "fp16"] | None = option("type of mixed precision; false: all in float32", False)
     max_nonfinite_skips: kinds.Natural = option(
-        "how many steps in a row may be left out: their loss is not finite", 0, "iterations"
+        "how many steps in a row may be skipped because their loss or gradient is not finite", 0, "iterations"
     )
-    mixing_augs: Mixing = fork("mixup", None)
+    mixing_augs: Mixing = fork("mixup: training on sums of two pairs", None)
 
     @model_validator(mode="after")
     def _check_cycles(self) -> "Train":
@@ -114,30 +112,30 @@ class AnyVal(Section, extra="allow"):
     """What BasicSR reads of every validation."""
 
     val_freq: kinds.Count = basicsr("how often a training validates", 5000, "iterations")
-    save_img: bool = basicsr("save the results", False)
-    suffix: str | None = basicsr("behind the names of a test's results; by default `name`", None)
+    save_img: bool = basicsr("save the derained pictures", False)
+    suffix: str | None = basicsr("what ends the names of a test's pictures; by default the option `name`", None)
 
 
 class Metric(Typed):
     """A metric and its arguments."""
 
-    crop_border: kinds.Natural = basicsr("margin that is left out; needed by BasicSR's metrics", 0, "pixels")
-    test_y_channel: bool = basicsr("score luma", False)
+    crop_border: kinds.Natural = basicsr("margin that is not scored; needed by BasicSR's metrics", 0, "pixels")
+    test_y_channel: bool = basicsr("score the luma channel only", False)
     better: Literal["higher", "lower"] = basicsr("which score is better; `lower` for NIQE", "higher")
 
 
 class Val(AnyVal, extra="forbid"):
     """Validation and test."""
 
-    metrics: dict[str, Metric] | None = basicsr("names of one's choice, each a metric", None)
-    pbar: bool = basicsr("show the progress; by default tests on a terminal do", False)
+    metrics: dict[str, Metric] | None = basicsr("metrics to compute, each under a name of your choice", None)
+    pbar: bool = basicsr("show a progress bar; by default only tests on a terminal do", False)
     window_size: kinds.Side = basicsr(
-        "pad pictures to its multiples; by default what the network needs", None, "pixels"
+        "pad the sides of pictures to multiples of this; by default of what the network needs", None, "pixels"
     )
     tile: kinds.Natural = option("side of tiles for pictures too large for the memory; 0: whole pictures", 0, "pixels")
-    tile_overlap: kinds.Natural = option("how far tiles overlap", 32, "pixels")
+    tile_overlap: kinds.Natural = option("how far neighbouring tiles overlap", 32, "pixels")
     precision: Literal["float32", "bf16"] | None = option("`bf16`: bfloat16, but for norms, scores, gates", None)
-    allow_random_weights: bool = option("test a network that was never trained", False)
+    allow_random_weights: bool = option("allow a test of a network that was never trained", False)
 
     @model_validator(mode="after")
     def _check_tiles(self) -> "Val":
@@ -152,9 +150,9 @@ class AnyPaths(Section, extra="allow"):
 
     pretrain_network_g: str | None = basicsr("weights: a file, or the name of those that come with the package", None)
     param_key_g: str | None = basicsr("which weights of the file: `params` or `params_ema`", "params")
-    strict_load_g: bool = basicsr("whether all of them must fit", True)
+    strict_load_g: bool = basicsr("refuse weights that do not all fit the network", True)
     resume_state: str | None = basicsr("a training state of this experiment to go on from", None)
-    ignore_resume_networks: list[str] | None = basicsr("networks that do not go on from it", None)
+    ignore_resume_networks: list[str] | None = basicsr("networks that do not go on from `resume_state`", None)
 
 
 class Paths(AnyPaths, extra="forbid"):
@@ -168,8 +166,8 @@ class Free(Section, extra="allow"):
 class Wandb(Free, extra="forbid"):
     """Weights & Biases, which gets TensorBoard's curves."""
 
-    project: str | None = basicsr("name of the project; empty: no logging there", None)
-    resume_id: str | None = basicsr("of a run to go on with", None)
+    project: str | None = basicsr("name of the project at Weights & Biases; empty: nothing is sent there", None)
+    resume_id: str | None = basicsr("identifier of a run at Weights & Biases to go on with", None)
 
 
 class AnyLogger(Section, extra="allow"):
@@ -180,41 +178,41 @@ class AnyLogger(Section, extra="allow"):
     use_tb_logger: bool = basicsr("write curves for TensorBoard", False)
     keep_checkpoints: kinds.Count = option("how many of the newest states are kept; by default all", None, "states")
     save_best: str | None = option("keep the weights best by this metric of `val.metrics`", None)
-    wandb: Free | None = basicsr("Weights & Biases", None)
+    wandb: Free | None = basicsr("logging to Weights & Biases", None)
 
 
 class Logger(AnyLogger, extra="forbid"):
     """What is logged and saved, and how often."""
 
-    wandb: Wandb | None = basicsr("Weights & Biases", None)
+    wandb: Wandb | None = basicsr("logging to Weights & Biases", None)
 
 
 class DistParams(Free, extra="forbid"):
-    """Several processes."""
+    """How several processes work together."""
 
-    backend: str = basicsr("of torch.distributed", "nccl")
-    port: kinds.Port = basicsr("Slurm: of the first process", None)
+    backend: str = basicsr("how processes communicate: a backend of torch.distributed", "nccl")
+    port: kinds.Port = basicsr("network port of the first process under Slurm", None)
     timeout_minutes: kinds.Minutes = option("how long torchrun's processes wait for each other", None, "minutes")
 
 
 class AnyRun(Section, extra="allow"):
     """What BasicSR reads of every option file, whoever's model it names."""
 
-    name: str = basicsr("of the experiment: results go to experiments/NAME or results/NAME")
-    model_type: str = basicsr("the model class", **OF_OTHERS)
+    name: str = basicsr("name of the experiment; results go to experiments/NAME or results/NAME")
+    model_type: str = basicsr("class of the model", **OF_OTHERS)
     imports: str | list[str] = option("files (.py) or modules that are executed first", None, alias="import")
     num_gpu: kinds.GPUs = basicsr("GPUs of this machine to use; 0: none", "auto", "GPUs")
-    manual_seed: kinds.Seed = basicsr("of everything that is random", 0)
-    scale: kinds.Count = basicsr("of the pictures' sides", 1, "factor")
+    manual_seed: kinds.Seed = basicsr("seed of all random numbers", 0)
+    scale: kinds.Count = basicsr("how much larger results are than inputs", 1, "factor")
     channels_last: bool = option("memory layout; fast forms of DRSformer and Restormer always use it", False)
-    find_unused_parameters: bool = basicsr("of DistributedDataParallel", False)
+    find_unused_parameters: bool = basicsr("DistributedDataParallel: expect parameters without gradient", False)
     network_g: Typed = basicsr("the network", None)
-    datasets: dict[str, AnyDataset] = basicsr("`train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
+    datasets: dict[str, AnyDataset] = basicsr("data sets `train`, `val`, `val_1`, ...; of a test `test`, `test_1`, ...")
     path: AnyPaths | None = basicsr("weights to begin with", None)
     train: AnyTrain = basicsr("the training; a test file has none", None)
-    val: AnyVal | None = basicsr("validation and test", None)
-    logger: AnyLogger | None = basicsr("logs and checkpoints", None)
-    dist_params: Free = basicsr("several processes", None)
+    val: AnyVal | None = basicsr("how pictures are validated and tested", None)
+    logger: AnyLogger | None = basicsr("what is logged and saved, and how often", None)
+    dist_params: Free = basicsr("how several processes work together", None)
 
     @model_validator(mode="after")
     def _check_mixtures(self) -> "AnyRun":
@@ -227,14 +225,14 @@ class AnyRun(Section, extra="allow"):
 class DerainRun(AnyRun, extra="forbid", json_schema_extra={"patternProperties": {"^network_": {"type": "object"}}}):
     """An option file for our model class, DerainModel."""
 
-    model_type: Literal["DerainModel", "ImageCleanModel"] = basicsr("the model class")
-    scale: kinds.ScaleOne = basicsr("always 1", 1)
+    model_type: Literal["DerainModel", "ImageCleanModel"] = basicsr("class of the model")
+    scale: kinds.ScaleOne = basicsr("how much larger results are than inputs: always 1", 1)
     network_g: Network = basicsr("the network")
     path: Paths | None = basicsr("weights to begin with", None)
     train: Train = basicsr("the training; a test file has none", None)
-    val: Val | None = basicsr("validation and test", None)
-    logger: Logger | None = basicsr("logs and checkpoints", None)
-    dist_params: DistParams = basicsr("several processes", None)
+    val: Val | None = basicsr("how pictures are validated and tested", None)
+    logger: Logger | None = basicsr("what is logged and saved, and how often", None)
+    dist_params: DistParams = basicsr("how several processes work together", None)
 
     @staticmethod
     def is_of_others(key: str) -> bool:

@@ -3,6 +3,8 @@
 import inspect
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,24 @@ def calculate_metric(data: dict[str, Any], metric: dict[str, Any]) -> float:
         raise MetricError(line_of(error, f"metric {metric['type']} on a picture of {height}x{width}")) from error
 
 
+@contextmanager
+def trying(where: str) -> Iterator[None]:
+    """Say in one line whatever the arguments of a file lead to.
+
+    Args:
+        where: they stand, a section's name in messages.
+
+    Raises:
+        UserError: in the place of every exception.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # somebody else's code on any values: each may fail in its own way
+        raise UserError(line_of(error, where)) from error
+
+
 def try_metric(metric: dict[str, Any], where: str, height: int, width: int) -> None:
     """Score random pictures of a size.
 
@@ -80,12 +100,8 @@ def try_metric(metric: dict[str, Any], where: str, height: int, width: int) -> N
     """
     rng = np.random.default_rng(0)
     pictures = {name: rng.integers(0, 256, (height, width, 3), np.uint8) for name in ("img", "img2")}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            score = float(basicsr_calculate_metric(pictures, metric))
-    except Exception as error:  # somebody else's code on any values: each may fail in its own way
-        raise UserError(line_of(error, where)) from error
+    with trying(where):
+        score = float(basicsr_calculate_metric(pictures, metric))
     if math.isnan(score):
         raise UserError(f"{where}: with these arguments nothing of a picture of {height}x{width} is left to score")
 
