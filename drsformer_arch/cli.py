@@ -67,32 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mistake in the input (1 and 2 are explained on stderr); 75: stopped on request, go on with --auto_resume; 130:
         interrupted without saving.
     """
-    with terminal.guarded(), _no_second_try() as tried:
-        args = _parse(arguments)
-        with debugging(args.debug), _ending_tidily(args.command):
-            tried.code = _run(args)
-        return tried.code
-
-
-class _Tried:
-    code: int | str | None = None
-
-
-@contextlib.contextmanager
-def _no_second_try() -> Iterator[_Tried]:
-    """End at once what running again cannot cure: launchers start processes again whatever their code was."""
     note = os.environ.get(GIVEN_UP)
-    if note and Path(note).exists():
+    if note and Path(note).exists():  # launchers start again what running again cannot cure, whatever its code was
         sys.exit(EXIT_USER_ERROR)
-    tried = _Tried()
+    code: Any = None
     try:
-        yield tried
+        with terminal.guarded():
+            args = _parse(arguments)
+            with debugging(args.debug), _ending_tidily(args.command):
+                code = _run(args)
     except SystemExit as end:  # argparse's
-        tried.code = end.code
+        code = end.code
         raise
     finally:
-        if note and tried.code == EXIT_USER_ERROR:
+        if note and code == EXIT_USER_ERROR:
             Path(note).touch()
+    return code
 
 
 @contextlib.contextmanager

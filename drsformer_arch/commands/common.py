@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,25 @@ EXIT_SOME_FAILED = 1  # of many pictures; each was named
 def add_command(
     commands: Any,
     name: str,
+    run: Callable[[argparse.Namespace], int],
     summary: str,
     epilog: str | None = None,
     *,
     debug: str = "show the traceback of every error",
 ) -> argparse.ArgumentParser:
-    """Declare a subcommand; its module says with `set_defaults(run=...)` what runs it.
+    """Declare a subcommand.
 
     Args:
         commands: of `argparse.ArgumentParser.add_subparsers`.
         name: of the command.
+        run: what runs it; returns the exit code.
         summary: one line for the list of commands and the top of its own help.
         epilog: examples.
         debug: what its --debug does.
     """
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=epilog,
-    )
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog, formatter_class=formatter)
+    parser.set_defaults(run=run)
     parser.add_argument("--debug", action="store_true", help=debug)
     return parser
 

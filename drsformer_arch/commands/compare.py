@@ -20,10 +20,7 @@ examples:
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = add_command(
-        commands,
-        "compare",
-        "compare networks on the same pictures: quality, time, memory, side by side",
-        EXAMPLES,
+        commands, "compare", run, "compare networks on the same pictures: quality, time, memory, side by side", EXAMPLES
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="test option files, or weight files (with --data)")
     parser.add_argument(
@@ -35,7 +32,6 @@ def add(commands: Any) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
     add_imports(parser)
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

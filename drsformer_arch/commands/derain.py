@@ -30,7 +30,7 @@ examples:
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    parser = add_command(commands, "derain", "derain pictures, videos and folders of them", EXAMPLES)
+    parser = add_command(commands, "derain", run, "derain pictures, videos and folders of them", EXAMPLES)
     parser.add_argument("inputs", nargs="+", metavar="INPUT")
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder, or file for one picture"
@@ -61,7 +61,6 @@ def add(commands: Any) -> None:
         "--format", choices=["png", "jpg", "webp", "bmp", "tif"], help="of results; default: the source's"
     )
     parser.add_argument("--depth", type=int, choices=[8, 16], help="bits per channel; default: the source's")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,9 +9,8 @@ from drsformer_arch.commands.common import add_command, add_imports
 def add(commands: Any) -> None:
     """Declare the command."""
     summary = "show what is installed, from where, what is registered, and what is wrong"
-    parser = add_command(commands, "doctor", summary)
+    parser = add_command(commands, "doctor", run, summary)
     add_imports(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ examples:
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    parser = add_command(commands, "evaluate", "score results against their targets: PSNR, SSIM, NIQE", EXAMPLES)
+    parser = add_command(commands, "evaluate", run, "score results against their targets: PSNR, SSIM, NIQE", EXAMPLES)
     parser.add_argument("result", type=Path, metavar="RESULT")
     parser.add_argument("operands", nargs="*", metavar="TARGET", help="default: none, only NIQE")
     parser.add_argument("--input", dest="rainy", type=Path, metavar="RAINY", help="score the rainy pictures, too")
@@ -35,7 +35,6 @@ def add(commands: Any) -> None:
     parser.add_argument("--skip-missing", action="store_true", help="leave out results without a target")
     parser.add_argument("-o", dest="out", type=Path, metavar="CSV", help="scores of every picture")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (one per core)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ FORMATS = {".onnx": "onnx", ".pt2": "torch", ".safetensors": "safetensors"}
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = add_command(
-        commands, "export", "write a network for other programs: ONNX, torch.export, safetensors", EXAMPLES
+        commands, "export", run, "write a network for other programs: ONNX, torch.export, safetensors", EXAMPLES
     )
     parser.add_argument("weights", metavar="WEIGHTS", help="own or published weights")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="FILE", help="what to write")
@@ -33,7 +33,6 @@ def add(commands: Any) -> None:
     )
     add_imports(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

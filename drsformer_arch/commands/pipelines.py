@@ -21,7 +21,7 @@ SUMMARIES = {
 def add(commands: Any) -> None:
     """Declare both commands."""
     for name, summary in SUMMARIES.items():
-        parser = add_command(commands, name, summary, debug="a few iterations with everything logged")
+        parser = add_command(commands, name, run, summary, debug="a few iterations with everything logged")
         parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML)")
         parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
         parser.add_argument(
@@ -37,7 +37,6 @@ def add(commands: Any) -> None:
             parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
         if name == "train":
             parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
-        parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,10 +18,9 @@ examples:
 def add(commands: Any) -> None:
     """Declare the command."""
     summary = "draw loss, learning rate and validation scores of trainings in one figure"
-    parser = add_command(commands, "plot", summary, EXAMPLES)
+    parser = add_command(commands, "plot", run, summary, EXAMPLES)
     parser.add_argument("experiments", nargs="+", type=Path, metavar="EXPERIMENT")
     parser.add_argument("-o", dest="out", type=Path, default=Path("training.png"), metavar="FILE", help="%(default)s")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

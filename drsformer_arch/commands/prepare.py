@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "prepare",
+        run,
         "check the pairs of a data set and lay them out for training",
         EXAMPLES.format(names=", ".join(DATA_SETS)),
     )
@@ -52,7 +53,6 @@ def add(commands: Any) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="processes (one more than cores)")
     parser.add_argument("--shard-size", type=float, metavar="MIB", help="MiB of source files per LMDB file")
     parser.add_argument("--verify", type=Path, metavar="STORE", help="compare every byte of a store with its checksums")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ examples:
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = add_command(
-        commands, "report", "write a page that shows results and training curves in a browser", EXAMPLES
+        commands, "report", run, "write a page that shows results and training curves in a browser", EXAMPLES
     )
     parser.add_argument("result", type=Path, nargs="?", metavar="RESULT", help="default: none, only training curves")
     parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="default: none, no scores")
@@ -46,7 +46,6 @@ def add(commands: Any) -> None:
     parser.add_argument("--title", help="default: the name of RESULT")
     parser.add_argument("-o", dest="out", type=Path, default=Path("report.html"), metavar="FILE", help="%(default)s")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that compute scores (one per core)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,8 +28,10 @@ DECISIONS = {"share": 0.1, "count": [], "seed": 0, "same": [], "keep": None}  # 
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    parser = add_command(commands, "split-scenes", "split data sets into training and validation by scene", EXAMPLES)
-    parser.set_defaults(run=run, **DECISIONS)
+    parser = add_command(
+        commands, "split-scenes", run, "split data sets into training and validation by scene", EXAMPLES
+    )
+    parser.set_defaults(**DECISIONS)
     parser.add_argument("sets", nargs="+", type=_named_folder, metavar="NAME=FOLDER", help="pairs to split")
     parser.add_argument(
         "--clean", action="append", type=_named_folder, default=[], metavar="NAME=FOLDER", help="clean pictures alone"
