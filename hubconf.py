@@ -31,7 +31,7 @@ def _network(kind: type[nn.Module], weights: str | None = None, *, fast: bool = 
     """
     if weights is None:
         return accelerate(kind(**arguments)) if fast else kind(**arguments)
-    from drsformer_arch.restore import load_network  # noqa: PLC0415 - a plain network needs only torch
+    from drsformer_arch.restore.networks import load_network  # noqa: PLC0415 - a plain network needs only torch
 
     if arguments:
         raise ValueError(f"{', '.join(arguments)}: arguments follow from the weights; give one or the other")

@@ -14,7 +14,7 @@ import torch
 from drsformer_arch import archs
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import accelerate
-from drsformer_arch.restore import forward_scaled
+from drsformer_arch.restore.tiling import forward_scaled
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
 PATCHES = {"DualGCN": 100}  # of the recipes; all others 128

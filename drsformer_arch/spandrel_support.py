@@ -25,7 +25,8 @@ from typing_extensions import override
 from drsformer_arch.archs import NETWORKS
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import accelerate
-from drsformer_arch.restore import build_network, recognise, restore
+from drsformer_arch.restore.networks import build_network, recognise
+from drsformer_arch.restore.tiling import restore
 from drsformer_arch.restore.weights import without_by_products
 from drsformer_arch.system.errors import UserError
 

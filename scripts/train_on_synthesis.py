@@ -29,7 +29,7 @@ from drsformer_arch.data.prepare.scene_groups import linked_groups
 from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.fast import accelerate
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.restore import restore
+from drsformer_arch.restore.tiling import restore
 from drsformer_arch.restore.weights import read_weights
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "options/quickstart.yml"

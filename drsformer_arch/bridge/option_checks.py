@@ -18,8 +18,8 @@ from drsformer_arch.options.dataset_sections import NAMES as DATASETS
 from drsformer_arch.options.kinds import shortened, shown
 from drsformer_arch.options.reading import read_options
 from drsformer_arch.options.run_sections import MODEL_TYPES
-from drsformer_arch.restore import find_weights
 from drsformer_arch.restore.outline import outline
+from drsformer_arch.restore.weights import find_weights
 from drsformer_arch.system.errors import UserError, line_of
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.derain_model import refuse_random_weights

@@ -17,7 +17,7 @@ from drsformer_arch.compare import figures, tables
 from drsformer_arch.compare.comparison_page import write_comparison_page
 from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
 from drsformer_arch.metrics import PROTOCOLS
-from drsformer_arch.restore import find_weights
+from drsformer_arch.restore.weights import find_weights
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
 from drsformer_arch.system.files import refuse_unwritable, write_atomically

@@ -25,7 +25,9 @@ from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.fast.builders import is_fast, without_switch
 from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.metrics import PROTOCOLS
-from drsformer_arch.restore import build_network, inference_form, load_network, read_weights, restore
+from drsformer_arch.restore.networks import build_network, load_network
+from drsformer_arch.restore.tiling import inference_form, restore
+from drsformer_arch.restore.weights import read_weights
 from drsformer_arch.system import processor, terminal
 from drsformer_arch.system.errors import UserError, line_of, printable
 from drsformer_arch.system.files import write_atomically

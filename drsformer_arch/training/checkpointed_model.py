@@ -9,8 +9,8 @@ from torch import nn
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.fast.builders import without_switch
-from drsformer_arch.restore import drop_unused, explain_mismatch, read_weights
-from drsformer_arch.restore.weights import PARAM_KEYS
+from drsformer_arch.restore.networks import drop_unused, explain_mismatch
+from drsformer_arch.restore.weights import PARAM_KEYS, read_weights
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training import checkpoints
 from drsformer_arch.training.checkpoints import save_atomically

@@ -17,7 +17,7 @@ from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.archs.precision import at_least_float32
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.options.reading import add_defaults, check_sections, translate
-from drsformer_arch.restore import forward_scaled
+from drsformer_arch.restore.tiling import forward_scaled
 from drsformer_arch.system.errors import TrainingStopped, UserError
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.loaders import seed_everything, seed_of

@@ -18,7 +18,7 @@ from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_
 from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.fast.builders import is_fast
 from drsformer_arch.images.pictures import encode_png
-from drsformer_arch.restore import inference_form, restore
+from drsformer_arch.restore.tiling import inference_form, restore
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically
 from drsformer_arch.training import checkpoints, training_records

@@ -10,7 +10,8 @@ import torch
 
 from drsformer_arch.data.datasets.samples import to_picture, to_tensor
 from drsformer_arch.plugin import ARCH_REGISTRY
-from drsformer_arch.restore import inference_form, read_weights, restore
+from drsformer_arch.restore.tiling import inference_form, restore
+from drsformer_arch.restore.weights import read_weights
 
 
 def main(weights: str, rainy: str, clean: str) -> None:

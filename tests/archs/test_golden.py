@@ -10,7 +10,7 @@ import torch
 from drsformer_arch import archs
 from drsformer_arch.archs.contract import outputs
 from drsformer_arch.fast import accelerate, plain
-from drsformer_arch.restore import drop_unused
+from drsformer_arch.restore.networks import drop_unused
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json
 
 NETWORKS = {kind.__name__.lower(): kind for kind in archs.NETWORKS}

@@ -9,8 +9,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from drsformer_arch import archs
 from drsformer_arch.archs.contract import Contract, contract_of
-from drsformer_arch.restore import load_network, recognise, restore
-from drsformer_arch.restore.tiling import even_tile, tile_starts
+from drsformer_arch.restore.networks import load_network, recognise
+from drsformer_arch.restore.tiling import even_tile, restore, tile_starts
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
 from tests.golden_weights import GOLDEN, golden_input, golden_state, load_golden_weights, load_json, small_arguments

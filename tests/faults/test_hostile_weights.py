@@ -16,8 +16,8 @@ from skimage import data
 
 from drsformer_arch.archs import IDT, DRSformer
 from drsformer_arch.cli import main
-from drsformer_arch.restore import load_network, read_weights, save_safetensors
-from drsformer_arch.restore.weights import load_file
+from drsformer_arch.restore.networks import load_network
+from drsformer_arch.restore.weights import load_file, read_weights, save_safetensors
 from drsformer_arch.system.errors import UserError
 
 ARGUMENTS = {"dim": 8, "num_blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "with_mefc": False}

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from drsformer_arch.archs import DRSformer
-from drsformer_arch.restore import load_network, save_safetensors
+from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
+from drsformer_arch.restore.weights import save_safetensors
 from drsformer_arch.system.errors import UserError
 from tests.faults.mutation import spoiled
 from tests.faults.test_hostile_programs import program

@@ -15,8 +15,8 @@ from drsformer_arch.archs.contract import Contract
 from drsformer_arch.cli import main
 from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.images.pictures import ORIENTATION
-from drsformer_arch.restore import restore
 from drsformer_arch.restore.restorer import Restorer
+from drsformer_arch.restore.tiling import restore
 from tests.golden_weights import load_golden_weights
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

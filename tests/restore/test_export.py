@@ -17,7 +17,9 @@ from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.restore import export as exporting
-from drsformer_arch.restore import forward_scaled, load_network, restore, weights
+from drsformer_arch.restore import weights
+from drsformer_arch.restore.networks import load_network
+from drsformer_arch.restore.tiling import forward_scaled, restore
 from tests.golden_weights import load_golden_weights, small_arguments
 
 SMALL = small_arguments() | {

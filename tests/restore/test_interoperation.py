@@ -7,7 +7,8 @@ import spandrel
 import torch
 
 from drsformer_arch import archs, spandrel_support
-from drsformer_arch.restore import restore, save_safetensors
+from drsformer_arch.restore.tiling import restore
+from drsformer_arch.restore.weights import save_safetensors
 from tests.golden_weights import load_golden_weights, load_json
 from tests.restore.test_export import SMALL
 

@@ -17,7 +17,7 @@ from torch import nn
 from drsformer_arch import DRSformer
 from drsformer_arch.fast.channel_attention import FoldedTopKAttention
 from drsformer_arch.page.pipeline_page import write_test_page
-from drsformer_arch.restore import restore
+from drsformer_arch.restore.tiling import restore
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training import checkpoints
 from drsformer_arch.training.batch_plan import batch_plan
