@@ -1,9 +1,12 @@
 """How each network is trained and tested on each data set: what option files of the repository are written from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import indent
+from typing import Any, NamedTuple
+
+import yaml
 
 TEMPLATES = Path(__file__).parent / "templates"  # texts with {names} of what they are filled with
 
@@ -37,151 +40,33 @@ ACTIVATIONS = {
 }
 
 
-def patches(size: int) -> str:
-    """Write the lines for patches of one size."""
-    return f"    gt_size: {size}  # side of the patches in pixels\n"
+# Iterations of an epoch of so many pairs, of recipes that are counted in epochs.
+EPOCHS: dict[str, Callable[[int], int]] = {
+    "IDT": lambda pairs: math.ceil(pairs / 4),
+    "SPDNet": lambda pairs: math.ceil(pairs * (1000 // (pairs // 16)) / 16),
+    "DualGCN": lambda pairs: pairs // 10,
+}
+# SPA-Data's 638,492 pairs would make tens of millions of iterations, which nobody can have meant.
+PAIRS_INSTEAD = {"SPA-Data": 12_600}
+REMARK = "\n# With all pairs of SPA-Data the recipe's epochs are not feasible: iterations are those of DDN-Data."
 
 
-class Recipe(NamedTuple):
-    """How a network is trained on a data set: lines of its option file."""
+def recipe_of(network: str, data: DataSet) -> dict[str, Any]:
+    """Say how a network is trained on a data set.
 
-    summary: str  # comment lines at the top of the file
-    total_iter: int
-    optimizer: str
-    schedule: str
-    loss: str
-    patch: str = patches(128)  # lines under datasets.train
-    rotations: bool = False
-    batch: int = 4  # per GPU
-    effective: str = "16"
-    parts: str = "batch_size_per_gpu"  # of the effective batch
-    grad_clip: str = "~  # none"
-
-
-COSINE = """\
-  scheduler:  # constant for 92,000 iterations, then a cosine down to 1e-6
-    type: CosineAnnealingRestartCyclicLR
-    periods: [92000, 208000]
-    restart_weights: [1, 1]
-    eta_mins: [3.0e-4, 1.0e-6]
-"""
-ADAMW = """\
-    type: AdamW
-    lr: 3.0e-4
-    weight_decay: 1.0e-4
-    betas: [0.9, 0.999]
-"""
-L1 = """\
-    type: L1Loss
-    loss_weight: 1
-    reduction: mean
-"""
-
-
-def adam(rate: str) -> str:
-    """Optimizer lines."""
-    return f"    type: Adam\n    lr: {rate}\n    weight_decay: 0\n    betas: [0.9, 0.999]\n"
-
-
-def steps(milestones: Sequence[int], gamma: float, remark: str) -> str:
-    """Schedule lines."""
-    return f"  scheduler:  # {remark}\n    type: MultiStepLR\n    milestones: {list(milestones)}\n    gamma: {gamma}\n"
-
-
-def drsformer(_data: DataSet) -> Recipe:
-    """The recipe of the DRSformer paper; also the one for a fair comparison."""
-    return Recipe(
-        "# Recipe of the DRSformer paper: effective batch 16, 128 px patches, AdamW, 300,000 iterations.",
-        300_000,
-        ADAMW,
-        COSINE,
-        L1,
-        rotations=True,
-        grad_clip="0.01  # of the gradient's norm",
-    )
-
-
-def restormer(data: DataSet) -> Recipe:
-    """The same with progressive learning."""
-    return drsformer(data)._replace(
-        summary="# Recipe of the paper: progressive learning, patches from 128 to 384 px while the batch shrinks from\n"
-        "# 64 to 8, AdamW, 300,000 iterations; published for 8 GPUs, on fewer the rest is accumulated.",
-        patch="""\
-    gt_size: 384  # the largest patch
-    gt_sizes: [128, 160, 192, 256, 320, 384]  # of the six stages
-    mini_batch_sizes: [8, 5, 4, 2, 1, 1]  # what one GPU holds at once
-    iters: [92000, 64000, 48000, 36000, 36000, 24000]
-""",
-        batch=8,
-        effective="[64, 40, 32, 16, 8, 8]",
-        parts="mini_batch_sizes",
-    )
-
-
-def epochs_of(data: DataSet) -> tuple[int, str]:
-    """How many pairs an epoch of recipes counted in epochs has, and a remark.
-
-    SPA-Data's 638,492 pairs would make tens of millions of iterations, which nobody can have meant.
+    Returns:
+        The values of templates/recipes.yml.txt, of which the texts are lines of an option file.
     """
-    if data.name != "SPA-Data":
-        return data.train_pairs, ""
-    return (
-        12_600,
-        "\n# With all pairs of SPA-Data the recipe's epochs are not feasible: iterations are those of DDN-Data.",
-    )
+    recipe = yaml.safe_load(_template("recipes"))[network]
+    if network in EPOCHS:
+        epoch = EPOCHS[network](PAIRS_INSTEAD.get(data.name, data.train_pairs))
+        recipe["total_iter"] = recipe["epochs"] * epoch
+        remark = REMARK if data.name in PAIRS_INSTEAD else ""
+        recipe["summary"] = recipe["summary"].format(epoch=epoch, remark=remark)
+        milestones = [number * epoch for number in recipe["milestones"]]
+        recipe["schedule"] = recipe["schedule"].format(milestones=milestones)
+    return recipe
 
-
-def idt(data: DataSet) -> Recipe:
-    """Of the authors' training script."""
-    pairs, remark = epochs_of(data)
-    epoch = math.ceil(pairs / 4)
-    return Recipe(
-        "# Recipe of the authors' script: loss -SSIM, batch 4, 128 px patches, Adam, 400 epochs of "
-        f"{epoch:,} iterations.\n"
-        "# The script mirrors a quarter of the patches up and down, a quarter left and right; here half of them are "
-        "mirrored left\n# and right."
-        f"{remark}",
-        400 * epoch,
-        adam("1.0e-4"),
-        steps([100 * epoch, 250 * epoch, 350 * epoch], 0.1, "after 100, 250 and 350 epochs"),
-        "    type: NegativeSSIMLoss\n    loss_weight: 1\n",
-        effective="4",
-    )
-
-
-def spdnet(data: DataSet) -> Recipe:
-    """Of the authors' README and code."""
-    pairs, remark = epochs_of(data)
-    epoch = math.ceil(pairs * (1000 // (pairs // 16)) / 16)
-    return Recipe(
-        "# Recipe of the authors' code: MSE of all three outputs, effective batch 16, 128 px patches, Adam,\n"
-        f"# 300 epochs of {epoch:,} iterations.{remark}",
-        300 * epoch,
-        adam("5.0e-4"),
-        steps([n * epoch for n in (100, 150, 200, 230, 260, 280)], 0.5, "after 100, 150, 200, 230, 260 and 280 epochs"),
-        "    type: MultiOutputMSELoss\n    loss_weight: 65025  # 255 squared: the authors' pictures are in 0 to 255\n",
-    )
-
-
-def dualgcn(data: DataSet) -> Recipe:
-    """Second-hand: two reproductions agree on it."""
-    pairs, remark = epochs_of(data)
-    epoch = pairs // 10
-    return Recipe(
-        "# SECOND-HAND RECIPE: the authors released no training code. Two reproductions by others agree on L1,\n"
-        f"# batch 10, 100 px patches, Adam at a constant rate, 300 epochs of {epoch:,} iterations; check the paper\n"
-        f"# before you publish numbers.{remark}",
-        300 * epoch,
-        adam("1.0e-4"),
-        steps([300 * epoch], 1, "constant"),
-        L1,
-        patch=patches(100),
-        batch=10,
-        effective="10",
-    )
-
-
-RECIPES = {"DRSformer": drsformer, "Restormer": restormer, "IDT": idt, "SPDNet": spdnet, "DualGCN": dualgcn}
 
 TILES = """\
   # For pictures too large for the GPU; tiles change the result a little, so benchmarks are run without.
@@ -190,18 +75,18 @@ TILES = """\
 """
 
 
-def memory(network: str, recipe: Recipe) -> str:
+def memory(network: str, recipe: Mapping[str, Any]) -> str:
     """Comment lines: how to fit a GPU."""
     float32, bf16 = ACTIVATIONS[network]
-    if recipe.effective.startswith("["):
+    if recipe["effective"].startswith("["):
         return (
             "# What to lower for your GPU (one 128 px patch keeps about "
             f"{float32} GiB of activations, {bf16} GiB with amp: bf16;\n"
             "# a 384 px patch nine times that): mini_batch_sizes; what is missing is accumulated, and the training\n"
             "# stays the same. network_g.use_checkpoint: true needs a third of the memory for a third more time."
         )
-    size = recipe.patch.split()[1]
-    whole = int(recipe.effective)
+    size = recipe["patch"].split()[1]
+    whole = int(recipe["effective"])
     fits = []
     for gpu in (8, 12, 24):
         # Weights, gradients, moments and the GPU's own context take up to 1.5 GiB.
@@ -229,28 +114,32 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
         the text of each file by its path below `options/`.
     """
     written = {}
-    variants = [(network, data, data.name, RECIPES[network]) for network in RECIPES for data in DATA_SETS]
+    variants = [(network, data, data.name, network) for network in ACTIVATIONS for data in DATA_SETS]
     rain200h = DATA_SETS[1]
     # All networks trained alike, for a fair comparison.
     variants += [
-        (network, rain200h, "Rain200H_same_recipe", drsformer) for network in RECIPES if network != "DRSformer"
+        (network, rain200h, "Rain200H_same_recipe", "DRSformer") for network in ACTIVATIONS if network != "DRSformer"
     ]
-    for network, data, file, make_recipe in variants:
-        recipe = make_recipe(data)
+    for network, data, file, whose in variants:
+        recipe = recipe_of(whose, data)
         psnr, ssim = published[network][data.name]
         values = {
             **data._asdict(),
-            **recipe._asdict(),
+            **recipe,
             "network": network,
             "file": file,
             "published": f"{psnr:.2f} dB / {ssim:.4f}",
             "memory": memory(network, recipe),
-            "rotations": str(recipe.rotations).lower(),
-            "symmetries": "  # together the 8 symmetries" if recipe.rotations else "",
+            "patch": indent(recipe["patch"], "    "),
+            "optimizer": indent(recipe["optimizer"], "    "),
+            "schedule": indent(recipe["schedule"], "  "),
+            "loss": indent(recipe["loss"], "    "),
+            "rotations": str(recipe["rotations"]).lower(),
+            "symmetries": "  # together the 8 symmetries" if recipe["rotations"] else "",
             "network_g": _template(f"networks/{network}").format(mefc=str(data.with_mefc).lower()),
             "tiles": "" if network == "IDT" else TILES,
         }
-        if make_recipe is drsformer and network != "DRSformer":
+        if whose != network:
             values["summary"] += f"\n# Not {network}'s own recipe: all networks are trained alike here."
         written[f"train/{network}/{file}.yml"] = _template("train").format(**values)
         written[f"test/{network}/{file}.yml"] = _template("test").format(**values)
