@@ -6,6 +6,7 @@ What is imported is executed. It registers its networks, data sets, losses, ... 
 import contextlib
 import importlib
 import importlib.util
+import os
 import shutil
 import sys
 import traceback
@@ -46,9 +47,9 @@ def imports_of(options: Mapping[str, Any], option_file: Path | str) -> list[str]
 def _find(name: str, option_file: Path) -> str:
     if not name.endswith(PYTHON):
         return name
-    path = Path.cwd() / Path(name).expanduser()
+    path = Path.cwd() / os.path.expanduser(name)  # pathlib's fails where there is no such user
     for candidate in (path, option_file.absolute().parent / path.name):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # pathlib's fails where a name is too long
             return str(candidate)
     raise UserError(f"import {name}: there is no such file in {Path.cwd()}")
 
@@ -60,7 +61,7 @@ def copy_imported_files(options: Mapping[str, Any], folder: Path) -> None:
         OSError: the folder is not writable, the disk is full.
     """
     for name in names_of(options):
-        if name.endswith(PYTHON) and (path := Path(name).expanduser()).is_file():
+        if name.endswith(PYTHON) and os.path.isfile(path := Path(os.path.expanduser(name))):
             with contextlib.suppress(shutil.SameFileError):
                 shutil.copyfile(path, folder / path.name)
 
@@ -74,9 +75,17 @@ def register_outside(names: Sequence[str]) -> None:
     Raises:
         UserError: no such file or module, one that fails while it is executed (names the line), or registers nothing.
     """
+    registered: dict[str, Any] = dict(iter(ARCH_REGISTRY))
     for network in installed_networks().values():
-        if network.__name__ not in ARCH_REGISTRY:
+        holder = registered.get(network.__name__)
+        if holder is None:
             ARCH_REGISTRY.register(NetworkBuilder(network))
+        elif getattr(holder, "kind", holder) is not network:
+            print(
+                f"warning: {network.__name__} of {network.__module__} is left out: the name is {holder.__module__}'s",
+                file=sys.stderr,
+                flush=True,
+            )
     for name in names:
         before = _count_registered()
         is_new = _import_file(Path(name)) if name.endswith(PYTHON) else _import_module(name)
@@ -96,7 +105,7 @@ def _import_file(path: Path) -> bool:
 
     Processes that are started by spawning import it by that name and that folder, which is in `sys.path`.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"import {path}: there is no such file")
     path = path.resolve()
     for module in list(sys.modules.values()):
@@ -115,7 +124,7 @@ def _import_file(path: Path) -> bool:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever somebody's code raises
         del sys.modules[name]
-        raise UserError(f"import {_where(error)}") from error
+        raise UserError(f"import {_where(error, path)}") from error
     return True
 
 
@@ -129,11 +138,11 @@ def _import_module(name: str) -> bool:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             hint = f"; the file is {name}{PYTHON}" if Path(f"{name}{PYTHON}").is_file() else ""
             raise UserError(f"import {name}: there is no module {error.name}{hint}") from error
-        raise UserError(f"import {_where(error)}") from error
+        raise UserError(f"import {_where(error, name)}") from error
     return True
 
 
-def _where(error: BaseException) -> str:
+def _where(error: BaseException, imported: object) -> str:
     """Say in which line of the imported file, or of one beside it, an import failed, and why."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {error.msg}"
@@ -144,4 +153,4 @@ def _where(error: BaseException) -> str:
         if frame.filename not in {__file__, importlib.__file__} and not frame.filename.startswith("<")
     ]
     beside = [frame for frame in frames if Path(frame.filename).parent == Path(frames[0].filename).parent]
-    return f"{beside[-1].filename}, line {beside[-1].lineno}: {reason}" if beside else reason
+    return f"{beside[-1].filename}, line {beside[-1].lineno}: {reason}" if beside else f"{imported}: {reason}"

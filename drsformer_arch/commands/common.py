@@ -1,6 +1,7 @@
 """Options and messages that several subcommands share."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
 
 def _from_here(name: str) -> str:
     """Make the path of a file absolute, for any working directory; the name of a module stays as it is."""
-    return str(Path(name).expanduser().absolute()) if name.endswith(".py") else name
+    return str(Path.cwd() / os.path.expanduser(name)) if name.endswith(".py") else name
 
 
 def register_outside(imports: Sequence[str]) -> None:

@@ -104,8 +104,12 @@ class Section(BaseModel):
         try:
             return check(value)
         except ValidationError as error:
-            if any(one["type"] in _TOLD for one in error.errors(include_input=False, include_url=False)):
+            problems = error.errors(include_input=False, include_url=False)
+            if any(problem["type"] in _TOLD for problem in problems):
                 raise  # of a section inside this one, or of a rule for this value
+            if isinstance(value, dict) and problems[0]["type"] == "model_type":  # an entry of sections by free names
+                name = problems[0]["loc"][0]
+                raise refusal(f" must be {SECTION}, not {shown(value[name])}", str(name), kind=WRONG) from None
             annotation = cls.model_fields[info.field_name].rebuild_annotation()
             said = f" must be {kind_of(annotation)}, not {shown(value)}{reason_of(annotation)}"
             raise refusal(said, kind=WRONG) from None

@@ -21,7 +21,7 @@ GROUP = "drsformer_arch.networks"  # of entry points
 @functools.cache
 def installed_networks() -> dict[str, type[nn.Module]]:
     """Import the networks that installed packages announce; a package that fails is named on stderr and left out."""
-    networks = {}
+    networks: dict[str, type[nn.Module]] = {}
     for entry in metadata.entry_points(group=GROUP):
         try:
             network = entry.load()
@@ -29,8 +29,11 @@ def installed_networks() -> dict[str, type[nn.Module]]:
                 raise TypeError("it is no class of torch.nn.Module")
             if network.__name__ in {own.__name__ for own in NETWORKS}:
                 raise ValueError(f"{network.__name__} is the name of one of ours")
-        except Exception as error:  # of somebody else's code; the other networks work
-            print(f"warning: {line_of(error, f'network {entry.name} ({entry.value})')}", file=sys.stderr, flush=True)
+            if networks.get(network.__name__, network) is not network:
+                raise ValueError(f"{networks[network.__name__].__module__} announces {network.__name__} too")
+        except (Exception, SystemExit) as error:  # of somebody else's code; the other networks work
+            reason = error if isinstance(error, Exception) else RuntimeError(f"it ends the program: {error!r}")
+            print(f"warning: {line_of(reason, f'network {entry.name} ({entry.value})')}", file=sys.stderr, flush=True)
         else:
             networks[network.__name__] = network
     return networks

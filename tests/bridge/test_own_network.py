@@ -148,6 +148,41 @@ def test_a_file_that_cannot_be_used_is_one_line(code, said, options, tmp_path, m
         sys.modules.pop("bad_arch", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("~no_such_user/my_arch.py", "import .*no_such_user/my_arch.py: there is no such file"),
+        ("x" * 300 + ".py", "import .*x.py: there is no such file"),
+        ("..x", r"import \.\.x: TypeError: "),
+    ],
+)
+def test_a_name_that_cannot_be_imported_is_one_line(name, said, options, tmp_path, monkeypatch, capsys):  # noqa: PLR0917
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "-opt", write(tmp_path, options)]
+    for more in (["--force_yml", f"import={name}"], ["--import", name]):
+        assert main([*arguments, *more]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search(f"^error: small.yml: {said}", line), line
+
+
+def test_one_announced_name_is_that_of_the_first_package_and_a_package_may_exit(tmp_path, monkeypatch, capsys):
+    code = "from torch import nn\nclass Announced(nn.Module): ...\n"
+    for name, source in (("announced_exit", "import sys\nsys.exit(3)\n"), ("announced", code), ("announced_too", code)):
+        (tmp_path / f"{name}.py").write_text(source)
+        (tmp_path / f"{name}-1.dist-info").mkdir()
+        points = f"[{outside.GROUP}]\nAnnounced = {name}:Announced\n"
+        (tmp_path / f"{name}-1.dist-info" / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+    outside.installed_networks.cache_clear()
+    try:
+        assert set(outside.installed_networks()) == {"Announced"}
+        left_out, later = sorted(capsys.readouterr().err.splitlines(), key=lambda line: "exit" not in line)
+    finally:
+        outside.installed_networks.cache_clear()
+    assert "(announced_exit:Announced): RuntimeError: it ends the program: SystemExit(3)" in left_out
+    assert re.search(r"ValueError: announced(_too)? announces Announced too", later)
+
+
 def test_modules_are_imported_by_name_once_and_by_processes_that_are_spawned(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)

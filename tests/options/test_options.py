@@ -316,6 +316,7 @@ TRAIN_ONLY = [
     ),
     ("val:metrics:psnr", {"type": "calculate_psnr", "crop_border": 0, "input_order": "HCW"}, "val.metrics.psnr: "),
     ("val:metrics", ["psnr"], "option val.metrics must be a section with keys"),
+    ("val:metrics:psnr", ["x"], "option val.metrics.psnr must be a section with keys, not ['x']"),
     ("logger:wandb", {"project": "p"}, "option logger.wandb: it gets TensorBoard's curves; set logger.use_tb_logger"),
     ("logger:wandb", {"projekt": "p"}, "unknown option logger.wandb.projekt; did you mean 'project'"),
     ("dist_params", {"timeout_minutes": 1e18}, "option dist_params.timeout_minutes must be"),
