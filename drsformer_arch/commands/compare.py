@@ -27,7 +27,14 @@ def add(commands: Any) -> None:
         "--data", nargs="+", action="extend", default=[], metavar="NAME=FOLDER", help="pairs to run all of them on"
     )
     parser.add_argument("--protocol", choices=["rain200", "ddn"], help="of the scores on --data")
-    parser.add_argument("-o", dest="out", type=Path, default=Path("results/compare"), metavar="OUT")
+    parser.add_argument(
+        "-o",
+        dest="out",
+        type=Path,
+        default=Path("results/compare"),
+        metavar="OUT",
+        help="folder to make (results/compare)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
     add_imports(parser)

@@ -126,13 +126,21 @@ def _methods(
             complain(line_of(error, source))
     if not methods:
         raise UserError("no network can be compared; the problems are named above")
-    labels = Counter([RAINY_INPUT, *(method.label for _, method in methods)])
-    named = [
-        method._replace(label=Path(source).stem) if labels[method.label] > 1 else method for source, method in methods
-    ]
-    if len({RAINY_INPUT, *(method.label for method in named)}) <= len(named):
-        raise UserError("two of the files have the same network and the same name; rename one")
-    return named
+    for longer in (lambda file: file.stem, _name_with_folder):
+        labels = Counter([RAINY_INPUT, *(method.label for _, method in methods)])
+        methods = [
+            (source, method._replace(label=longer(Path(source))) if labels[method.label] > 1 else method)
+            for source, method in methods
+        ]
+    if len({RAINY_INPUT, *(method.label for _, method in methods)}) <= len(methods):
+        raise UserError("two of the files have the same name, and so have their folders; rename one")
+    return [method for _, method in methods]
+
+
+def _name_with_folder(file: Path) -> str:
+    """Name a file and its folder; weights in the `models` of an experiment are named after that."""
+    folder = file.absolute().parent
+    return f"{(folder.parent if folder.name == 'models' else folder).name}_{file.stem}"
 
 
 def _given_pictures(text: str, protocol: str | None) -> ComparedSet:
@@ -141,7 +149,7 @@ def _given_pictures(text: str, protocol: str | None) -> ComparedSet:
         raise UserError(f"--data {text}: write NAME=FOLDER")
     check_name(name, f"NAME of --data {text}")
     if protocol not in PROTOCOLS:
-        raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: with which the scores are compared")
+        raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: the one of the published scores")
     if not Path(folder).expanduser().is_dir():
         raise UserError(f"--data {text}: there is no folder {folder}")
     return ComparedSet(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)

@@ -100,6 +100,19 @@ def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path,
         assert f"<dt>{method} on Rain200H</dt><dd>PSNR {sum(psnr) / 2:.2f} dB" in shown
 
 
+def test_equal_names_of_weights_are_told_apart_by_their_experiments(pairs, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)
+    files = [tmp_path / "experiments" / name / "models" / "net_g_latest.pth" for name in weights]
+    for file, path in zip(files, weights.values(), strict=True):
+        file.parent.mkdir(parents=True)
+        shutil.copy(path, file)
+    settings = ["--data", f"a={pairs}", "--protocol", "ddn", "--limit", "1", "-o", str(tmp_path / "out")]
+    assert main(["compare", *map(str, files), *settings]) == 0
+    said = capsys.readouterr().out
+    assert "\n| DRSformer_net_g_latest | " in said
+    assert "\n| DualGCN_net_g_latest | " in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
