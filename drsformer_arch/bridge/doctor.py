@@ -11,14 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from drsformer_arch import __version__
 from drsformer_arch.system.errors import line_of
 
 PACKAGES = (
-    "drsformer-basicsr",
     "basicsr",
     "torch",
     "torchvision",
     "numpy",
+    "einops",
+    "pydantic",
     "opencv-python",
     "lmdb",
     "zstandard",
@@ -62,6 +64,8 @@ def report(imports: Sequence[str] = ()) -> int:
 
 
 def _list_packages(_: list[str]) -> None:
+    # Its own code says it: the metadata of an editable installation are those of the day it was made.
+    print(f"  {'drsformer-basicsr':20} {__version__}")
     for name in PACKAGES:
         print(f"  {name:20} {_version(name) or 'not installed'}")
     optional = [f"{name} {version}" for name in OPTIONAL if (version := _version(name))]

@@ -94,7 +94,7 @@ def kind_of(annotation: Any) -> str:
     if origin in {Union, UnionType}:
         return " or ".join([kind_of(part) for part in parts if part is not NoneType] + ["empty"] * (NoneType in parts))
     if origin is Literal:
-        return f"one of {', '.join(map(str, parts))}"
+        return f"one of {', '.join('false' if part is False else str(part) for part in parts)}"
     if origin in {list, Sequence}:
         return f"a list, each entry {kind_of(parts[0])}"
     return _PLAIN.get(annotation, "anything" if annotation is Any else SECTION)

@@ -179,8 +179,11 @@ def kind_of(section: Mapping[str, Any], path: Path | str) -> tuple[type[nn.Modul
     for name, kind in _networks():
         if name == section["type"]:
             return kind, {key: value for key, value in section.items() if key != "type"}
-    hint = did_you_mean(str(section["type"])[:80], (name for name, _ in _networks()))
-    raise UserError(f"{path}: its network is not ours, nor one from outside that was imported (--import FILE){hint}")
+    name = str(section["type"])[:80]
+    hint = did_you_mean(name, (known for known, _ in _networks()))
+    raise UserError(
+        f"{path}: its network {name!r} is not ours, nor one from outside that was imported (--import FILE){hint}"
+    )
 
 
 def explain_mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:

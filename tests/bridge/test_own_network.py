@@ -73,7 +73,9 @@ def test_a_file_that_an_option_file_imports(two_iterations, pairs, tmp_path):
 
     rainy = str(pairs / "input" / "00.png")
     refused = drsformer(tmp_path, "derain", rainy, "-o", "clean.png", "-w", str(weights), expect=2)
-    assert "its network is not ours, nor one from outside that was imported (--import FILE)" in refused
+    assert (
+        "its network 'TwoConvolutions' is not ours, nor one from outside that was imported (--import FILE)" in refused
+    )
     said = drsformer(tmp_path, "derain", rainy, "-o", "clean.png", "-w", str(weights), *imported)
     assert "TwoConvolutions (0.00 M parameters)" in said
     assert cv2.imread(str(tmp_path / "clean.png")).shape == (61, 75, 3)

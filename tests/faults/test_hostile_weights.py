@@ -82,7 +82,7 @@ ODD_ARGUMENTS = [
     ({"": 3}, "DRSformer has no argument"),
     ({"type": []}, "cannot be read: there is no type|none of the networks"),
     ({"type": "Restormer"}, "Restormer has no argument with_mefc"),
-    ({"type": "y" * 10**5}, "its network is not ours|too long"),
+    ({"type": "y" * 10**5}, "its network 'y+' is not ours|too long"),
 ]
 
 

@@ -41,7 +41,7 @@ def test_every_option_file_names_the_schema_and_keeps_to_it(path):
         ("train:grad_clp", 0.1, "unknown option train.grad_clp; did you mean 'grad_clip'"),
         ("train:total_iter", "3e5x", "option train.total_iter must be a whole number of at least 1"),
         ("train:optim_g", {"type": "AdamW"}, "option train.optim_g.lr is missing"),
-        ("train:amp", "bf61", "option train.amp must be one of False, bf16, fp16 or empty, not 'bf61'"),
+        ("train:amp", "bf61", "option train.amp must be one of false, bf16, fp16 or empty, not 'bf61'"),
         ("val:save_img", "yes please", "option val.save_img must be true or false, not 'yes please'"),
         ("logger:print_freq", 0, "option logger.print_freq must be a whole number of at least 1, not 0"),
         ("datasets:train:gt_sise", 32, "unknown option datasets.train.gt_sise; did you mean 'gt_size'"),
