@@ -349,7 +349,7 @@ def test_sound_is_encoded_again_where_it_cannot_be_copied(source, made, suffix, 
 
 @needs_ffmpeg
 def test_sound_without_an_encoder_is_refused_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setitem(video_sound.ENCODERS, ".webm", ("no_encoder",))
+    monkeypatch.setitem(video_sound.SOUND_ENCODERS, ".webm", ("no_encoder",))
     run_ffmpeg(tmp_path, f"-f lavfi -i sine=duration=0.4 {PLAIN} -c:a aac a.mp4")
     with pytest.raises(UserError, match=r"the sound of video .*a\.mp4 \(aac\) can neither be copied into a \.webm"):
         derain_video(tmp_path / "a.mp4", tmp_path / "b.webm", lambda _: pytest.fail("derained"))
