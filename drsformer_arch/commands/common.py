@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.system import files
-from drsformer_arch.system.errors import UserError
 
 EXIT_SOME_FAILED = 1  # of many pictures; each was named
 
@@ -68,17 +67,6 @@ def register_outside(imports: Sequence[str]) -> None:
         from drsformer_arch.bridge import outside  # noqa: PLC0415
 
         outside.register_outside(imports)
-
-
-def whole_number(option: str, text: str) -> int:
-    """Read the value of an option that may also be a word.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if not text.isdecimal():
-        raise UserError(f"{option} must be a whole number or auto, not {text}")
-    return int(text)
 
 
 def announce(text: str, out: Path | None) -> None:

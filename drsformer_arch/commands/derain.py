@@ -4,14 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import (
-    EXIT_SOME_FAILED,
-    add_command,
-    add_imports,
-    announce,
-    register_outside,
-    whole_number,
-)
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, announce, register_outside
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """INPUT is pictures, videos, folders (searched recursively, also through links) or patterns. Results keep
@@ -68,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from drsformer_arch.restore.derain import derain, find_jobs  # noqa: PLC0415
     from drsformer_arch.system import processor  # noqa: PLC0415 - --help needs none of this
 
-    tile = args.tile if args.tile == "auto" else whole_number("--tile", args.tile)
+    if args.tile != "auto" and not args.tile.isdecimal():
+        raise UserError(f"--tile must be a whole number or auto, not {args.tile}")
     if args.batch < 1 or args.overlap < 0 or (args.memory is not None and args.memory <= 0):
         raise UserError("--batch must be 1 or more, --overlap 0 or more, --memory above 0")
     suffix = None if args.format is None else f".{args.format}"
@@ -81,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         args.weights,
         device=args.device,
         precision=args.precision,
-        tile=tile,
+        tile=args.tile if args.tile == "auto" else int(args.tile),
         overlap=args.overlap,
         memory=args.memory and int(args.memory * 2**30),
         runtime=args.runtime,

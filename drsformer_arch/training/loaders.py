@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets.result_names import refuse_equal_results
@@ -224,49 +224,36 @@ def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple[Any, 
     Returns:
         Training loader, its sampler, validation loaders, epochs, iterations.
     """
-    train_loader: DataLoader[Any] | None = None
-    sampler: ResumableSampler | None = None
-    val_loaders: list[DataLoader[Any]] = []
-    for phase, dataset_opt in opt["datasets"].items():
-        dataset = build_checked_dataset(dataset_opt)
-        kind = phase.split("_")[0]
-        loader_opt = dict(dataset_opt)
-        if kind == "train":
-            if plans_batches(opt):
-                loader_opt["batch_size_per_gpu"] = batch_plan(opt).loader_batch
-            loader_opt.setdefault("num_worker_per_gpu", 0)
-            gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
-            sampler = ResumableSampler(
-                len(dataset),
-                loader_opt["batch_size_per_gpu"] * gpus,
-                processes=opt["world_size"],
-                rank=opt["rank"],
-                seed=opt["manual_seed"],
-                ratio=dataset_opt.get("dataset_enlarge_ratio", 1),
-                start_iteration=opt.get("start_iter", 0),
-            )
-        elif kind != "val":
+    sections = opt["datasets"]
+    if "train" not in sections:
+        raise UserError("option datasets.train is missing")
+    for phase in sections:
+        if phase != "train" and phase.split("_")[0] != "val":
             raise UserError(f"option datasets.{phase}: a training file knows train, val and val_1, val_2, ...")
-        loader = build_dataloader(
-            dataset,
-            loader_opt,
-            num_gpu=opt["num_gpu"],
-            dist=opt["dist"],
-            sampler=sampler if kind == "train" else None,
-            seed=opt["manual_seed"],
-        )
+    datasets = {phase: build_checked_dataset(section) for phase, section in sections.items()}
+    loader_opt = {"num_worker_per_gpu": 0, **sections["train"]}
+    if plans_batches(opt):
+        loader_opt["batch_size_per_gpu"] = batch_plan(opt).loader_batch
+    sampler = ResumableSampler(
+        len(datasets["train"]),
+        loader_opt["batch_size_per_gpu"] * (1 if opt["dist"] else max(1, opt["num_gpu"])),
+        processes=opt["world_size"],
+        rank=opt["rank"],
+        seed=opt["manual_seed"],
+        ratio=loader_opt.get("dataset_enlarge_ratio", 1),
+        start_iteration=opt.get("start_iter", 0),
+    )
+    common = {"num_gpu": opt["num_gpu"], "dist": opt["dist"], "seed": opt["manual_seed"]}
+    train_loader = build_dataloader(datasets.pop("train"), loader_opt, sampler=sampler, **common)
+    train_loader.worker_init_fn = _obey_the_main_process_only
+    train_loader.collate_fn = collate
+    val_loaders = [build_dataloader(dataset, sections[phase], **common) for phase, dataset in datasets.items()]
+    for loader in val_loaders:
+        refuse_equal_names(loader.dataset, opt)
+        logger.info(f"Number of validation pictures in {loader.dataset.opt['name']}: {len(loader.dataset)}")
+    for loader in (train_loader, *val_loaders):
         # An own generator: starting an epoch or a validation must not advance the one that training draws from.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
-        if kind == "train":
-            loader.worker_init_fn = _obey_the_main_process_only
-            loader.collate_fn = collate
-            train_loader = loader
-        else:
-            refuse_equal_names(dataset, opt)
-            val_loaders.append(loader)
-            logger.info(f"Number of validation pictures in {dataset_opt['name']}: {len(dataset)}")
-    if train_loader is None or sampler is None:
-        raise UserError("option datasets.train is missing")
     per_epoch, total = sampler.iterations_per_epoch, int(opt["train"]["total_iter"])
     opt["iters_per_epoch"] = per_epoch  # the model files its state under the right epoch
     if plans_batches(opt):
