@@ -7,8 +7,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from basicsr.utils.registry import DATASET_REGISTRY
 
+from drsformer_arch import plugin
 from drsformer_arch.cli import main
+from drsformer_arch.options.dataset_sections import NAMES, OURS
 from drsformer_arch.options.reference import page, schema_text
 from drsformer_arch.options.run_sections import DerainRun
 from drsformer_arch.options.safe_yaml import load_yaml
@@ -74,6 +77,16 @@ def test_files_for_other_peoples_models_keep_to_the_schema(options):
     theirs["datasets"]["train"] |= {"type": "TheirSet", "their_augmentation": True}
     SCHEMA.validate(theirs)
     assert not SCHEMA.is_valid(edit(theirs, "train:total_iter", 0))
+
+
+def test_every_data_set_that_is_registered_is_checked_and_on_the_page():
+    registered = {kind.__name__ for registry, kinds in plugin.OURS if registry is DATASET_REGISTRY for kind in kinds}
+    definitions = SCHEMA.schema["$defs"]
+    choices = definitions["DerainRun"]["properties"]["datasets"]["additionalProperties"]["anyOf"]
+    types = [definitions[choice["$ref"].rpartition("/")[2]]["properties"]["type"] for choice in choices]
+    checked = {name for kind in types for name in kind.get("enum", [kind.get("const")]) if name}
+    assert registered == set(NAMES) == set(OURS) == checked
+    assert all(name in page().partition("## `train`")[0] for name in registered)
 
 
 def test_every_option_is_described():
