@@ -118,8 +118,7 @@ def fill_in(
     """
     options["dist"] = args.launcher != "none"
     if options["dist"]:  # BasicSR passes dist_params on to Slurm's processes only
-        gpu = options["num_gpu"] != 0 and torch.cuda.is_available()
-        repairs.start_processes(args.launcher, gpu=gpu, **(options.get("dist_params") or {}))
+        repairs.init_dist(args.launcher, gpu=options["num_gpu"] != 0, **(options.get("dist_params") or {}))
     else:
         print("Disable distributed.", flush=True)
     options["rank"], options["world_size"] = get_dist_info()

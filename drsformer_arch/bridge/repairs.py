@@ -63,20 +63,15 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     return opt, args
 
 
-def init_dist(launcher: str, backend: str = "nccl", **options: Any) -> None:
-    """Start processes on a machine without GPUs too, by gloo: BasicSR divides by their number."""
-    start_processes(launcher, gpu=torch.cuda.is_available(), backend=backend, **options)
-
-
-def start_processes(
-    launcher: str, *, gpu: bool, backend: str = "nccl", timeout_minutes: float | None = None, **options: Any
+def init_dist(
+    launcher: str, backend: str = "nccl", *, gpu: bool = True, timeout_minutes: float | None = None, **options: Any
 ) -> None:
-    """Connect this process of a job with the others.
+    """Connect this process of a job with the others, by gloo without GPUs: BasicSR divides by their number.
 
     Args:
         launcher: "pytorch" or "slurm".
-        gpu: each process has one.
         backend: of torch, where there are GPUs.
+        gpu: each process may use one, if there are.
         timeout_minutes: how long processes wait for each other.
         options: further ones of `dist_params`.
 
@@ -90,7 +85,7 @@ def start_processes(
     if launcher == "pytorch":
         options.pop("port", None)  # torchrun chose one
         options |= _store_of_this_attempt()
-    if gpu:
+    if gpu and torch.cuda.is_available():
         basicsr_init_dist(launcher, backend, **options)
     elif launcher == "pytorch":
         torch.distributed.init_process_group("gloo", **options)

@@ -48,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
     is_train, page = args.command == "train", getattr(args, "report", None)
     if is_train:
         args.opt = command.work_where_it_ran(args.opt)
-    resumes = getattr(args, "auto_resume", False)
     distributed = args.launcher != "none"
     option_trials.check_launcher(args.launcher)
     options = prepare(
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         imports=args.imports,
         is_train=is_train,
         distributed=distributed,
-        resumes=resumes,
+        resumes=getattr(args, "auto_resume", False),
         debug=args.debug,
     )
     if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves

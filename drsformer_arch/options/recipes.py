@@ -30,16 +30,12 @@ DATA_SETS = (
     DataSet("SPA-Data", "spa", 638_492, 1_000, "rain200", False),
 )
 
-# GiB of activations per patch of the recipe's size, float32 and bf16: benchmarks/training_memory.py
-ACTIVATIONS = {
-    "DRSformer": (2.8, 1.5),
-    "Restormer": (2.3, 1.3),
-    "IDT": (1.2, 0.8),
-    "SPDNet": (0.5, 0.3),
-    "DualGCN": (0.5, 0.3),
-}
+
+def _template(name: str) -> str:
+    return (TEMPLATES / f"{name}.yml.txt").read_text(encoding="utf-8")
 
 
+RECIPES: dict[str, dict[str, Any]] = yaml.safe_load(_template("recipes"))
 # Iterations of an epoch of so many pairs, of recipes that are counted in epochs.
 EPOCHS: dict[str, Callable[[int], int]] = {
     "IDT": lambda pairs: math.ceil(pairs / 4),
@@ -57,7 +53,7 @@ def recipe_of(network: str, data: DataSet) -> dict[str, Any]:
     Returns:
         The values of templates/recipes.yml.txt, of which the texts are lines of an option file.
     """
-    recipe = yaml.safe_load(_template("recipes"))[network]
+    recipe = dict(RECIPES[network])
     if network in EPOCHS:
         epoch = EPOCHS[network](PAIRS_INSTEAD.get(data.name, data.train_pairs))
         recipe["total_iter"] = recipe["epochs"] * epoch
@@ -77,7 +73,7 @@ TILES = """\
 
 def memory(network: str, recipe: Mapping[str, Any]) -> str:
     """Comment lines: how to fit a GPU."""
-    float32, bf16 = ACTIVATIONS[network]
+    float32, bf16 = RECIPES[network]["activations"]
     if recipe["effective"].startswith("["):
         return (
             "# What to lower for your GPU (one 128 px patch keeps about "
@@ -100,10 +96,6 @@ def memory(network: str, recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _template(name: str) -> str:
-    return (TEMPLATES / f"{name}.yml.txt").read_text(encoding="utf-8")
-
-
 def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> dict[str, str]:
     """The option files of the repository that follow from recipes.
 
@@ -114,11 +106,11 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
         the text of each file by its path below `options/`.
     """
     written = {}
-    variants = [(network, data, data.name, network) for network in ACTIVATIONS for data in DATA_SETS]
+    variants = [(network, data, data.name, network) for network in RECIPES for data in DATA_SETS]
     rain200h = DATA_SETS[1]
     # All networks trained alike, for a fair comparison.
     variants += [
-        (network, rain200h, "Rain200H_same_recipe", "DRSformer") for network in ACTIVATIONS if network != "DRSformer"
+        (network, rain200h, "Rain200H_same_recipe", "DRSformer") for network in RECIPES if network != "DRSformer"
     ]
     for network, data, file, whose in variants:
         recipe = recipe_of(whose, data)
