@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -49,7 +50,8 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
         panel.plot(at, values, color=colour, linewidth=0.6 if many else 1.5, alpha=0.4 if many else 1, marker=marker)
         if many:
             width = len(values) // (POINTS // 4)
-            panel.plot(at[width - 1 :], _means(values, width), color=colour, linewidth=1.8)
+            means = np.convolve(values, np.full(width, 1 / width), "valid")
+            panel.plot(at[width - 1 :], means, color=colour, linewidth=1.8)
     everything = [value for curve in curves for _, value in curve.points if abs(value) < LARGEST]
     is_loss = curves[0].name.startswith(("loss", "gradient"))
     if is_loss and everything and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
@@ -59,14 +61,3 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
-
-
-def _means(values: Sequence[float], width: int) -> list[float]:
-    """Return the means of every `width` values that follow each other."""
-    total = sum(values[: width - 1])
-    means = []
-    for index in range(width - 1, len(values)):
-        total += values[index]
-        means.append(total / width)
-        total -= values[index - width + 1]
-    return means

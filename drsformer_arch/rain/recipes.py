@@ -122,51 +122,29 @@ _FINE_DEPTHS = (
 )
 
 
+def _streaks(
+    length: Value, width: Value, density: Value, brightness: Value, faintness: Value, *, spread: float, **others: Value
+) -> dict[str, Value]:
+    """Return values of Streaks in the order in which they are drawn; lengths and widths spread alike."""
+    lengths, widths = {"length": length, "length_spread": spread}, {"width": width, "width_spread": spread}
+    return {**lengths, **widths, "density": density, "brightness": brightness, "faintness": faintness, **others}
+
+
 def _fine_values(texture: _Texture, shape: _Shape) -> dict[str, Value]:
-    return {
-        "length": (texture.times_length * shape.length[0], texture.times_length * shape.length[1]),
-        "length_spread": 0.5,
-        "width": (texture.times_width * shape.width[0], texture.times_width * shape.width[1]),
-        "width_spread": 0.5,
-        "density": texture.density,
-        "brightness": texture.brightness,
-        "faintness": texture.faintness,
-        "ripple": 0.85,
-        "ripples": 2.5,
-    }
+    length = (texture.times_length * shape.length[0], texture.times_length * shape.length[1])
+    width = (texture.times_width * shape.width[0], texture.times_width * shape.width[1])
+    strength = (texture.density, texture.brightness, texture.faintness)
+    return _streaks(length, width, *strength, spread=0.5, ripple=0.85, ripples=2.5)
 
 
 # Rain200H: lines of one brightness that never adds up, and soft streaks along and across them.
 _LINES = Group(
-    {
-        "length": (30, 70),
-        "length_spread": 0.1,
-        "width": (1.0, 1.4),
-        "width_spread": 0.1,
-        "density": (22, 68),
-        "brightness": 1,
-        "faintness": 0.5,
-        "ceiling": (0.13, 0.36),
-        "ripple": 0,
-        "ripples": 1.0,
-        "fade": 0,
-    },
+    _streaks((30, 70), (1.0, 1.4), (22, 68), 1, 0.5, spread=0.1, ceiling=(0.13, 0.36), ripple=0, ripples=1.0, fade=0),
     (Depth(1, 1, 1, 1, wobble=0.2),),
     turn=(-3, 3),
     copies=(1, 2),
 )
-_SOFT: dict[str, Value] = {
-    "length": (30, 70),
-    "length_spread": 0.5,
-    "width": (1.4, 2.1),
-    "width_spread": 0.5,
-    "density": (20, 55),
-    "brightness": (0.42, 0.85),
-    "faintness": 3.5,
-    "ripple": 0.6,
-    "ripples": 2.5,
-    "fade": 0.5,
-}
+_SOFT = _streaks((30, 70), (1.4, 2.1), (20, 55), (0.42, 0.85), 3.5, spread=0.5, ripple=0.6, ripples=2.5, fade=0.5)
 _ALONG = Group(_SOFT, (Depth(1, 1, 1, 1, wobble=2.0),), turn=(-5, 5), copies=(1, 2))
 _ACROSS = Group(_SOFT, (Depth(0.6, 1, 1, 0.6, wobble=1.5),), turn=(-30, 30), copies=(0, 2))
 
@@ -229,30 +207,12 @@ RECIPES["scaled"] = tuple(
     for recipe in RECIPES[name]
 )
 # Drops near the lens: few, much longer than a patch of training at their longest, with soft borders.
-_NEAR: dict[str, Value] = {
-    "length": (50, 260),
-    "length_spread": 0.6,
-    "width": (3, 13),
-    "width_spread": 0.6,
-    "density": (0.15, 2.5),
-    "brightness": (0.3, 0.9),
-    "faintness": (1, 2.5),
-    "ripple": (0, 0.5),
-    "ripples": 1.5,
-    "fade": (0.1, 0.6),
-}
-_COMMON: dict[str, Value] = {
-    "length": (14, 60),
-    "length_spread": 0.5,
-    "width": (1.2, 2.8),
-    "width_spread": 0.5,
-    "density": (5, 50),
-    "brightness": (0.3, 0.8),
-    "faintness": (1.5, 3.5),
-    "ripple": (0, 0.8),
-    "ripples": 2.0,
-    "fade": (0.1, 0.5),
-}
+_NEAR = _streaks(
+    (50, 260), (3, 13), (0.15, 2.5), (0.3, 0.9), (1, 2.5), spread=0.6, ripple=(0, 0.5), ripples=1.5, fade=(0.1, 0.6)
+)
+_COMMON = _streaks(
+    (14, 60), (1.2, 2.8), (5, 50), (0.3, 0.8), (1.5, 3.5), spread=0.5, ripple=(0, 0.8), ripples=2.0, fade=(0.1, 0.5)
+)
 _ONE_DEPTH = (Depth(1, 1, 1, 1, drift=2, wobble=2.0),)
 RECIPES["thick"] = (
     Recipe(

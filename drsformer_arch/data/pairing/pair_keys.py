@@ -1,5 +1,6 @@
 """The split and the key of every pair, from the names of the folders it was found in."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -132,19 +133,11 @@ def _kept_folders(benchmark: Benchmark | None, all_folders: Collection[Parts]) -
     """Return what a key keeps of the folders: nothing that all share at their beginning or end, and their part."""
     kept = {folders: _part_of(benchmark, folders) if benchmark else () for folders in all_folders}
     others = [folders for folders in all_folders if not kept[folders]]
-    start = _common(others)
-    end = _common([folders[start:][::-1] for folders in others])
+    start = len(os.path.commonprefix(others))  # noqa: RUF071 - of names, not of letters
+    end = len(os.path.commonprefix([folders[start:][::-1] for folders in others]))  # noqa: RUF071
     for folders in others:
         kept[folders] = folders[start : len(folders) - end]
     return kept
-
-
-def _common(sequences: Sequence[Parts]) -> int:
-    """Count the names that all have in common at their beginning."""
-    return next(
-        (at for at, names in enumerate(zip(*sequences, strict=False)) if len(set(names)) > 1),
-        min(map(len, sequences), default=0),
-    )
 
 
 def _is_text(key: str) -> bool:

@@ -180,11 +180,7 @@ def _paths(match: Match) -> dict[Path, Path]:
 
 def _endings(names: Sequence[str]) -> Iterator[str]:
     """Yield what all names may end with, such as _DRSformer, the shortest first."""
-    shared = ""
-    for characters in zip(*map(reversed, names), strict=False):
-        if len(set(characters)) > 1:
-            break
-        shared = characters[0] + shared
+    shared = posixpath.commonprefix([name[::-1] for name in names])[::-1]
     for start in range(len(shared) - 1, -1, -1):
         if shared[start] in "_-." and not set("{}#") & set(shared[start:]):
             yield shared[start:]
