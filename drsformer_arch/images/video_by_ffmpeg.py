@@ -1,6 +1,5 @@
 """Videos through ffmpeg: with sound, and with times, colours and shape of pixels as in the source."""
 
-import json
 import re
 import shutil
 import struct
@@ -16,7 +15,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from drsformer_arch.images.pictures import Picture
-from drsformer_arch.images.video_containers import file_word, input_words, refuse_large
+from drsformer_arch.images.video_containers import file_word, input_words, probe, refuse_large
 from drsformer_arch.images.video_sound import sound_options
 from drsformer_arch.images.video_timing import Timing, timing
 from drsformer_arch.system.errors import UserError
@@ -45,21 +44,23 @@ class Encoder(NamedTuple):
     """How a kind of file is encoded."""
 
     options: tuple[str, ...]
+    sound: tuple[str, ...]  # the usual encoder, and one where that does not take these channels or is not built in
     names_range: bool = False  # whether a file can say that its samples use all values
     halves_any_size: bool = True  # whether colours may have half the resolution where a side is odd
     varies: bool = True  # whether every frame can have a time of its own
 
 
-H264 = Encoder(("-c:v", "libx264", "-crf", "17"), names_range=True, halves_any_size=False)
-VP9 = Encoder(
-    ("-c:v", "libvpx-vp9", "-crf", "20", "-b:v", "0", "-row-mt", "1"), names_range=True, halves_any_size=False
-)
-MPEG2 = Encoder(("-c:v", "mpeg2video", "-q:v", "2"), varies=False)
-WMV = Encoder(("-c:v", "wmv2", "-q:v", "2"))
-THEORA = Encoder(("-c:v", "libtheora", "-q:v", "10"), varies=False)
+H264 = Encoder(("-c:v", "libx264", "-crf", "17"), ("aac",), names_range=True, halves_any_size=False)
+# It has no place for frames in another order.
+AVI = H264._replace(options=(*H264.options, "-bf", "0"), sound=("libmp3lame", "pcm_s16le"), varies=False)
+VP9_OPTIONS = ("-c:v", "libvpx-vp9", "-crf", "20", "-b:v", "0", "-row-mt", "1")
+VP9 = Encoder(VP9_OPTIONS, ("libopus", "libvorbis"), names_range=True, halves_any_size=False)
+MPEG2 = Encoder(("-c:v", "mpeg2video", "-q:v", "2"), ("mp2",), varies=False)
+WMV = Encoder(("-c:v", "wmv2", "-q:v", "2"), ("wmav2", "libmp3lame"))
+THEORA = Encoder(("-c:v", "libtheora", "-q:v", "10"), ("libvorbis", "libopus"), varies=False)
 ENCODERS = {
     **dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".flv"), H264),
-    ".avi": H264._replace(options=(*H264.options, "-bf", "0"), varies=False),  # it has no place for another order
+    ".avi": AVI,
     ".webm": VP9,
     **dict.fromkeys((".mpg", ".mpeg", ".vob"), MPEG2),
     **dict.fromkeys((".wmv", ".asf"), WMV),
@@ -97,8 +98,9 @@ class FFmpegVideos:
         Raises:
             UserError: the file has no frames, is cut off, cannot be decoded at all, or its frames are too large.
         """
-        claimed = self._probe(path)
-        refuse_large(path, int(claimed.get("width", 0)), int(claimed.get("height", 0)))
+        claimed = probe(self.ffprobe, path, "V:0")
+        for stream in claimed:
+            refuse_large(path, int(stream.get("width", 0)), int(stream.get("height", 0)))
         command = [self.ffmpeg, "-v", "level+warning", "-nostdin", *input_words(path), "-map", "0:V:0"]
         command += [*self.as_they_come, "-enc_time_base", f"1:{SCAN_UNIT}", "-f", "framecrc", "-"]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
@@ -113,21 +115,12 @@ class FFmpegVideos:
         if code or not times or (complaint and any(words in complaint for words in CUT)):
             reason = f" ({complaint})" if complaint and "whitelist" not in complaint else ""
             raise UserError(f"video {path} cannot be read: it is damaged or of an unknown kind{reason}")
-        stream = claimed or self._stream(path)
+        stream = claimed[0] if claimed else self._stream(path)
         claims = (_fraction(stream.get(key)) for key in ("r_frame_rate", "avg_frame_rate"))
         return timing(times, [claim for claim in claims if claim]), complaint
 
-    def _probe(self, path: Path) -> dict[str, Any]:
-        """Ask ffprobe about the video stream, without decoding it all; the answer is empty where there is none."""
-        command = [self.ffprobe, "-v", "quiet", "-select_streams", "V:0", "-show_streams", "-of", "json"]
-        command += input_words(path)
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        with suppress(ValueError, LookupError, TypeError):
-            return dict(json.loads(done.stdout)["streams"][0])
-        return {}
-
     def _stream(self, path: Path) -> dict[str, Any]:
-        if stream := self._probe(path):
+        for stream in probe(self.ffprobe, path, "V:0"):
             return stream
         raise UserError(f"video {path} cannot be read: ffprobe knows no stream in it")
 
@@ -170,7 +163,7 @@ class FFmpegVideos:
         base = f"{unit.denominator}:{unit.numerator}"
         command = [self.ffmpeg, "-v", "error", "-y", "-itsoffset", f"{max(times.start, 0):.6f}"]
         command += ["-f", "ivf", "-c:v", "ppm", "-i", "-", *input_words(source)]
-        command += ["-map", "0:v", *sound_options(self.ffmpeg, self.ffprobe, source, path.suffix)]
+        command += ["-map", "0:v", *sound_options(self.ffmpeg, self.ffprobe, source, path.suffix, encoder.sound)]
         command += ["-map_metadata", "1", *encoder.options]
         command += [*self.as_they_come, "-enc_time_base", base, *_written(stream, size, encoder), file_word(path)]
         with tempfile.TemporaryFile() as errors:

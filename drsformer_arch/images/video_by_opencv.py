@@ -17,12 +17,9 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its decoders' own compl
 CODECS = {
     ".avi": "MJPG",
     ".webm": "VP80",
-    ".wmv": "WMV2",
-    ".asf": "WMV2",
+    **dict.fromkeys((".wmv", ".asf"), "WMV2"),
     ".flv": "FLV1",
-    ".mpg": "MPG2",
-    ".mpeg": "MPG2",
-    ".vob": "MPG2",
+    **dict.fromkeys((".mpg", ".mpeg", ".vob"), "MPG2"),
     ".ogv": "THEO",
 }
 USUAL_CODEC = "mp4v"

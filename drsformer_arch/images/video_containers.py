@@ -5,11 +5,14 @@ which are compared with the file. A cut between two parts is seen where the cont
 .flv, .ogv, .mpg and .ts, which are made for streams and recordings that end anywhere.
 """
 
+import json
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from drsformer_arch.images.picture_headers import LIMIT, max_pixels
 from drsformer_arch.system.errors import UserError
@@ -28,9 +31,7 @@ INPUT_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
 """Options of FFmpeg for every video file that is read, so that it reads this file and no other."""
 
 
-class _Part(NamedTuple):
-    start: int
-    end: int  # where the file must at least reach
+_Ends = Iterator[int]  # of the parts of a file: where it must at least reach
 
 
 def file_word(path: Path) -> str:
@@ -41,6 +42,15 @@ def file_word(path: Path) -> str:
 def input_words(path: Path) -> list[str]:
     """Return a video file as ffmpeg and ffprobe read it: no other file, whatever it names."""
     return [*(word for key, value in INPUT_OPTIONS.items() for word in (f"-{key}", value)), "-i", file_word(path)]
+
+
+def probe(ffprobe: str, path: Path, kind: str) -> list[dict[str, Any]]:
+    """Ask ffprobe about the streams of a kind, such as "a", without decoding them; empty where there are none."""
+    command = [ffprobe, "-v", "quiet", "-select_streams", kind, "-show_streams", "-of", "json", *input_words(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    with suppress(ValueError, LookupError, TypeError):
+        return [dict(stream) for stream in json.loads(done.stdout)["streams"]]
+    return []
 
 
 def refuse_cut(path: Path) -> None:
@@ -55,7 +65,7 @@ def refuse_cut(path: Path) -> None:
             file.seek(0)
             start = file.read(16)
             file.seek(0)
-            missing = next((part.end for part in _parts_of(start)(file) if part.end > size), 0)
+            missing = next((end for end in _parts_of(start)(file) if end > size), 0)
     except OSError as error:
         raise UserError(f"video {path} cannot be read: {error.strerror or error}") from error
     if missing:
@@ -79,9 +89,9 @@ def refuse_large(path: Path, width: int, height: int) -> None:
         )
 
 
-def _parts_of(start: bytes) -> Callable[[BinaryIO], Iterator[_Part]]:
+def _parts_of(start: bytes) -> Callable[[BinaryIO], _Ends]:
     """Return who knows the parts of a file with this beginning."""
-    kinds: list[tuple[bool, Callable[[BinaryIO], Iterator[_Part]]]] = [
+    kinds: list[tuple[bool, Callable[[BinaryIO], _Ends]]] = [
         (start.startswith(_EBML.to_bytes(4, "big")), _matroska),
         (start[4:8] in _BOXES, _boxes),
         (start.startswith(b"RIFF"), _riff),
@@ -95,15 +105,14 @@ def _parts_of(start: bytes) -> Callable[[BinaryIO], Iterator[_Part]]:
     return next((parts for is_it, parts in kinds if is_it), lambda _: iter(()))
 
 
-def _matroska(file: BinaryIO) -> Iterator[_Part]:
+def _matroska(file: BinaryIO) -> _Ends:
     """Walk the elements of .mkv and .webm; a segment or cluster of unknown size, as browsers record, goes on inside."""
     while True:
-        start = file.tell()
         kind, size = _number(file, keep_mark=True), _number(file)
         if kind is None:
             return
         if size is None:  # cut within the number
-            yield _Part(start, file.tell() + 1)
+            yield file.tell() + 1
             return
         unknown = size == -1
         if unknown and kind not in (_SEGMENT, _CLUSTER):
@@ -111,7 +120,7 @@ def _matroska(file: BinaryIO) -> Iterator[_Part]:
         if unknown:
             continue
         end = file.tell() + size
-        yield _Part(start, end)
+        yield end
         file.seek(end)
 
 
@@ -131,7 +140,7 @@ def _number(file: BinaryIO, keep_mark: bool = False) -> int | None:
     return -1 if number == (1 << (7 * length)) - 1 else number
 
 
-def _boxes(file: BinaryIO) -> Iterator[_Part]:
+def _boxes(file: BinaryIO) -> _Ends:
     """Walk the boxes of .mp4, .mov and the like."""
     while True:
         start = file.tell()
@@ -143,11 +152,11 @@ def _boxes(file: BinaryIO) -> Iterator[_Part]:
             size = int.from_bytes(file.read(8), "big")
         if size < 8:  # 0: up to the end of the file
             return
-        yield _Part(start, start + size)
+        yield start + size
         file.seek(start + size)
 
 
-def _riff(file: BinaryIO) -> Iterator[_Part]:
+def _riff(file: BinaryIO) -> _Ends:
     """Walk the lists of .avi, of which large files have several."""
     while True:
         start = file.tell()
@@ -157,43 +166,44 @@ def _riff(file: BinaryIO) -> Iterator[_Part]:
         size = struct.unpack("<I", header[4:])[0]
         if not size:  # recorded without an end
             return
-        yield _Part(start, start + 8 + size)
+        yield start + 8 + size
         file.seek(start + 8 + size + size % 2)
 
 
-def _asf(file: BinaryIO) -> Iterator[_Part]:
+def _asf(file: BinaryIO) -> _Ends:
     """Walk the objects of .wmv."""
     while len(header := file.read(24)) == 24:
         start = file.tell() - 24
         size = struct.unpack("<Q", header[16:])[0]
         if size < 24 or size >= 2**63:
             return
-        yield _Part(start, start + size)
+        yield start + size
         file.seek(start + size)
 
 
-def _ogg(file: BinaryIO) -> Iterator[_Part]:
+def _ogg(file: BinaryIO) -> _Ends:
     """Walk the pages of .ogv."""
     while (header := file.read(27)).startswith(b"OggS"):
         start = file.tell() - len(header)
         lengths = file.read(header[26]) if len(header) == 27 else b""
         end = start + 27 + (header[26] if len(header) == 27 else 0) + sum(lengths)
-        yield _Part(start, end)
+        yield end
         file.seek(end)
 
 
-def _flv(file: BinaryIO) -> Iterator[_Part]:
+def _flv(file: BinaryIO) -> _Ends:
     """Walk the tags of .flv, each followed by its size."""
     file.seek(9 + 4)
     while header := file.read(11):
         start = file.tell() - len(header)
         if header[0] & 0x1F not in (8, 9, 18):  # sound, video, notes
             return
-        yield _Part(start, start + 11 + int.from_bytes(header[1:4], "big") + 4)
-        file.seek(start + 11 + int.from_bytes(header[1:4], "big") + 4)
+        end = start + 11 + int.from_bytes(header[1:4], "big") + 4
+        yield end
+        file.seek(end)
 
 
-def _program_stream(file: BinaryIO) -> Iterator[_Part]:
+def _program_stream(file: BinaryIO) -> _Ends:
     """Walk the packs and packets of .mpg."""
     while (header := file.read(14)) and header.startswith(b"\0\0\1"[: len(header)]):
         start = file.tell() - len(header)
@@ -205,11 +215,11 @@ def _program_stream(file: BinaryIO) -> Iterator[_Part]:
             length = 12 if header[4] >> 4 == 2 else 14 + (header[-1] & 7)  # MPEG-1, MPEG-2
         else:
             length = 6 + int.from_bytes(header[4:6], "big")
-        yield _Part(start, start + length)
+        yield start + length
         file.seek(start + length)
 
 
-def _transport_stream(file: BinaryIO, *, length: int, offset: int) -> Iterator[_Part]:
+def _transport_stream(file: BinaryIO, *, length: int, offset: int) -> _Ends:
     """Look at the last packet of .ts, where the first ones are what they seem to be."""
     head = file.read(4 * length)
     if len(head) == 4 * length and all(head[offset + n * length : offset + n * length + 1] == _SYNC for n in range(4)):
@@ -218,4 +228,4 @@ def _transport_stream(file: BinaryIO, *, length: int, offset: int) -> Iterator[_
         file.seek(start)
         rest = file.read(length)
         if rest and (len(rest) <= offset or rest[offset : offset + 1] == _SYNC):
-            yield _Part(start, start + length)
+            yield start + length

@@ -4,29 +4,16 @@ What a container takes depends on the container, the codec and the version of ff
 packets, before a frame is derained.
 """
 
-import json
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drsformer_arch.images.video_containers import file_word, input_words
+from drsformer_arch.images.video_containers import file_word, input_words, probe
 from drsformer_arch.system.errors import UserError
 
 _PACKETS = "50"  # packets of a trial
-AAC = ("aac",)
-MP2 = ("mp2",)
-WMA = ("wmav2", "libmp3lame")
-# Of every container: the usual one, and one where that does not take these channels or is not built in
-SOUND_ENCODERS = {
-    **dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".flv"), AAC),
-    ".avi": ("libmp3lame", "pcm_s16le"),
-    ".webm": ("libopus", "libvorbis"),
-    **dict.fromkeys((".mpg", ".mpeg", ".vob"), MP2),
-    **dict.fromkeys((".wmv", ".asf"), WMA),
-    ".ogv": ("libvorbis", "libopus"),
-}
 ONE_TRACK = (".flv",)  # have no place for a second one
 
 
@@ -38,7 +25,7 @@ class Track(NamedTuple):
     channels: str
 
 
-def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str) -> list[str]:
+def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str, encoders: Sequence[str]) -> list[str]:
     """Return options that put the sound of ffmpeg's second input into a video.
 
     Args:
@@ -46,6 +33,7 @@ def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str) -> list[
         ffprobe: the program.
         source: the second input; tracks without a packet are left out.
         suffix: of the video's container.
+        encoders: of sound for it, the usual one first.
 
     Raises:
         UserError: a track can neither be copied nor encoded.
@@ -61,7 +49,7 @@ def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str) -> list[
             continue
         with tempfile.TemporaryDirectory() as folder:
             trial = Path(folder) / f"sound{suffix}"
-            for encoder in ("copy", *SOUND_ENCODERS[suffix]):
+            for encoder in ("copy", *encoders):
                 command = [*track, "-y", "-c:a", encoder, "-frames:a", _PACKETS, file_word(trial)]
                 failed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
                 arrived = [] if failed else _tracks(ffprobe, trial)  # some take it as unknown data, or change its rate
@@ -78,12 +66,5 @@ def sound_options(ffmpeg: str, ffprobe: str, source: Path, suffix: str) -> list[
 
 
 def _tracks(ffprobe: str, path: Path) -> list[Track]:
-    command = [ffprobe, "-v", "quiet", "-select_streams", "a", "-show_streams", "-of", "json", *input_words(path)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    with suppress(ValueError, LookupError):
-        streams = json.loads(done.stdout)["streams"]
-        return [
-            Track(*(str(stream.get(key, "unknown")) for key in ("codec_name", "sample_rate", "channels")))
-            for stream in streams
-        ]
-    return []
+    keys = ("codec_name", "sample_rate", "channels")
+    return [Track(*(str(stream.get(key, "unknown")) for key in keys)) for stream in probe(ffprobe, path, "a")]

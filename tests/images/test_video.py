@@ -17,7 +17,7 @@ from skimage import data
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
-from drsformer_arch.images import video_by_ffmpeg, video_sound
+from drsformer_arch.images import video_by_ffmpeg
 from drsformer_arch.images.video import derain_video
 from drsformer_arch.images.video_containers import refuse_cut
 from drsformer_arch.system.errors import UserError
@@ -304,7 +304,8 @@ def test_a_full_disk_leaves_the_old_video(suffix, ffmpeg, weights, tmp_path, mon
 
 @needs_ffmpeg
 def test_ffmpegs_telling_line_is_shown(weights, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(video_by_ffmpeg.ENCODERS, ".webm", video_by_ffmpeg.H264)
+    encoder = video_by_ffmpeg.H264._replace(sound=video_by_ffmpeg.VP9.sound)
+    monkeypatch.setitem(video_by_ffmpeg.ENCODERS, ".webm", encoder)
     run_ffmpeg(tmp_path, f"-f lavfi -i sine=duration=0.4 {PLAIN} -c:a aac a.mp4")
     assert main(["derain", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.webm"), "-w", str(weights)]) == 1
     assert "Only VP8 or VP9 or AV1 video and Vorbis or Opus audio" in capsys.readouterr().err
@@ -349,7 +350,8 @@ def test_sound_is_encoded_again_where_it_cannot_be_copied(source, made, suffix, 
 
 @needs_ffmpeg
 def test_sound_without_an_encoder_is_refused_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setitem(video_sound.SOUND_ENCODERS, ".webm", ("no_encoder",))
+    encoder = video_by_ffmpeg.VP9._replace(sound=("no_encoder",))
+    monkeypatch.setitem(video_by_ffmpeg.ENCODERS, ".webm", encoder)
     run_ffmpeg(tmp_path, f"-f lavfi -i sine=duration=0.4 {PLAIN} -c:a aac a.mp4")
     with pytest.raises(UserError, match=r"the sound of video .*a\.mp4 \(aac\) can neither be copied into a \.webm"):
         derain_video(tmp_path / "a.mp4", tmp_path / "b.webm", lambda _: pytest.fail("derained"))
