@@ -9,7 +9,6 @@
 Own and published files of all five networks load, also safetensors. A model takes pictures of any size.
 """
 
-import torch
 from spandrel import (
     MAIN_REGISTRY,
     Architecture,
@@ -68,12 +67,8 @@ class DerainingArchitecture(Architecture[nn.Module]):
             input_channels=contract.picture_channels,
             output_channels=contract.picture_channels,
             tiling=ModelTiling.INTERNAL if contract.patch_size else ModelTiling.SUPPORTED,
-            call_fn=_restore,
+            call_fn=restore,
         )
-
-
-def _restore(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    return restore(net, image)
 
 
 def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:

@@ -25,7 +25,7 @@ from drsformer_arch import DRSformer
 from drsformer_arch.data.datasets.sources import open_pairs
 from drsformer_arch.data.prepare.perceptual_hash import NEAR
 from drsformer_arch.data.prepare.preparation import prepare_dataset
-from drsformer_arch.data.prepare.scene_groups import linked_groups
+from drsformer_arch.data.prepare.scene_split import linked_groups
 from drsformer_arch.data.store.manifest import read_manifest
 from drsformer_arch.fast import accelerate
 from drsformer_arch.metrics import calculate_psnr_rain200

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -111,19 +111,9 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
     return sum(member.kind != "folder" for member in members)
 
 
-class _Reader(Protocol):
-    """What zip and tar have in common."""
-
-    def members(self, progress: bool) -> list[_Raw]:
-        """Return all members in their order."""
-
-    def contents(self) -> Iterator[IO[bytes] | None]:
-        """Yield what the members hold, in the same order, each to be read before the next; None for all but files."""
-
-    def close(self) -> None: ...
-
-
 class _Zip:
+    """What a zip archive holds: its members in order, and in the same order their contents, None for all but files."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._zip = zipfile.ZipFile(path)
@@ -162,6 +152,8 @@ class _Zip:
 
 
 class _Tar:
+    """What a tar archive holds, as of `_Zip`; each content is to be read before the next."""
+
     def __init__(self, path: Path, decompress: Callable[..., Any] | None) -> None:
         self._path = path
         self._file = path.open("rb")
@@ -207,7 +199,7 @@ class _Tar:
             yield tar.extractfile(info) if info.isreg() else None
 
 
-def _open(archive: Path) -> _Reader:
+def _open(archive: Path) -> "_Zip | _Tar":
     with archive.open("rb") as file:
         start = file.read(tarfile.BLOCKSIZE)
     for mark, kind in _OTHER_KINDS.items():

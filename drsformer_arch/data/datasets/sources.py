@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,37 +21,8 @@ from drsformer_arch.data.store.store import Store, StoredPicture, is_store
 from drsformer_arch.images.pictures import Picture, decode, pictures_in_folder, read_file
 from drsformer_arch.system.errors import UserError
 
-
-class Window(Protocol):
-    """A picture that may not be decoded yet."""
-
-    shape: tuple[int, ...]
-
-    def __getitem__(self, window: tuple[slice, slice], /) -> Picture: ...
-
-
-class Pictures(Protocol):
-    """A source of single pictures."""
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """Name of a picture, as a path."""
-
-    def picture(self, index: int) -> Window:
-        """A picture, of which a window can be cut."""
-
-
-class Pairs(Protocol):
-    """A source of pairs."""
-
-    def __len__(self) -> int: ...
-
-    def names(self, index: int) -> tuple[str, str]:
-        """Names of a pair, rainy and clean, as paths."""
-
-    def pair(self, index: int) -> tuple[Window, Window]:
-        """A rainy picture and its clean target."""
+# A picture that may not be decoded yet.
+Window = Picture | StoredPicture
 
 
 class FolderPictures:
@@ -109,41 +80,25 @@ class LmdbPictures:
         return os.fsdecode(self._keys[index])
 
 
-class StoredTargets:
+class StoredTargets(Store):
     """The clean pictures of a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __len__(self) -> int:
-        return len(self._store)
 
     def name(self, index: int) -> str:
         """Name of a clean picture: its key."""
-        return name_of_key(self._store.names(index)[1])
+        return name_of_key(self.names(index)[1])
 
     def picture(self, index: int) -> StoredPicture:
         """A clean picture; its pixels are read when a window is cut."""
-        return self._store.pair(index)[1]
+        return self.pair(index)[1]
 
 
-class StoredPairs:
-    """The pairs of a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __len__(self) -> int:
-        return len(self._store)
+class StoredPairs(Store):
+    """The pairs of a store; their pixels are read when a window is cut."""
 
     def names(self, index: int) -> tuple[str, str]:
         """Names of a pair, rainy and clean: their keys."""
-        lq, gt = self._store.names(index)
+        lq, gt = super().names(index)
         return name_of_key(lq), name_of_key(gt)
-
-    def pair(self, index: int) -> tuple[StoredPicture, StoredPicture]:
-        """A rainy picture and its clean target; pixels are read when a window is cut."""
-        return self._store.pair(index)
 
 
 class MatchedPairs:
@@ -179,6 +134,10 @@ class MatchedPairs:
         return self._lq.picture(self._order[index]), self._gt.picture(index)
 
 
+Pictures = FolderPictures | LmdbPictures | StoredTargets
+Pairs = StoredPairs | MatchedPairs
+
+
 class Paths(Sequence[str]):
     """Names of a source as BasicSR's data sets give them: ``lq_path`` and ``gt_path``, made when asked for."""
 
@@ -192,7 +151,7 @@ class Paths(Sequence[str]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         source: Any = self._source
-        lq, gt = source.names(index) if hasattr(source, "names") else [source.name(index)] * 2
+        lq, gt = [source.name(index)] * 2 if hasattr(source, "name") else source.names(index)
         return {"lq_path": lq, "gt_path": gt}
 
 
@@ -204,7 +163,7 @@ def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
     """
     path = Path(folder).expanduser()
     if is_store(path):
-        return StoredTargets(Store(path, partial=partial))
+        return StoredTargets(path, partial=partial)
     clean = [path / f"target{ending}" for ending in (".lmdb", "") if (path / f"input{ending}").is_dir()]
     return _open_plain(next((place for place in clean if place.is_dir()), path), recursive=True)
 
@@ -217,7 +176,7 @@ def open_pairs(root: str, *, partial: bool = False) -> Pairs:
     """
     path = Path(root).expanduser()
     if is_store(path):
-        return StoredPairs(Store(path, partial=partial))
+        return StoredPairs(path, partial=partial)
     for ending in (".lmdb", ""):
         if (path / f"input{ending}").is_dir() and (path / f"target{ending}").is_dir():
             lq, gt = (_open_plain(path / f"{role}{ending}", recursive=True) for role in ("input", "target"))
