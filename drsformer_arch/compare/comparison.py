@@ -14,9 +14,10 @@ import torch
 from drsformer_arch.bridge import option_checks
 from drsformer_arch.bridge.outside import imports_of, register_outside
 from drsformer_arch.compare import figures, tables
-from drsformer_arch.compare.comparison_page import write_comparison_page
+from drsformer_arch.compare.comparison_page import exhibits_of_comparison, facts_of_comparison
 from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
 from drsformer_arch.metrics import PROTOCOLS
+from drsformer_arch.page.page import write_page
 from drsformer_arch.restore.weights import find_weights
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
@@ -95,9 +96,10 @@ def compare(
             ("The picture on which the networks differ most", crops, "The same region from every network"),
         ]
         with _named_if_unwritten(page, complain):
-            write_comparison_page(
-                [rainy, *methods], results, out, page, conditions=conditions, overview=overview, complain=complain
-            )
+            exhibits = exhibits_of_comparison([rainy, *methods], results, out, complain)
+            title = f"Comparison of {', '.join(result.label for result in results if result.network)}"
+            facts = facts_of_comparison([rainy, *methods], results, conditions)
+            write_page(page, exhibits, title=title, facts=facts, overview=overview, means=False, complain=complain)
     return table, problems
 
 

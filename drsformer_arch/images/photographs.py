@@ -231,15 +231,10 @@ def _with_alpha(photograph: Photograph) -> npt.NDArray[Any]:
 
 
 def _by_pillow(photograph: Photograph, kind: str) -> bytes:
-    options: dict[str, Any] = {"icc_profile": photograph.icc_profile}
-    if photograph.exif:
-        options["exif"] = photograph.exif
-    if kind in ("JPEG", "WEBP"):
-        options["quality"] = JPEG_QUALITY
-    if kind == "JPEG":
-        options["subsampling"] = 0
+    # What a kind does not know, such as a quality, its encoder passes over.
+    beside = {"icc_profile": photograph.icc_profile, "exif": photograph.exif or b""}
     content = io.BytesIO()
-    Image.fromarray(_with_alpha(photograph)).save(content, kind, **options)
+    Image.fromarray(_with_alpha(photograph)).save(content, kind, quality=JPEG_QUALITY, subsampling=0, **beside)
     return content.getvalue()
 
 

@@ -15,7 +15,7 @@ IEEE Transactions on Image Processing 13(4), 2004, in the arithmetic of the auth
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, update_wrapper
 from statistics import fmean
 from typing import Any, Protocol, cast
 
@@ -27,6 +27,7 @@ from drsformer_arch.system.errors import UserError
 
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float64]
+Score = Callable[["Planes", "Planes"], float]
 
 # Y of 194 of the 2^24 colors lies exactly half-way between two whole numbers. The last bit of this arithmetic decides
 # how rain200 rounds those, which is worth up to 4e-4 dB in a picture. Reference values were computed by the MATLAB
@@ -46,41 +47,38 @@ _LEAST_ROWS = 32  # of a strip, as ten more are read for the windows
 
 
 class Metric(Protocol):
-    """A score of two pictures; `protocol` names the protocol it belongs to, for logs."""
+    """A score of two pictures; `protocol` names the protocol it belongs to, for logs, `score` is that of `Planes`."""
 
     __name__: str
+    __wrapped__: Any
     protocol: str
+    score: "Score"
 
     def __call__(
-        self,
-        img: Picture,
-        img2: Picture,
-        crop_border: int = 0,
-        *,
-        input_order: str = "HWC",
-        channel_order: str = "bgr",
+        self, img: Picture, img2: Picture, crop_border: int = 0, *, input_order: str = "HWC", channel_order: str = "bgr"
     ) -> float:
         """Score two pictures, (H, W, C) or (C, H, W) by `input_order`, the deraining result and the clean target."""
 
 
-def _of_protocol(name: str) -> Callable[[Callable[..., float]], Metric]:
-    def mark(function: Callable[..., float]) -> Metric:
-        metric = cast(Metric, function)
-        metric.protocol = name
-        return metric
+def _metric(protocol: str) -> Callable[[Score], Metric]:
+    """Make of a score of two `Planes` the metric of two pictures that has its name and its documentation."""
 
-    return mark
+    def of_pictures(score: Score) -> Metric:
+        def metric(
+            img: Picture, img2: Picture, crop_border: int = 0, *, input_order: str = "HWC", channel_order: str = "bgr"
+        ) -> float:
+            return score(*_planes(img, img2, crop_border, input_order, channel_order))
+
+        named = cast(Metric, update_wrapper(metric, score, ("__module__", "__name__", "__qualname__", "__doc__")))
+        named.protocol, named.score = protocol, score
+        del named.__wrapped__  # whose signature is another
+        return named
+
+    return of_pictures
 
 
-@_of_protocol("rain200")
-def calculate_psnr_rain200(
-    img: Picture,
-    img2: Picture,
-    crop_border: int = 0,
-    *,
-    input_order: str = "HWC",
-    channel_order: str = "bgr",
-) -> float:
+@_metric("rain200")
+def calculate_psnr_rain200(img: "Planes", img2: "Planes") -> float:
     """PSNR in dB of Rain200L, Rain200H and SPA-Data: 10 log10(255² / mean((Y − Y2)²)), Y rounded to 8 bits.
 
     Source: the MATLAB evaluation published with the Rain200 results (``rgb2ycbcr`` of a uint8 picture, then PSNR).
@@ -105,18 +103,11 @@ def calculate_psnr_rain200(
     >>> round(calculate_psnr_rain200(white, np.zeros_like(white)), 2)
     1.32
     """
-    return SCORES["rain200"]["psnr"](*_planes(img, img2, crop_border, input_order, channel_order))
+    return _psnr(img.rounded, img2.rounded)
 
 
-@_of_protocol("rain200")
-def calculate_ssim_rain200(
-    img: Picture,
-    img2: Picture,
-    crop_border: int = 0,
-    *,
-    input_order: str = "HWC",
-    channel_order: str = "bgr",
-) -> float:
+@_metric("rain200")
+def calculate_ssim_rain200(img: "Planes", img2: "Planes") -> float:
     """SSIM of Rain200L, Rain200H and SPA-Data, Y rounded to 8 bits, at full resolution.
 
     The mean, over all positions at which an 11x11 Gaussian window (σ = 1.5) lies inside the picture, of
@@ -131,42 +122,28 @@ def calculate_ssim_rain200(
     Raises:
         ValueError: as :func:`calculate_psnr_rain200`, and where a side is shorter than the window of 11 pixels.
     """
-    return SCORES["rain200"]["ssim"](*_planes(img, img2, crop_border, input_order, channel_order))
+    return _ssim(img.rounded, img2.rounded)
 
 
-@_of_protocol("ddn")
-def calculate_psnr_ddn(
-    img: Picture,
-    img2: Picture,
-    crop_border: int = 0,
-    *,
-    input_order: str = "HWC",
-    channel_order: str = "bgr",
-) -> float:
+@_metric("ddn")
+def calculate_psnr_ddn(img: "Planes", img2: "Planes") -> float:
     """PSNR in dB of DID-Data and DDN-Data: 10 log10(255² / mean((Y − Y2)²)), Y in double precision.
 
     Source: the MATLAB evaluation published with the DDN results (``rgb2ycbcr`` of an ``im2double`` picture, times 255).
     Arguments, returned value and errors are those of :func:`calculate_psnr_rain200`.
     """
-    return SCORES["ddn"]["psnr"](*_planes(img, img2, crop_border, input_order, channel_order))
+    return _psnr(img.luma, img2.luma)
 
 
-@_of_protocol("ddn")
-def calculate_ssim_ddn(
-    img: Picture,
-    img2: Picture,
-    crop_border: int = 0,
-    *,
-    input_order: str = "HWC",
-    channel_order: str = "bgr",
-) -> float:
+@_metric("ddn")
+def calculate_ssim_ddn(img: "Planes", img2: "Planes") -> float:
     """SSIM of DID-Data and DDN-Data, Y in double precision, after automatic down-sampling.
 
     With f = max(1, floor(min(H, W) / 256 + 0.5)), both Y are averaged over f x f pixels and every f-th one is kept, so
     that 512x512 pictures are compared at 256x256. The formula is that of :func:`calculate_ssim_rain200`, and so are
     arguments, returned value and errors. Source: Wang's MATLAB ``ssim.m`` with automatic down-sampling.
     """
-    return SCORES["ddn"]["ssim"](*_planes(img, img2, crop_border, input_order, channel_order))
+    return _ssim(img.reduced, img2.reduced)
 
 
 PROTOCOLS: dict[str, dict[str, Metric]] = {
@@ -222,15 +199,8 @@ class Planes:
 
 # All scores by protocol, as functions of the result and the target; both have as many channels. "rgb" is no protocol of
 # the papers on deraining: PSNR over all samples of the three channels, SSIM as the mean of theirs, at full resolution.
-SCORES: dict[str, dict[str, Callable[[Planes, Planes], float]]] = {
-    "rain200": {
-        "psnr": lambda one, two: _psnr(one.rounded, two.rounded),
-        "ssim": lambda one, two: _ssim(one.rounded, two.rounded),
-    },
-    "ddn": {
-        "psnr": lambda one, two: _psnr(one.luma, two.luma),
-        "ssim": lambda one, two: _ssim(one.reduced, two.reduced),
-    },
+SCORES: dict[str, dict[str, Score]] = {
+    **{protocol: {what: metric.score for what, metric in of.items()} for protocol, of in PROTOCOLS.items()},
     "rgb": {
         "psnr": lambda one, two: _psnr(one.picture, two.picture),
         "ssim": lambda one, two: fmean(map(_ssim, one.channels, two.channels)),

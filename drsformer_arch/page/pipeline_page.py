@@ -8,8 +8,7 @@ from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR impor
 from drsformer_arch.data.datasets.result_names import ResultNames, result_path
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.metrics import PROTOCOLS
-from drsformer_arch.page.exhibits import exhibit_of, scores_and_version
-from drsformer_arch.page.page import Exhibit, write_page
+from drsformer_arch.page.page import Exhibit, exhibit_of, scores_and_version, write_page
 from drsformer_arch.system.errors import line_of
 from drsformer_arch.training import loaders
 

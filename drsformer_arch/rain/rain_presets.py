@@ -28,7 +28,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from drsformer_arch.rain.layers import Curtain, Streaks, check_ranges
+from drsformer_arch.rain.layers import Curtain, Streaks, check_ranges, within
 from drsformer_arch.rain.recipes import RECIPES, draw, resized, streaks_of
 from drsformer_arch.system.errors import did_you_mean
 
@@ -54,17 +54,17 @@ class RainParameters:
     # from far to near
     layers: tuple[Streaks | Curtain, ...] = ()
     # how layers are blended, 0 (added and clipped, as in Rain200L and Rain200H) to 1 (screen, as in Rain800)
-    screen: float = 0.0
+    screen: float = within(0, 1, 0.0)
     # loss of contrast through rain too far away to be seen as streaks, 0 (none) to 1 (nothing darker than sky left)
-    veil: float = 0.0
+    veil: float = within(0, 1, 0.0)
     # levels of the finished picture: ((R - black) / (white - black)) ** gamma, clipped; black 0 to 0.9
-    black: float = 0.0
+    black: float = within(0, 0.9, 0.0)
     # 0.1 to 2, above black
-    white: float = 1.0
+    white: float = within(0.1, 2, 1.0)
     # 0.1 (bright) to 10 (dark)
-    gamma: float = 1.0
+    gamma: float = within(0.1, 10, 1.0)
     # compression of the finished picture, 1 to 100; None leaves it out
-    jpeg_quality: int | None = None
+    jpeg_quality: int | None = within(1, 100, None)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -36,6 +36,11 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zip
 # Names that do not say they are UTF-8 come from old tools, those of these sets mostly from Chinese Windows. The last
 # encoding has a character for every byte.
 _ENCODINGS = ("utf-8", "gb18030", "cp437")
+# The system errors without a number are those of gzip and bz2, the last two what zipfile says to nonsense in its lists.
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(NotImplementedError, UnicodeDecodeError),
+)
 _END_OF_TAR = bytes(tarfile.BLOCKSIZE)
 _CHUNK = 2**20
 _LONGEST_LINK = 4096
@@ -217,17 +222,11 @@ def _damage_named(archive: Path) -> Iterator[None]:
     """Turn what the decompressors raise on damaged data into a UserError."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
-        reason: Exception = error
-    except (NotImplementedError, UnicodeDecodeError) as error:  # what zipfile says to nonsense in its lists
-        reason = error
-    except OSError as error:
-        if error.errno is not None:
+    except _DAMAGE as reason:
+        if isinstance(reason, OSError) and reason.errno is not None:  # an error of the system has a number
             raise
-        reason = error  # of bz2; an error of the system has a number
-    else:
-        return
-    raise UserError(f"{archive} is damaged, incomplete or no archive ({reason}); copy or download it again") from reason
+        problem = f"{archive} is damaged, incomplete or no archive ({reason}); copy or download it again"
+        raise UserError(problem) from reason
 
 
 def _checked(archive: Path, raw: list[_Raw]) -> list[_Member]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from drsformer_arch.data.prepare import near_hashes
+from drsformer_arch.data.prepare import duplicates
 from drsformer_arch.data.prepare.duplicates import Fingerprints, Near, find_duplicates
 from drsformer_arch.data.prepare.perceptual_hash import NEAR, perceptual_hash
 
@@ -164,7 +164,7 @@ def hashes_in_families(count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_bands_and_blocks_find_what_comparing_all_finds(seed, monkeypatch):
-    monkeypatch.setattr(near_hashes, "BLOCK", (64, 100))
+    monkeypatch.setattr(duplicates, "BLOCK", (64, 100))
     hashes = hashes_in_families(1500, seed)
     names = [str(number) for number in range(len(hashes))]
     split = Fingerprints("train", names, names, hashes)
@@ -184,7 +184,7 @@ def test_bands_and_blocks_find_what_comparing_all_finds(seed, monkeypatch):
 
 
 def test_a_band_that_all_share_is_searched_in_part_and_said(monkeypatch):
-    monkeypatch.setattr(near_hashes, "WINDOW", 10)
+    monkeypatch.setattr(duplicates, "WINDOW", 10)
     rng = np.random.default_rng(0)
     crowd = np.unique(rng.integers(0, 2**40, size=500, dtype=np.uint64)) << np.uint64(2) | np.uint64(1)
     hashes = np.append(crowd, [crowd[7], 2**64 - 1]).astype(np.uint64)

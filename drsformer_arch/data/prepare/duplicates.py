@@ -5,16 +5,20 @@ makes every score wrong. Two fingerprints find them: the SHA-256 of a file (the 
 (the same photograph, saved again, resized or brightened; see `perceptual_hash`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
-from drsformer_arch.data.prepare import near_hashes
 from drsformer_arch.data.prepare.perceptual_hash import NEAR
 from drsformer_arch.system.errors import first_few
+
+BLOCK = (256, 4096)  # hashes of two lists compared at once
+WINDOW = 4096  # hashes compared with each one whose band is equal
+_BAND_BITS = 63 // (NEAR + 1)  # the lowest bit is the same in all hashes
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Duplicates:
             lines.append(f"{self.flat} {everything} are too flat to be recognised in another file")
         if self.partly_compared:
             lines.append(
-                f"{self.partly_compared} {everything} have more than {near_hashes.WINDOW} similar ones and were "
+                f"{self.partly_compared} {everything} have more than {WINDOW} similar ones and were "
                 "compared with so many only: there may be more"
             )
         return lines
@@ -134,7 +138,7 @@ def _within(split: Fingerprints) -> Duplicates:
     values, member, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     members = np.argsort(member, kind="stable")
     start = np.cumsum(counts) - counts
-    partner, distance, partly = near_hashes.nearest_by_bands(values)
+    partner, distance, partly = _nearest_by_bands(values)
     near = []
     for position, value in enumerate(member):
         if counts[value] > 1:
@@ -160,7 +164,7 @@ def _between(split: Fingerprints, other: Fingerprints) -> Duplicates:
     hashes = np.asarray(split.perceptual, dtype=np.uint64)
     left = np.array([index for index, equals in enumerate(identical) if not equals and hashes[index]], dtype=np.int64)
     where = np.flatnonzero(np.asarray(other.perceptual))
-    partner, distance = near_hashes.nearest(hashes[left], np.asarray(other.perceptual, dtype=np.uint64)[where])
+    partner, distance = _nearest(hashes[left], np.asarray(other.perceptual, dtype=np.uint64)[where])
     near = [
         Near(split.names[left[position]], other.names[where[partner[position]]], int(distance[position]))
         for position in np.flatnonzero(distance <= NEAR)
@@ -173,3 +177,82 @@ def _by_digest(digests: Sequence[str | bytes]) -> dict[str | bytes, list[int]]:
     for index, digest in enumerate(digests):
         groups.setdefault(digest, []).append(index)
     return groups
+
+
+def _nearest(
+    hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Compare all hashes with all others.
+
+    Returns:
+        per hash the index of the nearest other, and its distance, 255 where there is none.
+    """
+    partner = np.zeros(len(hashes), dtype=np.int64)
+    distance = np.full(len(hashes), 255, dtype=np.uint8)
+    height, width = BLOCK
+    for left in tqdm(range(0, len(others), width), desc="comparing", delay=2, leave=False):
+        block = others[left : left + width]
+        for top in range(0, len(hashes), height):
+            rows = slice(top, top + height)
+            distances = np.bitwise_count(hashes[rows, None] ^ block)
+            best = distances.argmin(axis=1)
+            least = distances[np.arange(len(best)), best]
+            nearer = least < distance[rows]
+            distance[rows][nearer] = least[nearer]
+            partner[rows][nearer] = best[nearer] + left
+    return partner, distance
+
+
+def _nearest_by_bands(
+    values: npt.NDArray[np.uint64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Find the nearest other of every hash, complete up to a distance of `NEAR`.
+
+    Hashes are compared where one of five bands of their bits is equal, which is so for all pairs of distance up to
+    `NEAR`; a band shared by more than `WINDOW` of them is searched only among the nearest in numerical order.
+
+    Args:
+        values: all different.
+
+    Returns:
+        per value the index of the nearest one, its distance (255 where none was compared), and whether it shares a
+        band with more values than it was compared with.
+    """
+    partner = np.zeros(len(values), dtype=np.int64)
+    distance = np.full(len(values), 255, dtype=np.uint8)
+    partly = np.zeros(len(values), dtype=np.bool_)
+
+    def keep(indices: npt.NDArray[np.int64], others: npt.NDArray[np.int64], between: npt.NDArray[np.uint8]) -> None:
+        nearer = between < distance[indices]
+        distance[indices[nearer]] = between[nearer]
+        partner[indices[nearer]] = others[nearer]
+
+    for rotated in tqdm(list(_bands(values)), desc="comparing", delay=2, leave=False):
+        order = np.argsort(rotated, kind="stable").astype(np.int64)
+        sorted_values = values[order]
+        bands = rotated[order] >> np.uint64(64 - _BAND_BITS)
+        start = np.searchsorted(bands, bands, side="left")
+        end = np.searchsorted(bands, bands, side="right")
+        partly[order[end - start > WINDOW + 1]] = True
+        # In step s every value meets the one s places on, as long as that one is in the same band.
+        active = np.arange(len(values), dtype=np.int64)
+        for step in range(1, WINDOW + 1):
+            active = active[active + step < end[active]]
+            if not len(active):
+                break
+            between = np.bitwise_count(sorted_values[active] ^ sorted_values[active + step])
+            close = np.flatnonzero(between <= NEAR)
+            lower, upper = order[active[close]], order[active[close] + step]
+            keep(lower, upper, between[close])
+            keep(upper, lower, between[close])
+    return partner, distance, partly
+
+
+def _bands(values: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.uint64]]:
+    """Rotate the values so that one band after the other stands first.
+
+    `NEAR` different bits lie in at most as many of the `NEAR + 1` bands, so that one band is equal.
+    """
+    for band in range(NEAR + 1):
+        shift = np.uint64(band * _BAND_BITS)
+        yield values if not shift else (values << shift) | (values >> (np.uint64(64) - shift))

@@ -85,7 +85,8 @@ def prepare_dataset(
                 head={"dataset": dataset, "title": benchmark.title, "split": name, "version": warning},
                 shard_size=shard_size,
             )
-            prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or _usual_workers()))
+            usual = usable_cores() + 1  # one waits for the disk while the others compute
+            prepared.append(build.run(skip_bad=skip_bad, overwrite=overwrite, workers=workers or usual))
         if not all(result.was_there for result in prepared) or not (destination / REPORT).is_file():
             report = list(map(printable, _report(destination, ".lmdb" if output in STORES else "")))
             print("\n".join(report))
@@ -159,11 +160,6 @@ def _fingerprints(folder: Path, name: str) -> Fingerprints:
         digests.append(bytes.fromhex(row["target"]["sha256"]))
         perceptual.append(int(row["target"]["phash"], 16))
     return Fingerprints(name, names, digests, np.array(perceptual, np.uint64))
-
-
-def _usual_workers() -> int:
-    """Return one more than the cores this process may use: one waits for the disk while the others compute."""
-    return usable_cores() + 1
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import mmap
 import os
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
 import lmdb
@@ -138,17 +137,6 @@ class Writer:
                 self._environment.sync(True)
         finally:
             self._environment.close()
-
-
-def write_all(path: Path, entries: Iterable[tuple[bytes, bytes]], *, subdir: bool, map_size: int = MAP_SIZE) -> None:
-    """Write entries into a new LMDB and see them on the disk.
-
-    Raises:
-        OSError, lmdb.Error: writing failed, for example because the disk is full.
-    """
-    with Writer(path, subdir=subdir, map_size=map_size) as writer:
-        for key, value in entries:
-            writer.put(key, value)
 
 
 def _whole_pages(size: int) -> int:

@@ -9,14 +9,14 @@ gets its name only when its content was read back.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from drsformer_arch.data.store.environments import LONGEST_KEY, MAP_SIZE, forget, open_shared, write_all
+from drsformer_arch.data.store.environments import LONGEST_KEY, MAP_SIZE, Writer, forget, open_shared
 from drsformer_arch.images.pictures import Picture, decode, encode_png, read_file
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import fsync, put_in_place, work_folder
@@ -140,14 +140,11 @@ def write_basicsr(
         RuntimeError: fewer or more pictures arrived in the database.
         OSError, lmdb.Error: writing failed, for example because the disk is full.
     """
-    with open(folder / "meta_info.txt", "w", encoding="ascii") as meta:
-
-        def entries() -> Iterator[tuple[bytes, bytes]]:
-            for key, png, (height, width, channels) in pictures:
-                meta.write(f"{key}.png ({height},{width},{channels}) {compress_level}\n")
-                yield key.encode("ascii"), png
-
-        write_all(folder, entries(), subdir=True, map_size=map_size)
+    writer = Writer(folder, subdir=True, map_size=map_size)
+    with open(folder / "meta_info.txt", "w", encoding="ascii") as meta, writer:
+        for key, png, (height, width, channels) in pictures:
+            meta.write(f"{key}.png ({height},{width},{channels}) {compress_level}\n")
+            writer.put(key.encode("ascii"), png)
     found = open_shared(folder).stat()["entries"]
     forget(folder)
     if found != count:
@@ -170,20 +167,14 @@ def _encode(key: str, picture: Path | npt.NDArray[np.uint8], compress_level: int
     return encode_png(pixels, compress_level), (pixels.shape[0], pixels.shape[1], pixels.shape[2])
 
 
-def _meta_lines(folder: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Yield key and shape (h, w, c) of every line of the meta file."""
-    with open(folder / "meta_info.txt", encoding="ascii") as meta:
-        for line in meta:
+def _verify(folder: Path) -> None:
+    """Read everything back; raise RuntimeError where it is not what the meta file says."""
+    with open(folder / "meta_info.txt", encoding="ascii") as meta, open_shared(folder).begin() as transaction:
+        for line in tqdm(meta, desc="verifying", unit="picture", delay=2):
             match = _META_LINE.fullmatch(line.rstrip("\n"))
             if match is None:
                 raise RuntimeError(f"{folder / 'meta_info.txt'} holds a line that is none of BasicSR's: {line!r}")
-            yield match["key"], (int(match["height"]), int(match["width"]), int(match["channels"]))
-
-
-def _verify(folder: Path) -> None:
-    """Read everything back; raise RuntimeError where it is not what the meta file says."""
-    with open_shared(folder).begin() as transaction:
-        for key, shape in tqdm(_meta_lines(folder), desc="verifying", unit="picture", delay=2):
+            key, shape = match["key"], tuple(map(int, match.group("height", "width", "channels")))
             try:
                 found: object = decode(transaction.get(key.encode("ascii")) or b"", key).shape
             except UserError:
