@@ -9,15 +9,7 @@
 Own and published files of all five networks load, also safetensors. A model takes pictures of any size.
 """
 
-from spandrel import (
-    MAIN_REGISTRY,
-    Architecture,
-    ArchRegistry,
-    ArchSupport,
-    ImageModelDescriptor,
-    ModelTiling,
-    StateDict,
-)
+import spandrel
 from torch import nn
 from typing_extensions import override
 
@@ -30,19 +22,19 @@ from drsformer_arch.restore.weights import without_by_products
 from drsformer_arch.system.errors import UserError
 
 
-class DerainingArchitecture(Architecture[nn.Module]):
+class DerainingArchitecture(spandrel.Architecture[nn.Module]):
     """A network for spandrel: one of ours."""
 
     def __init__(self, kind: type[nn.Module]) -> None:
         super().__init__(id=kind.__name__, detect=self._is_mine)
         self.kind = kind
 
-    def _is_mine(self, state_dict: StateDict) -> bool:
+    def _is_mine(self, state_dict: spandrel.StateDict) -> bool:
         recognised = recognise(without_by_products(state_dict))
         return recognised is not None and recognised[0] is self.kind
 
     @override
-    def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
+    def load(self, state_dict: spandrel.StateDict) -> spandrel.ImageModelDescriptor[nn.Module]:
         """Build the network with its weights.
 
         Raises:
@@ -55,7 +47,7 @@ class DerainingArchitecture(Architecture[nn.Module]):
         kind, arguments = recognised
         net = accelerate(build_network({"type": kind.__name__, **arguments}, state_dict, "this file"))
         contract = contract_of(net)
-        return ImageModelDescriptor(
+        return spandrel.ImageModelDescriptor(
             net,
             net.state_dict(),  # of published files only what is used
             architecture=self,
@@ -66,12 +58,12 @@ class DerainingArchitecture(Architecture[nn.Module]):
             scale=1,
             input_channels=contract.picture_channels,
             output_channels=contract.picture_channels,
-            tiling=ModelTiling.INTERNAL if contract.patch_size else ModelTiling.SUPPORTED,
+            tiling=spandrel.ModelTiling.INTERNAL if contract.patch_size else spandrel.ModelTiling.SUPPORTED,
             call_fn=restore,
         )
 
 
-def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:
+def install(registry: spandrel.ArchRegistry = spandrel.MAIN_REGISTRY) -> None:
     """Make our networks known to spandrel; doing it twice does nothing more.
 
     They are detected by all of their keys and shapes, and therefore before all others.
@@ -79,5 +71,5 @@ def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:
     known = [support.architecture for support in registry]
     others = tuple(network.id for network in known if not isinstance(network, DerainingArchitecture))
     for kind in NETWORKS:
-        support = ArchSupport.from_architecture(DerainingArchitecture(kind), before=others)
+        support = spandrel.ArchSupport.from_architecture(DerainingArchitecture(kind), before=others)
         registry.add(support, ignore_duplicates=True)

@@ -5,7 +5,7 @@ Rain200H and Rain800: autocorrelation along and across the streaks and brightnes
 rainy picture's gray values as a function of the clean one's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -86,34 +86,19 @@ def _strength(length: Value, width: Value, density: Value, brightness: Value, ve
     return (Recipe((group,), lean=14, steepest=45, veil=veil, finish={"screen": (0.3, 0.9)}),)
 
 
-class _Texture(NamedTuple):
-    weight: float
-    times_length: float
-    times_width: float
-    density: Value
-    brightness: Value
-    faintness: float
-
-
-class _Shape(NamedTuple):
-    weight: float
-    length: tuple[float, float]
-    width: tuple[float, float]
-    lean: float
-    steepest: float
-
-
 # Rain200L: five textures, each in two shapes, as it was stretched over landscape and upright pictures.
-_FINE_TEXTURES = (
-    _Texture(0.38, 1.05, 1.00, (30, 37), (0.40, 0.50), 2.9),
-    _Texture(0.31, 0.82, 1.00, (30, 38), (0.85, 1.00), 3.3),
-    _Texture(0.16, 0.95, 0.85, (16, 22), (0.36, 0.46), 3.4),
-    _Texture(0.11, 1.00, 1.00, (32, 40), (0.55, 0.75), 3.8),
-    _Texture(0.04, 1.35, 1.15, (29, 37), (0.65, 0.85), 3.2),
+_FINE_TEXTURES: tuple[tuple[float, float, float, Value, Value, float], ...] = (
+    # weight, factors of length and width, density, brightness, faintness
+    (0.38, 1.05, 1.00, (30, 37), (0.40, 0.50), 2.9),
+    (0.31, 0.82, 1.00, (30, 38), (0.85, 1.00), 3.3),
+    (0.16, 0.95, 0.85, (16, 22), (0.36, 0.46), 3.4),
+    (0.11, 1.00, 1.00, (32, 40), (0.55, 0.75), 3.8),
+    (0.04, 1.35, 1.15, (29, 37), (0.65, 0.85), 3.2),
 )
 _FINE_SHAPES = (
-    _Shape(0.68, (36, 50), (1.65, 2.00), lean=17, steepest=30),
-    _Shape(0.32, (60, 82), (1.20, 1.45), lean=8, steepest=15),
+    # weight, length, width, lean, steepest
+    (0.68, (36, 50), (1.65, 2.00), 17, 30),
+    (0.32, (60, 82), (1.20, 1.45), 8, 15),
 )
 _FINE_DEPTHS = (
     Depth(0.52, 0.18, 0.85, 0.75, ripples=0.25, wobble=1.2),  # specks: drops that cross the line of sight
@@ -130,11 +115,13 @@ def _streaks(
     return {**lengths, **widths, "density": density, "brightness": brightness, "faintness": faintness, **others}
 
 
-def _fine_values(texture: _Texture, shape: _Shape) -> dict[str, Value]:
-    length = (texture.times_length * shape.length[0], texture.times_length * shape.length[1])
-    width = (texture.times_width * shape.width[0], texture.times_width * shape.width[1])
-    strength = (texture.density, texture.brightness, texture.faintness)
-    return _streaks(length, width, *strength, spread=0.5, ripple=0.85, ripples=2.5)
+def _fine() -> Iterator[Recipe]:
+    for texture_weight, times_length, times_width, *strength in _FINE_TEXTURES:
+        for shape_weight, lengths, widths, lean, steepest in _FINE_SHAPES:
+            length = (times_length * lengths[0], times_length * lengths[1])
+            width = (times_width * widths[0], times_width * widths[1])
+            values = _streaks(length, width, *strength, spread=0.5, ripple=0.85, ripples=2.5)
+            yield Recipe((Group(values, _FINE_DEPTHS),), lean, steepest, texture_weight * shape_weight)
 
 
 # Rain200H: lines of one brightness that never adds up, and soft streaks along and across them.
@@ -169,16 +156,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     "light": _strength((14, 36), (1.2, 2.0), (12, 26), (0.4, 0.65), (0, 0.02)),
     "medium": _strength((20, 48), (1.3, 2.6), (22, 46), (0.45, 0.75), (0, 0.05)),
     "heavy": _strength((26, 60), (1.4, 2.8), (40, 80), (0.5, 0.8), (0.03, 0.1)),
-    "rain200l": tuple(
-        Recipe(
-            (Group(_fine_values(texture, shape), _FINE_DEPTHS),),
-            lean=shape.lean,
-            steepest=shape.steepest,
-            weight=texture.weight * shape.weight,
-        )
-        for texture in _FINE_TEXTURES
-        for shape in _FINE_SHAPES
-    ),
+    "rain200l": tuple(_fine()),
     "rain200h": (
         Recipe((_LINES,), lean=6, steepest=15, weight=0.05),
         Recipe((_ALONG, _ACROSS), lean=6, steepest=15, weight=0.15),

@@ -100,8 +100,10 @@ def _keyed(benchmark: Benchmark, split: str, unkeyed: Sequence[UnkeyedPair]) -> 
     for candidate in unkeyed:
         key = "/".join((*kept[candidate.folders], candidate.name))
         pair = SourcePair(key, candidate.rainy.path, candidate.clean.path, candidate.halves)
-        if not _is_text(key):
-            raise UserError(f"the name of {str(pair.input)!r} is not in UTF-8; rename it and its partner")
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:  # names on a disk can hold any bytes
+            raise UserError(f"the name of {str(pair.input)!r} is not in UTF-8; rename it and its partner") from error
         other = pairs.setdefault(key, pair)
         if other is not pair:
             raise UserError(
@@ -138,12 +140,3 @@ def _kept_folders(benchmark: Benchmark | None, all_folders: Collection[Parts]) -
     for folders in others:
         kept[folders] = folders[start : len(folders) - end]
     return kept
-
-
-def _is_text(key: str) -> bool:
-    """Tell whether a key can be written as UTF-8; names on a disk can hold any bytes."""
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -19,16 +19,7 @@ from typing import Any, Literal, NamedTuple
 from tqdm import tqdm
 
 from drsformer_arch.data.pairing.pair_keys import SourcePair
-from drsformer_arch.data.prepare.shard_build import (
-    Form,
-    Progress,
-    ShardJob,
-    build_shard,
-    disk_errors_named,
-    finished_rows,
-    name_in_source,
-    start_worker,
-)
+from drsformer_arch.data.prepare import shard_build
 from drsformer_arch.data.store import records
 from drsformer_arch.data.store.environments import LONGEST_KEY, forget, open_shared
 from drsformer_arch.data.store.lmdb_builder import check_keys, write_basicsr
@@ -83,7 +74,7 @@ class SplitBuild:
     ) -> None:
         self.output, self.head, self.count = output, head, len(pairs)
         self.folders, self.unpacked = tuple(folders), tuple(unpacked)
-        self.form: Form = "png" if output == "basicsr" else output
+        self.form: shard_build.Form = "png" if output == "basicsr" else output
         # A link is followed, because renaming over it would replace the link and not what it leads to.
         self.target = Path(os.path.realpath(target))
         self.work = self.target.with_name(f".{self.target.name}.{output}.building")
@@ -104,7 +95,7 @@ class SplitBuild:
         is_unpacked = any(path.is_relative_to(folder) for folder in self.unpacked)
         return state.st_size, 0 if is_unpacked else state.st_mtime_ns
 
-    def _plan(self, pairs: list[SourcePair], shard_size: int | None) -> Iterator[ShardJob]:
+    def _plan(self, pairs: list[SourcePair], shard_size: int | None) -> Iterator[shard_build.ShardJob]:
         """Cut the pairs into shards of whole groups that share a target."""
         groups = [list(group) for _, group in itertools.groupby(pairs, key=lambda pair: pair.target)]
         if shard_size is None:
@@ -115,7 +106,7 @@ class SplitBuild:
             states = {path: self._state(path) for path in _files(group)}
             size += sum(state[0] for state in states.values())
             for pair in group:
-                names = [name_in_source(path, self.folders) for path in (pair.input, pair.target)]
+                names = [shard_build.name_in_source(path, self.folders) for path in (pair.input, pair.target)]
                 state = [*states[pair.input], *states[pair.target]]
                 digest.update(json.dumps([pair.key, *names, pair.halves, *state]).encode())
             shard += group
@@ -123,7 +114,7 @@ class SplitBuild:
                 if number == MOST_SHARDS:
                     raise UserError(f"this makes more than {MOST_SHARDS} files; give a larger --shard-size")
                 shards = self.work if self.output == "basicsr" else self.content
-                yield ShardJob(
+                yield shard_build.ShardJob(
                     self.work, shards, number, self.form, shard, digest.hexdigest(), self.folders, skip_bad=False
                 )
                 number, size, shard, digest = number + 1, 0, [], hashlib.sha256(self.form.encode())
@@ -151,7 +142,7 @@ class SplitBuild:
                 raise UserError(f"{self.target} was not made by this command, so it is not replaced; move it away")
         self.content.mkdir(parents=True, exist_ok=True)  # also the folder of a test split of several sets
         os.close(lock(self.work))  # workers of a killed run end within moments
-        with disk_errors_named(self.work):
+        with shard_build.disk_errors_named(self.work):
             self._build(skip_bad, workers)
             prepared = self._finish()
         shutil.rmtree(self.work)
@@ -183,25 +174,27 @@ class SplitBuild:
             for file in written - {job.shard for job in self.jobs}:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         jobs = [job._replace(skip_bad=skip_bad) for job in self.jobs]
-        missing = [job for job in jobs if finished_rows(job) is None]
+        missing = [job for job in jobs if shard_build.finished_rows(job) is None]
         done = sum(len(job.pairs) for job in jobs) - sum(len(job.pairs) for job in missing)
         if done:
             print(f"going on: {done:,} pairs were finished before")
         context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
-        shared = Progress(context.Value("Q", done), context.Event())
+        shared = shard_build.Progress(context.Value("Q", done), context.Event())
         with contextlib.ExitStack() as stack:
             bar = stack.enter_context(
                 tqdm(total=self.count, initial=done, desc=self.head["split"], unit="pair", delay=1)
             )
             processes = min(workers, max(len(missing), 1))
-            pool = ProcessPoolExecutor(processes, context, initializer=start_worker, initargs=(shared, self.work))
+            pool = ProcessPoolExecutor(
+                processes, context, initializer=shard_build.start_worker, initargs=(shared, self.work)
+            )
             stack.enter_context(pool)
             waiting, running = iter(missing), set[Future[Any]]()
             try:
                 while True:
                     while len(running) < workers and (job := next(waiting, None)):
                         with _interrupts_ignored():  # from the beginning, in the process that this may start
-                            running.add(pool.submit(build_shard, job))
+                            running.add(pool.submit(shard_build.build_shard, job))
                     if not running:
                         break
                     finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -232,7 +225,7 @@ class SplitBuild:
 
     def _finish(self) -> Prepared:
         """Write manifest and description, then give the whole its name."""
-        heads = [head for job in self.jobs if (head := finished_rows(job._replace(skip_bad=True)))]
+        heads = [head for job in self.jobs if (head := shard_build.finished_rows(job._replace(skip_bad=True)))]
         assert len(heads) == len(self.jobs)
         pairs, skipped = (sum(head[key] for head in heads) for key in ("pairs", "skipped"))
         if pairs == 0:
