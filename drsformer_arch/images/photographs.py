@@ -210,11 +210,12 @@ def _encoded(path: Path, photograph: Photograph, kind: str) -> tuple[bytes, tupl
             return _png_of_16_bits(photograph), ()
         return _by_pillow(photograph, kind), ()
     except Exception as error:  # encoders fail in many ways at what comes from other programs
-        # Such as a block longer than JPEG can hold.
-        for name, words in (("exif", "EXIF notes are"), ("icc_profile", "colour profile is")):
-            if getattr(photograph, name) is not None:
-                content, notes = _encoded(path, photograph._replace(**{name: None}), kind)
-                return content, (*notes, f"its {words} dropped: {_reason(error)}")
+        if photograph.exif is not None:  # such as a block longer than JPEG can hold
+            content, notes = _encoded(path, photograph._replace(exif=None), kind)
+            return content, (*notes, f"its EXIF notes are dropped: {_reason(error)}")
+        if photograph.icc_profile is not None:
+            content, notes = _encoded(path, photograph._replace(icc_profile=None), kind)
+            return content, (*notes, f"its colour profile is dropped: {_reason(error)}")
         if is_out_of_memory(error):
             raise
         height, width = photograph.pixels.shape[:2]
