@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.options.kinds import shown
+from drsformer_arch.options.safe_yaml import Options
 from drsformer_arch.restore.outline import LARGEST_NUMBER
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean
@@ -27,6 +28,7 @@ from drsformer_arch.training.validation import QUICK, is_quick, needs_target, tr
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, Registry
 
+Build = Callable[[Options], object]  # something from a section, or an exception
 LOADS_WEIGHTS = "PerceptualLoss"  # of BasicSR: VGG's
 SIDE = 256  # of the pictures that metrics are tried on, in pixels; NIQE needs 2 x 2 blocks of 96
 LAUNCHERS = {
@@ -162,13 +164,7 @@ def try_basicsr(model_class: Any, train: dict[str, Any]) -> None:
     try_losses(losses)
 
 
-def _check_taken(
-    model_class: type,
-    where: str,
-    section: dict[str, Any],
-    build: Callable[[dict[str, Any]], object],
-    names: Iterable[str],
-) -> None:
+def _check_taken(model: type, where: str, section: Options, build: Build, names: Iterable[str]) -> None:
     """Ask a model of BasicSR whether it takes a type; those that it takes are named."""
 
     def takes(kind: str) -> bool:
@@ -182,7 +178,7 @@ def _check_taken(
 
     if not takes(section["type"]):
         raise UserError(
-            f"option {where}.type: {model_class.__name__} takes {', '.join(filter(takes, names))}, not "
+            f"option {where}.type: {model.__name__} takes {', '.join(filter(takes, names))}, not "
             f"{section['type']}; model_type: DerainModel takes more"
         )
 
