@@ -85,8 +85,23 @@ def schema_text() -> str:
         "else": {"$ref": "#/$defs/AnyRun"},
         "$defs": parts["$defs"],
     }
-    plain = json.loads(json.dumps(schema), object_pairs_hook=_without_titles)
+    plain = json.loads(json.dumps(_chosen_by_type(schema, parts["$defs"])), object_pairs_hook=_without_titles)
     return json.dumps({"title": "Option file of drsformer and BasicSR", **plain}, indent=1) + "\n"
+
+
+def _chosen_by_type(part: Any, definitions: dict[str, Any]) -> Any:
+    """Let `type` choose between the sections of data sets: of a mere choice, editors say only that none of all fits."""
+    if isinstance(part, list):
+        return [_chosen_by_type(entry, definitions) for entry in part]
+    if not isinstance(part, dict):
+        return part
+    if not all("$ref" in choice for choice in part.get("anyOf", [{}])):
+        return {key: _chosen_by_type(entry, definitions) for key, entry in part.items()}
+    *ours, section = part["anyOf"]  # the last one is for any other type
+    for choice in reversed(ours):
+        kind = definitions[choice["$ref"].rpartition("/")[2]]["properties"]["type"]
+        section = {"if": {"properties": {"type": kind}}, "then": choice, "else": section}
+    return section
 
 
 def _without_titles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -71,6 +71,13 @@ def test_schema_and_command_refuse_the_same(  # noqa: PLR0917 - fixtures
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.yml"]
 
 
+def test_a_wrong_key_of_a_data_set_is_said_where_it_stands(options):
+    options["datasets"]["train"]["gt_sise"] = 64
+    (error,) = SCHEMA.iter_errors(options)
+    assert list(error.absolute_path) == ["datasets", "train"]
+    assert "gt_sise" in error.message
+
+
 def test_files_for_other_peoples_models_keep_to_the_schema(options):
     theirs = options | {"model_type": "TheirModel", "their_key": {"a": 1}, "network_g": {"type": "EDSR"}}
     theirs["train"] |= {"their_loss": {"type": "x"}, "optim_g": {"type": "Adam"}}
@@ -81,10 +88,10 @@ def test_files_for_other_peoples_models_keep_to_the_schema(options):
 
 def test_every_data_set_that_is_registered_is_checked_and_on_the_page():
     registered = {kind.__name__ for registry, kinds in plugin.OURS if registry is DATASET_REGISTRY for kind in kinds}
-    definitions = SCHEMA.schema["$defs"]
-    choices = definitions["DerainRun"]["properties"]["datasets"]["additionalProperties"]["anyOf"]
-    types = [definitions[choice["$ref"].rpartition("/")[2]]["properties"]["type"] for choice in choices]
-    checked = {name for kind in types for name in kind.get("enum", [kind.get("const")]) if name}
+    choice, checked = SCHEMA.schema["$defs"]["DerainRun"]["properties"]["datasets"]["additionalProperties"], set()
+    while "if" in choice:
+        kind, choice = choice["if"]["properties"]["type"], choice["else"]
+        checked |= set(kind.get("enum") or [kind["const"]])
     assert registered == set(NAMES) == set(OURS) == checked
     assert all(name in page().partition("## `train`")[0] for name in registered)
 
