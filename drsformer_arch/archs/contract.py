@@ -20,7 +20,7 @@ def equal_weights(side: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Recognition:
-    """How weights of a network are told from others.
+    """The marks by which weights of a network are told from those of others.
 
     Attributes:
         keys: that all weights of the network have, and from whose shapes its arguments follow.

@@ -52,7 +52,7 @@ def relative_positions(side: int, bound: int) -> Tensor:
 
 
 class DropPath(nn.Module):
-    """In training a sample's branch is left out with a probability, and the others are scaled up for it."""
+    """Leave out a sample's branch with a probability while training, and scale the others up for it."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()

@@ -214,7 +214,7 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
 
 
 def _check_training(options: dict[str, Any], network: Any, distributed: bool) -> list[str]:
-    """What `DerainModel` would refuse while it starts; returns a note where there is something to say."""
+    """Refuse what `DerainModel` would refuse while it starts; returns a note where there is something to say."""
     train, dataset = options["train"], options["datasets"]["train"]
     if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt")):
         raise UserError("there is no loss: option train.pixel_opt is missing")

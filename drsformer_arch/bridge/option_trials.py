@@ -38,7 +38,7 @@ LAUNCHERS = {
 
 
 def find(registry: Registry, name: str, where: str) -> Any:
-    """What is registered under a name.
+    """Look up what is registered under a name.
 
     Raises:
         UserError: nothing is; names the nearest known one.

@@ -63,7 +63,7 @@ class Method(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What holds for a whole comparison."""
+    """The settings that all methods of a comparison share."""
 
     out: Path
     limit: int | None  # of the pictures of a data set, the first ones

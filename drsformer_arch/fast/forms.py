@@ -46,7 +46,7 @@ class FastForm(nn.Module):
 
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
-        """Whether the form computes what this module does: nothing of it was changed, exchanged or hooked into."""
+        """Tell whether the form computes what this module does: nothing of it was changed, exchanged or hooked into."""
         if not cls._is_unchanged(module) or not all(part is module or is_as_written(part) for part in module.modules()):
             return False
         with torch.device("meta"):
@@ -112,18 +112,18 @@ class FeedForwardForm(FastForm):
 
 
 def is_form(module: nn.Module) -> bool:
-    """Whether a module runs in a fast form, and nobody derived another class from that."""
+    """Tell whether a module runs in a fast form, and nobody derived another class from that."""
     return "replaces" in vars(type(module))
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anybody listens to what the module gets or returns, forward or backward."""
+    """Tell whether anybody listens to what the module gets or returns, forward or backward."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks)
 
 
 def is_as_written(module: nn.Module) -> bool:
-    """Whether a module is one of PARTS, or in a fast form, and nobody changed its forward or hooked into it."""
+    """Tell whether a module is one of PARTS, or in a fast form, and nobody changed its forward or hooked into it."""
     return (
         not has_hooks(module)
         and "forward" not in vars(module)

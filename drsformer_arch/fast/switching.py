@@ -147,7 +147,7 @@ def _mark_own_inputs(net: nn.Module) -> None:
 
 
 def _is_own(net: nn.Module) -> bool:
-    """Whether a network is one of ours with all of its parts, and nobody changed or hooked into what passes maps on."""
+    """Tell whether a network is one of ours with all parts, and nobody changed or hooked into what passes maps on."""
     methods = OWN_NETWORKS.get(type(net))
     return (
         methods == (type(net).forward, getattr(type(net), "features", None))
@@ -182,7 +182,7 @@ def _in_type(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...]) 
 
 
 def has_fast_form(net: nn.Module) -> bool:
-    """Whether a part of a network has a fast form, or runs in it."""
+    """Tell whether a part of a network has a fast form, or runs in it."""
     classes = {form.replaces for form in ACCELERATED}
     return any(type(module) in classes or isinstance(module, FastForm) for module in net.modules())
 
@@ -204,7 +204,7 @@ def form_and_exceptions(net: nn.Module) -> tuple[str, list[str]]:
 
 
 def _is_plain(module: nn.Module, names: set[str]) -> bool:
-    """Whether a module runs plain although it, what it was derived from or what it is a copy of has a fast form.
+    """Tell whether a module runs plain although it, what it was derived from or what it is a copy of has a fast form.
 
     A copy of a network's file has classes of its own under the same names.
     """

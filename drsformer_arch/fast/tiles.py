@@ -49,7 +49,7 @@ def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
 
 
 def is_one_tile(x: Tensor, tile: int) -> bool:
-    """Whether a map (N, C, H, W) is computed at once."""
+    """Tell whether a map (N, C, H, W) is computed at once."""
     return not tile or max(x.shape[2:]) <= tile
 
 

@@ -44,7 +44,7 @@ class PictureError(UserError):
 
 
 class PictureHeader(NamedTuple):
-    """What a whole file says about its (first) picture; `chunks` are those of a PNG.
+    """The (first) picture as a whole file describes it; `chunks` are those of a PNG.
 
     A JPEG in CMYK, of arithmetic codes or without loss is an "unusual JPEG".
     """
@@ -128,7 +128,7 @@ def _png(content: bytes) -> PictureHeader:
 
 
 class _Scans:
-    """Which bits of which coefficients of a JPEG its scans have given."""
+    """The bits of the coefficients of a JPEG that its scans have given."""
 
     def __init__(self) -> None:
         self._lowest_bit: dict[int, list[int | None]] = defaultdict(lambda: [None] * 64)

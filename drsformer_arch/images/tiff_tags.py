@@ -41,7 +41,7 @@ _SUB_IFDS = 330
 
 
 class TiffTags(NamedTuple):
-    """What belongs to the first page."""
+    """The tags that belong to the first page."""
 
     icc_profile: bytes | None = None
     exif: bytes | None = None  # without orientation

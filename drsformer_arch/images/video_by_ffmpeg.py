@@ -41,7 +41,7 @@ UNKNOWN = "unknown"
 
 
 class Encoder(NamedTuple):
-    """How a kind of file is encoded."""
+    """The way in which a kind of file is encoded."""
 
     options: tuple[str, ...]
     sound: tuple[str, ...]  # the usual encoder, and one where that does not take these channels or is not built in
@@ -69,7 +69,7 @@ ENCODERS = {
 
 
 class Colours(NamedTuple):
-    """How samples of a stream become colours, as its file says and as it is meant."""
+    """The rules by which samples of a stream become colours, as its file says and as it is meant."""
 
     matrix: str  # that converts them, a name of the filter `scale`
     full: bool  # whether they use all values

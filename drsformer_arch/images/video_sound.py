@@ -18,7 +18,7 @@ ONE_TRACK = (".flv",)  # have no place for a second one
 
 
 class Track(NamedTuple):
-    """What a file says of a track of sound."""
+    """A track of sound, as a file describes it."""
 
     codec: str
     rate: str  # samples per second

@@ -21,7 +21,7 @@ class Timing(NamedTuple):
 
     @property
     def start(self) -> float:
-        """When the first frame is shown, in s: sound may begin before."""
+        """The time of the first frame in s: sound may begin before."""
         return self.times[0]
 
 

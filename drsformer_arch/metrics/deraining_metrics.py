@@ -9,7 +9,7 @@ rain200     Rain200L, Rain200H, SPA-Data    Y rounded to 8 bits; SSIM at full re
 ddn         DID-Data, DDN-Data              Y not rounded; SSIM after averaging down to about 256 pixels (short side)
 ==========  ==============================  =======================================================================
 
-BasicSR's own ``calculate_psnr`` and ``calculate_ssim`` with ``test_y_channel=True`` are neither of the two.
+BasicSR's own `calculate_psnr` and `calculate_ssim` with `test_y_channel=True` are neither of the two.
 SSIM: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
 IEEE Transactions on Image Processing 13(4), 2004, in the arithmetic of the authors' MATLAB function.
 """
@@ -81,7 +81,7 @@ def _metric(protocol: str) -> Callable[[Score], Metric]:
 def calculate_psnr_rain200(img: "Planes", img2: "Planes") -> float:
     """PSNR in dB of Rain200L, Rain200H and SPA-Data: 10 log10(255² / mean((Y − Y2)²)), Y rounded to 8 bits.
 
-    Source: the MATLAB evaluation published with the Rain200 results (``rgb2ycbcr`` of a uint8 picture, then PSNR).
+    Source: the MATLAB evaluation published with the Rain200 results (`rgb2ycbcr` of a uint8 picture, then PSNR).
 
     Args:
         img: result, uint8 in [0, 255]: (H, W, 3), or gray as (H, W, 1) or (H, W), which counts as R = G = B.
@@ -129,7 +129,7 @@ def calculate_ssim_rain200(img: "Planes", img2: "Planes") -> float:
 def calculate_psnr_ddn(img: "Planes", img2: "Planes") -> float:
     """PSNR in dB of DID-Data and DDN-Data: 10 log10(255² / mean((Y − Y2)²)), Y in double precision.
 
-    Source: the MATLAB evaluation published with the DDN results (``rgb2ycbcr`` of an ``im2double`` picture, times 255).
+    Source: the MATLAB evaluation published with the DDN results (`rgb2ycbcr` of an `im2double` picture, times 255).
     Arguments, returned value and errors are those of :func:`calculate_psnr_rain200`.
     """
     return _psnr(img.luma, img2.luma)
@@ -141,7 +141,7 @@ def calculate_ssim_ddn(img: "Planes", img2: "Planes") -> float:
 
     With f = max(1, floor(min(H, W) / 256 + 0.5)), both Y are averaged over f x f pixels and every f-th one is kept, so
     that 512x512 pictures are compared at 256x256. The formula is that of :func:`calculate_ssim_rain200`, and so are
-    arguments, returned value and errors. Source: Wang's MATLAB ``ssim.m`` with automatic down-sampling.
+    arguments, returned value and errors. Source: Wang's MATLAB `ssim.m` with automatic down-sampling.
     """
     return _ssim(img.reduced, img2.reduced)
 
@@ -300,7 +300,7 @@ def _sum_of_ssim(plane: NDArray[Any], plane2: NDArray[Any]) -> float:
 def _downsample(plane: Plane, factor: int) -> Plane:
     """Average over factor x factor pixels (edges mirrored, edge pixel repeated) around every factor-th pixel.
 
-    Pixel i is averaged over i − floor((factor − 1) / 2) .. i + floor(factor / 2), as MATLAB's ``imfilter`` places an
+    Pixel i is averaged over i − floor((factor − 1) / 2) .. i + floor(factor / 2), as MATLAB's `imfilter` places an
     even box. Consecutive kept boxes touch without overlap, which makes them blocks of the padded plane.
     """
     if factor == 1:

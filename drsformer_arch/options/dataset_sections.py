@@ -33,13 +33,13 @@ Rains = Annotated[
 
 
 class Backend(Section, extra="allow"):
-    """How BasicSR opens files."""
+    """The way in which BasicSR opens files."""
 
     type: Literal["disk", "lmdb"] = basicsr("what `dataroot_lq` and `dataroot_gt` are")
 
 
 class Loading(Section):
-    """What our loaders and BasicSR's read of every data set."""
+    """Options that our loaders and BasicSR's read of every data set."""
 
     num_worker_per_gpu: kinds.Workers = basicsr("processes that read pictures; 0: the main one reads", 0, "processes")
     batch_size_per_gpu: kinds.Batch = basicsr("what a GPU holds at once; needed in a training set", None, "pictures")
@@ -65,7 +65,7 @@ class Loading(Section):
 
 
 class Patches(Loading):
-    """What the batch plan reads of a training set, whoever's it is."""
+    """Options that the batch plan reads of a training set, whoever's it is."""
 
     gt_size: kinds.Side = basicsr("side of the square training patches; needed to train", None, "pixels")
 
@@ -104,7 +104,7 @@ class Patches(Loading):
 
 
 class Source(Section):
-    """What every data set of ours reads."""
+    """Options that every data set of ours reads."""
 
     type: str = basicsr("the class of the data set")
     name: str = basicsr("name in logs and results; by default that of its section", None)
@@ -116,7 +116,7 @@ class Source(Section):
 
 
 class Training(Patches):
-    """What our data sets read in training only."""
+    """Options that our data sets read in training only."""
 
     use_shuffle: kinds.AlwaysTrue = basicsr("training pictures are always shuffled", True)
 
@@ -174,7 +174,7 @@ class RainSynthesisDataset(SyntheticRain, Training):
 
 
 class Part(Section):
-    """What a set of a mixture adds to its class; the rest the mixture has for all of them."""
+    """Options that a set of a mixture has beside those of its class; the mixture has the rest for all of them."""
 
     weight: Weight = option("how many samples of a batch are from this set, relative to the weights of the others", 1)
 

@@ -15,7 +15,7 @@ _LIMITS = ((Ge, "ge", "of at least"), (Gt, "gt", "above"), (Le, "le", "at most")
 
 
 class Said(NamedTuple):
-    """Stands in ``Annotated``: the words for a kind where its parts give no good ones, and a reason behind them."""
+    """Stands in `Annotated`: the words for a kind where its parts give no good ones, and a reason behind them."""
 
     words: str
     reason: str = ""
@@ -82,12 +82,12 @@ def shortened(text: str) -> str:
 
 
 def reason_of(annotation: Any) -> str:
-    """Why a value must be what it must, where its kind says so, to stand behind a message."""
+    """Give the reason that a kind has for its limits, to stand behind a message."""
     return next((note.reason for note in get_args(annotation)[1:] if isinstance(note, Said)), "")
 
 
 def kind_of(annotation: Any) -> str:
-    """The words for what a value of an annotation must be, such as ``a whole number of at least 1``."""
+    """The words for what a value of an annotation must be, such as `a whole number of at least 1`."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _kind_with_limits(parts[0], parts[1:])
@@ -112,7 +112,7 @@ def _kind_with_limits(annotation: Any, notes: Sequence[Any]) -> str:
 
 
 def problem_of_argument(value: Any, annotation: Any, least: int) -> str | None:
-    """Why a value from a file is none for an argument of a network; None where it is one.
+    """Say why a value from a file is none for an argument of a network; None where it is one.
 
     Args:
         value: a plain value, or a list of plain values.

@@ -64,13 +64,13 @@ class Mixing(Section):
 
 
 class AnyTrain(Section, extra="allow"):
-    """What BasicSR reads of every training."""
+    """Options that BasicSR reads of every training."""
 
     total_iter: kinds.Iterations = basicsr("length of the training", unit="iterations")
 
 
 class Accumulation(AnyTrain):
-    """What the batch plan reads of a training, also of a class that somebody derived from ours."""
+    """Options that the batch plan reads of a training, also of a class that somebody derived from ours."""
 
     effective_batch_size: kinds.EffectiveBatch = option(
         "pictures per optimizer step in all processes together; gradients are accumulated up to it", None, "pictures"
@@ -78,7 +78,7 @@ class Accumulation(AnyTrain):
 
 
 def problem_of_cycles(periods: list[int] | None, total_iter: int) -> str | None:
-    """Why a schedule's cycles do not do for a training, to stand behind the option's name; None where they do."""
+    """Say why a schedule's cycles do not do for a training, behind the option's name; None where they do."""
     if periods is None or sum(periods) >= total_iter:
         return None
     return f" sum to {sum(periods)} but train.total_iter is {total_iter}: the cycles must cover the training"
@@ -109,7 +109,7 @@ class Train(Accumulation, extra="forbid"):
 
 
 class AnyVal(Section, extra="allow"):
-    """What BasicSR reads of every validation."""
+    """Options that BasicSR reads of every validation."""
 
     val_freq: kinds.Count = basicsr("how often a training validates", 5000, "iterations")
     save_img: bool = basicsr("save the derained pictures", False)
@@ -146,7 +146,7 @@ class Val(AnyVal, extra="forbid"):
 
 
 class AnyPaths(Section, extra="allow"):
-    """What BasicSR reads of everybody's weights to begin with."""
+    """Options that BasicSR reads of everybody's weights to begin with."""
 
     pretrain_network_g: str | None = basicsr("weights: a file, or the name of those that come with the package", None)
     param_key_g: str | None = basicsr("which weights of the file: `params` or `params_ema`", "params")
@@ -171,7 +171,7 @@ class Wandb(Free, extra="forbid"):
 
 
 class AnyLogger(Section, extra="allow"):
-    """What BasicSR reads of everybody's logs."""
+    """Options that BasicSR reads of everybody's logs."""
 
     print_freq: kinds.Count = basicsr("how often a line is logged", 100, "iterations")
     save_checkpoint_freq: kinds.Count = basicsr("how often weights and state are saved", 5000, "iterations")
@@ -182,13 +182,13 @@ class AnyLogger(Section, extra="allow"):
 
 
 class Logger(AnyLogger, extra="forbid"):
-    """What is logged and saved, and how often."""
+    """Logs and checkpoints: what is written, and how often."""
 
     wandb: Wandb | None = basicsr("logging to Weights & Biases", None)
 
 
 class DistParams(Free, extra="forbid"):
-    """How several processes work together."""
+    """Several processes that work together."""
 
     backend: str = basicsr("how processes communicate: a backend of torch.distributed", "nccl")
     port: kinds.Port = basicsr("network port of the first process under Slurm", None)
@@ -196,7 +196,7 @@ class DistParams(Free, extra="forbid"):
 
 
 class AnyRun(Section, extra="allow"):
-    """What BasicSR reads of every option file, whoever's model it names."""
+    """Options that BasicSR reads of every option file, whoever's model it names."""
 
     name: str = basicsr("name of the experiment; results go to experiments/NAME or results/NAME")
     model_type: str = basicsr("class of the model", **OF_OTHERS)

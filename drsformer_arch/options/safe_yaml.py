@@ -41,7 +41,7 @@ class OptionLoader(yaml.SafeLoader):
         return self.construct_document(node)
 
     def _values_of(self, node: yaml.Node, known: dict[int, int | None]) -> int:
-        """How many values a node stands for with its references written out."""
+        """Count the values that a node stands for with its references written out."""
         key = id(node)
         if key not in known:
             known[key] = None

@@ -39,7 +39,7 @@ def refusal(said: str, key: str = "", *, kind: str = RULE) -> PydanticCustomErro
     """An error for validators to raise: how the line goes on behind the name of the option.
 
     Args:
-        said: such as ``: 3 is no multiple of 8``.
+        said: such as `: 3 is no multiple of 8`.
         key: of the option, where the validator is of its section.
         kind: of the error.
     """
@@ -53,7 +53,7 @@ class Section(BaseModel):
 
     @staticmethod
     def is_of_others(_key: str) -> bool:
-        """Whether a key that the section does not know is left alone nevertheless."""
+        """Tell whether a key that the section does not know is left alone nevertheless."""
         return False
 
     @classmethod

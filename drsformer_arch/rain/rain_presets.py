@@ -45,7 +45,7 @@ WIDE_RAINS: tuple[Preset, ...] = get_args(Wide)
 
 @dataclass(frozen=True, kw_only=True)
 class RainParameters:
-    """How the rain of one picture looks, and what happens to the picture after it rained.
+    """The look of the rain of one picture, and what happens to the picture after it rained.
 
     Raises:
         ValueError: a value lies outside its range; the message names it.

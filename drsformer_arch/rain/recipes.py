@@ -40,7 +40,7 @@ class Group(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How rain of one look is drawn: its layers, and what happens to the picture after it rained."""
+    """The way in which rain of one look is drawn: its layers, and what happens to the picture after it rained."""
 
     groups: tuple[Group, ...]
     lean: float  # standard deviation of the picture's direction, degrees

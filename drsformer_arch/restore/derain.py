@@ -33,7 +33,7 @@ class Job(NamedTuple):
 
     @property
     def is_video(self) -> bool:
-        """Whether its name says that it is a video."""
+        """Tell whether the name of a file says that it is a video."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 

@@ -117,7 +117,7 @@ def unpack(archive: Path, into: Path, *, progress: bool = True) -> int:
 
 
 class _Zip:
-    """What a zip archive holds: its members in order, and in the same order their contents, None for all but files."""
+    """The content of a zip archive: its members in order, and in that order their contents, None for all but files."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -157,7 +157,7 @@ class _Zip:
 
 
 class _Tar:
-    """What a tar archive holds, as of `_Zip`; each content is to be read before the next."""
+    """The content of a tar archive, as of `_Zip`; each content is to be read before the next."""
 
     def __init__(self, path: Path, decompress: Callable[..., Any] | None) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""How one iteration's pictures are cut, chosen and split: progressive stages and gradient accumulation.
+"""Plan how the pictures of each iteration are cut, chosen and split: progressive stages and gradient accumulation.
 
 An iteration is one optimizer step, however many backward passes it needs: 300,000 iterations at an effective batch of
 16 are the same training on one GPU that holds a single patch as on four that hold four each.

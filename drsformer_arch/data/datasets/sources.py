@@ -1,8 +1,8 @@
 """Where pictures come from: folders, BasicSR's LMDBs and stores, read alike.
 
-A source of single pictures has a length, ``name(index)`` and ``picture(index)``; a source of pairs has ``names(index)``
-and ``pair(index)``. What they give has a ``shape`` (H, W, C) and is cut by ``picture[top:bottom, left:right]`` into an
-array, see ``drsformer_arch.images.pictures``: whether that decodes everything or only the window is theirs to know.
+A source of single pictures has a length, `name(index)` and `picture(index)`; a source of pairs has `names(index)`
+and `pair(index)`. What they give has a `shape` (H, W, C) and is cut by `picture[top:bottom, left:right]` into an
+array, see `drsformer_arch.images.pictures`: whether that decodes everything or only the window is theirs to know.
 Names are kept as arrays of bytes, which worker processes share instead of copying them one by one.
 """
 
@@ -102,7 +102,7 @@ class StoredPairs(Store):
 
 
 class MatchedPairs:
-    """Two sources whose keys match: the rainy key is ``template`` with the clean key in place of ``{}``.
+    """Two sources whose keys match: the rainy key is `template` with the clean key in place of `{}`.
 
     Raises:
         UserError: a key without its partner.
@@ -139,7 +139,7 @@ Pairs = StoredPairs | MatchedPairs
 
 
 class Paths(Sequence[str]):
-    """Names of a source as BasicSR's data sets give them: ``lq_path`` and ``gt_path``, made when asked for."""
+    """Names of a source as BasicSR's data sets give them: `lq_path` and `gt_path`, made when asked for."""
 
     def __init__(self, source: Pairs | Pictures) -> None:
         self._source = source
@@ -169,7 +169,7 @@ def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
 
 
 def open_pairs(root: str, *, partial: bool = False) -> Pairs:
-    """The pairs of a store, or of a folder with ``input`` and ``target`` (folders, or LMDBs in BasicSR's layout).
+    """The pairs of a store, or of a folder with `input` and `target` (folders, or LMDBs in BasicSR's layout).
 
     Raises:
         UserError: there is nothing of the kind.

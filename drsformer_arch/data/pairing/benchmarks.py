@@ -12,7 +12,7 @@ _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Benchmark(NamedTuple):
-    """What is known of a set."""
+    """The facts that are known of a benchmark set."""
 
     title: str
     # published number of pairs, per split

@@ -19,7 +19,7 @@ ROLES = {
 
 
 class Layout(NamedTuple):
-    """How the two files of a pair are named, below a folder that may lie anywhere.
+    """A rule for the names of the two files of a pair, below a folder that may lie anywhere.
 
     `RAINY` and `CLEAN` stand for the names of folders in use, which may hold folders of their own; one named `X2`
     is passed over. `{}` stands for the text that both names share, and `#` for a number of the rainy one alone:
@@ -71,7 +71,7 @@ Side = list[tuple[Folder, Parts]]  # folders, each with what the key may keep of
 
 
 class Match(NamedTuple):
-    """What a layout finds at one place, the folder that holds both sides."""
+    """The pairs that a layout finds at one place, the folder that holds both sides."""
 
     layout: Layout
     place: Parts

@@ -50,12 +50,12 @@ class File(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """The path of the file."""
         return self.folder.path / self.name
 
     @property
     def taken(self) -> bool:
-        """Whether the picture belongs to a pair."""
+        """Tell whether the picture belongs to a pair."""
         return self.name in self.folder.taken
 
     def take(self) -> None:
@@ -65,7 +65,7 @@ class File(NamedTuple):
 
 @dataclass
 class Source:
-    """What lies below a folder that the user gave."""
+    """The files below a folder that the user gave."""
 
     root: Path
     folders: list[Folder] = field(default_factory=list)

@@ -77,7 +77,7 @@ def perceptual_hash(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> 
 
 
 class SceneHash(NamedTuple):
-    """What a photograph looks like, whichever of 8 ways it is turned and mirrored.
+    """The look of a photograph, whichever of 8 ways it is turned and mirrored.
 
     Attributes:
         digits: hexadecimal, of the orientation for which they are least.

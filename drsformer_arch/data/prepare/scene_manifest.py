@@ -85,7 +85,7 @@ class SceneEntry(NamedTuple):
 
 @dataclass
 class SceneManifest:
-    """What was decided, and by which settings.
+    """The split that was decided, and the settings by which it was.
 
     Attributes:
         method: the settings.

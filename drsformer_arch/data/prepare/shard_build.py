@@ -70,7 +70,7 @@ class Stopped(Exception):  # noqa: N818 - a request that was met, no error
 
 
 class Progress(NamedTuple):
-    """What a worker shares with the main process: how many pairs are done, and whether to stop."""
+    """Memory that a worker shares with the main process: how many pairs are done, and whether to stop."""
 
     done: Any
     stop: Any

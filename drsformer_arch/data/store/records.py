@@ -37,7 +37,7 @@ _CRC = struct.Struct("<I")
 
 
 class RecordHeader(NamedTuple):
-    """What a record says about its picture."""
+    """The head of a record, which describes its picture."""
 
     encoding: Encoding
     dtype: np.dtype

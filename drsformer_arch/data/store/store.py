@@ -39,7 +39,7 @@ _SMALLEST_PAIR = 64  # bytes in an LMDB: three entries, each with a key
 
 
 class Shard(NamedTuple):
-    """What `store.json` says about a shard: file name, number of pairs, size of the file and its CRC-32."""
+    """A shard as `store.json` describes it: file name, number of pairs, size of the file and its CRC-32."""
 
     file: str
     pairs: int
