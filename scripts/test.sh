@@ -11,4 +11,5 @@ mypy
 lint-imports >/dev/null || lint-imports
 python scripts/make_options.py --check
 # Two processes: one keeps a single core busy on average, as many tests wait for others. -n 0 for a debugger.
-pytest -n 2 --dist loadfile "$@"
+# One thread each: threads of both that wait for each other by spinning would take the cores from one another.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -n 2 --dist loadfile "$@"
