@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from unittest.mock import patch
 
 import torch
 import yaml
@@ -39,9 +38,8 @@ class Run:
     """
 
     def __init__(self, folder: Path, *arguments: str, output: Path) -> None:
-        with patch.dict(os.environ, ENVIRONMENT):
-            self._process = PROCESSES.Process(target=_command, args=(folder, arguments, output))
-            self._process.start()
+        self._process = PROCESSES.Process(target=_command, args=(folder, arguments, output))
+        self._process.start()
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -68,6 +66,9 @@ class Run:
 
 
 def _command(folder: Path, arguments: Sequence[str], output: Path) -> None:
+    # Not by the environment that it inherits: whoever started the fork server first decided on that.
+    os.environ.update(ENVIRONMENT)
+    torch.set_num_threads(1)
     os.setsid()
     os.chdir(folder)
     sys.modules["__main__"] = ModuleType("__main__")  # processes that it starts need not import pytest
