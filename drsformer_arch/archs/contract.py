@@ -1,4 +1,4 @@
-"""What a network says of itself, so that training, inference and export need not know which one it is."""
+"""The contract of a network: what training, inference and export need to know of it, whichever one it is."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What only the `drsformer` command does with BasicSR's pipelines: it hands over options that were checked already."""
+"""Run BasicSR's pipelines for the `drsformer` command, which hands over options that were checked already."""
 
 import argparse
 import os

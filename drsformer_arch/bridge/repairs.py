@@ -1,4 +1,4 @@
-"""What fails in BasicSR 1.4.2, repaired for everybody who imports the plugin.
+"""Repairs of what fails in BasicSR 1.4.2, for everybody who imports the plugin.
 
 `HOOKS` says which attribute of which module of BasicSR is replaced by which function, whose docstring says why. No
 repair changes what a working run of another project computes. State between BasicSR's steps travels in the options.

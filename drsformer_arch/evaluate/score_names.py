@@ -1,4 +1,4 @@
-"""What scores are called: their names, units and directions, and the columns that hold them.
+"""Names of scores: their titles, units and directions, and the columns that hold them.
 
 A column is named METRIC_PROTOCOL, such as `psnr_rain200`, or `niqe`; that of the rainy picture begins with
 `INPUT_PREFIX`, what was gained over it with `GAIN_PREFIX`.

@@ -1,4 +1,4 @@
-"""What `drsformer evaluate` prints: means, worst pictures, gains, and what has to be known of them."""
+"""The summary that `drsformer evaluate` prints: means, worst pictures, gains, and what has to be known of them."""
 
 import math
 from collections.abc import Sequence

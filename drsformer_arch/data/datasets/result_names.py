@@ -1,4 +1,4 @@
-"""Where validations and tests put the result of each picture: its data set's folders are kept, no two share a place."""
+"""Places of results in validations and tests: folders of the data set are kept, and no two pictures share a place."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""From a source's picture to a training sample: window, padding, symmetry, tensor. Crop first, convert last."""
+"""Make training samples of the pictures of a source: window, padding, symmetry, tensor. Crop first, convert last."""
 
 from __future__ import annotations
 

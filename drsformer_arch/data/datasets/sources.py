@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, BasicSR's LMDBs and stores, read alike.
+"""Sources of pictures: folders, BasicSR's LMDBs and stores, read alike.
 
 A source of single pictures has a length, `name(index)` and `picture(index)`; a source of pairs has `names(index)`
 and `pair(index)`. What they give has a `shape` (H, W, C) and is cut by `picture[top:bottom, left:right]` into an

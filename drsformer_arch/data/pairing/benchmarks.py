@@ -1,4 +1,4 @@
-"""What is known of the benchmark sets: numbers of pairs, versions in circulation, what their copies hold."""
+"""Facts about the benchmark sets: numbers of pairs, versions in circulation, what their copies hold."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType

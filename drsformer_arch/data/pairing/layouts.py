@@ -1,4 +1,4 @@
-"""How the two files of a pair are named: the layouts in circulation, and what one finds in some folders."""
+"""Rules for the names of the two files of a pair: the layouts in circulation, and what one finds in some folders."""
 
 import posixpath
 import re

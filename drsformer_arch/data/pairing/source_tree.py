@@ -1,4 +1,4 @@
-"""What lies below a folder that the user gave: pictures, archives and text lists of pairs, by their names.
+"""The files below a folder that the user gave: pictures, archives and text lists of pairs, by their names.
 
 No picture is opened. Names are compared in NFC, because systems write the same accent in two ways.
 """

@@ -1,4 +1,4 @@
-"""What the worker processes of `drsformer prepare` do: decode, check and write one shard of pairs.
+"""Work of the processes of `drsformer prepare`: decode, check and write one shard of pairs.
 
 A shard gets its name when it is on the disk and was read back; then its rows follow, a small file with what is known
 of its pairs. Both exist, or the shard is built again: so a build that was killed goes on where it was.
