@@ -1,7 +1,6 @@
-"""Promises of the rain generator, of its statistics, of the comparison with real sets, and of the demo data."""
+"""Promises of the rain generator, of its statistics, and of the comparison with real sets."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import cv2
@@ -319,50 +318,3 @@ def test_comparison_refuses_bad_input_in_one_line(pairs_of_rain200l, tmp_path, c
         assert error.startswith("error: ")
         assert said in error
         assert error.count("\n") == 1
-
-
-@pytest.fixture(scope="module")
-def make_demo_data():
-    """Return the script's main function."""
-    return script("scripts/make_demo_data.py")
-
-
-def test_demo_data(tmp_path, make_demo_data, capsys):
-    out = tmp_path / "new" / "demo"
-    assert make_demo_data("--out", out) == 0
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert 22 < manifest["test_psnr_y"] < 29
-    assert 150 <= manifest["training_pairs"] <= 300
-    assert f"{manifest['test_psnr_y']:.2f} dB" in capsys.readouterr().out
-    assert [path.name for path in out.parent.iterdir()] == ["demo"]  # nothing half-made is left
-
-    names = sorted(path.name for path in (out / "test" / "input").iterdir())
-    assert names == sorted(path.name for path in (out / "test" / "target").iterdir())
-    assert len(names) == manifest["test_pairs"]
-    for name in names:
-        rainy, clean = (cv2.imread(str(out / "test" / kind / name)) for kind in ("input", "target"))
-        assert rainy.shape == clean.shape
-        assert all(side % 8 for side in rainy.shape[:2])
-    photographs = {name.rsplit("_", 1)[0] for name in names}
-    training = {path.name: path.read_bytes() for path in (out / "train" / "input").iterdir()}
-    assert len(training) == manifest["training_pairs"]
-    assert not any(name.startswith(tuple(photographs)) for name in training)
-
-    written = (out / "manifest.json").stat().st_mtime_ns
-    assert make_demo_data("--out", out) == 0
-    assert "already there" in capsys.readouterr().out
-    assert (out / "manifest.json").stat().st_mtime_ns == written
-
-    assert make_demo_data("--out", out, "--seed", 1) == 1
-    assert "--overwrite" in capsys.readouterr().err
-    assert make_demo_data("--out", out, "--overwrite") == 0
-    assert {path.name: path.read_bytes() for path in (out / "train" / "input").iterdir()} == training
-    assert [path.name for path in out.parent.iterdir()] == ["demo"]
-
-
-def test_demo_data_deletes_nothing_else(tmp_path, make_demo_data, capsys):
-    (tmp_path / "mine.txt").write_text("keep me")
-    for options in ((), ("--overwrite",)):
-        assert make_demo_data("--out", tmp_path, *options) == 1
-        assert str(tmp_path) in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
