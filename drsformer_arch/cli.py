@@ -17,6 +17,7 @@ from drsformer_arch.commands import (
     doctor,
     evaluate,
     export,
+    options,
     pipelines,
     plot,
     prepare,
@@ -30,9 +31,10 @@ from drsformer_arch.system.errors import UserError, debugging, is_debugging, pri
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 GIVEN_UP = "DRSFORMER_GIVEN_UP"  # environment variable: a file by which the processes of a launcher tell each other
-COMMANDS = (pipelines, samples, prepare, split_scenes, derain, compare, evaluate, report, plot, export, doctor)
+COMMANDS = (pipelines, options, samples, prepare, split_scenes, derain, compare, evaluate, report, plot, export, doctor)
 EXAMPLES = """examples:
   drsformer samples -o datasets/quickstart --lmdb
+  drsformer options train/DRSformer/Rain200H > my.yml
   drsformer train -opt options/quickstart.yml
   drsformer train -opt options/train/DRSformer/Rain200H.yml --force_yml train:effective_batch_size=16
   drsformer train -opt options/train/DRSformer/Rain200H.yml --auto_resume

@@ -77,3 +77,13 @@ def announce(text: str, out: Path | None) -> None:
 def size_of(out: Path) -> str:
     """Say the size of a written file; a device or a pipe has none."""
     return "written" if files.is_stream(out) else f"{out.stat().st_size / 1e6:.1f} MB"
+
+
+def print_out(text: str) -> None:
+    """Print what a command is for, to the end; a reader that has seen enough (`| head`) is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

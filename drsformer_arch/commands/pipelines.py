@@ -16,12 +16,25 @@ SUMMARIES = {
     "train": "train from an option file; results go to ./experiments (or to where the option file's experiment is)",
     "test": "test trained weights from an option file; results go to ./results",
 }
+EXAMPLES = {
+    "train": """examples:
+  drsformer options train/DRSformer/Rain200H > my.yml     # all recipes: drsformer options
+  drsformer train -opt my.yml
+  drsformer train -opt my.yml --auto_resume --force_yml train:total_iter=1000
+""",
+    "test": """examples:
+  drsformer options test/DRSformer/Rain200H > my_test.yml     # all recipes: drsformer options
+  drsformer test -opt my_test.yml --force_yml path:pretrain_network_g=deraining.pth --report results.html
+""",
+}
 
 
 def add(commands: Any) -> None:
     """Declare both commands."""
     for name, summary in SUMMARIES.items():
-        parser = add_command(commands, name, run, summary, debug="a few iterations with everything logged")
+        parser = add_command(
+            commands, name, run, summary, EXAMPLES[name], debug="a few iterations with everything logged"
+        )
         parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML)")
         parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
         parser.add_argument(

@@ -6,6 +6,7 @@ Keys of other people's networks, models and data sets are never rejected.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,28 +20,50 @@ LOWER_IS_BETTER = ("calculate_niqe",)  # of BasicSR's metrics, which take the hi
 OFFICIAL_GRAD_CLIP = 0.01  # what `use_grad_clip: true` meant in the published model class
 
 
-def override(opt: Options, entries: Sequence[str]) -> None:
-    """Apply `--force_yml` entries such as `train:optim_g:lr=1e-4`; values are read as YAML, nothing is evaluated.
+class Override(NamedTuple):
+    """An entry such as `train:optim_g:lr=1e-4`: keys, the value that they get, and its text."""
+
+    keys: tuple[str, ...]
+    value: Any
+    text: str
+
+
+def parse_override(entry: str, flag: str) -> Override:
+    """Read an entry; its value is read as YAML, nothing is evaluated.
 
     Raises:
-        UserError: an entry without `=`, a section that does not exist, a value that is no YAML.
+        UserError: no `=`, or a value that is no YAML.
+    """
+    keys, equals, value = entry.partition("=")
+    if not equals:
+        raise UserError(f"{flag} {entry}: expected KEY:KEY=VALUE")
+    try:
+        return Override(tuple(key.strip() for key in keys.split(":")), yaml.load(value, Loader=OptionLoader), value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{flag} {entry}: {value!r} is no YAML value") from error
+
+
+def override(opt: Options, entries: Sequence[str], flag: str = "--force_yml") -> None:
+    """Apply entries such as `train:optim_g:lr=1e-4`.
+
+    Args:
+        opt: of a file; changed in place.
+        entries: see `parse_override`.
+        flag: of the command line that gave them, for messages.
+
+    Raises:
+        UserError: see `parse_override`; a section that does not exist.
     """
     for entry in entries:
-        keys, equals, value = entry.partition("=")
-        if not equals:
-            raise UserError(f"--force_yml {entry}: expected KEY:KEY=VALUE")
-        *parents, leaf = (key.strip() for key in keys.split(":"))
+        (*parents, leaf), value, _ = parse_override(entry, flag)
         section = opt
         if parents and parents[0] in SECTIONS and opt.get(parents[0]) is None:
             opt[parents[0]] = {}  # a section that the file may leave out
         for parent in parents:
             if not isinstance(section.get(parent), dict):
-                raise UserError(f"--force_yml {entry}: there is no section '{parent}'{did_you_mean(parent, section)}")
+                raise UserError(f"{flag} {entry}: there is no section '{parent}'{did_you_mean(parent, section)}")
             section = section[parent]
-        try:
-            section[leaf] = yaml.load(value, Loader=OptionLoader)
-        except (yaml.YAMLError, ValueError) as error:
-            raise UserError(f"--force_yml {entry}: {value!r} is no YAML value") from error
+        section[leaf] = value
 
 
 def translate_dataset(dataset: Options) -> list[str]:
@@ -177,17 +200,33 @@ def read_options(path: Path | str, overrides: Sequence[str] = (), *, is_train: b
     opt = load_yaml(path)
     override(opt, overrides)
     try:
-        check_file(opt, is_train=is_train)
-        messages = translate(opt)
-        add_defaults(opt)
-        if not is_train:
-            opt["val"].setdefault("pbar", sys.stderr.isatty())
-        _refuse_missing_sections(opt, is_train=is_train)
-        check_names(opt, is_train=is_train)
-        opt["is_train"] = is_train
-        run = check_sections(opt)
-        if is_train and not isinstance(run, DerainRun) and run.datasets["train"].batch_size_per_gpu is None:
-            raise UserError("option datasets.train.batch_size_per_gpu is missing")
+        return opt, complete(opt, is_train=is_train)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return opt, messages
+
+
+def complete(opt: Options, *, is_train: bool) -> list[str]:
+    """Translate, complete and check in place what an option file holds.
+
+    Args:
+        opt: as it was written.
+        is_train: see `read_options`.
+
+    Returns:
+        one message per translated key.
+
+    Raises:
+        UserError: one line that names the key and what to do.
+    """
+    check_file(opt, is_train=is_train)
+    messages = translate(opt)
+    add_defaults(opt)
+    if not is_train:
+        opt["val"].setdefault("pbar", sys.stderr.isatty())
+    _refuse_missing_sections(opt, is_train=is_train)
+    check_names(opt, is_train=is_train)
+    opt["is_train"] = is_train
+    run = check_sections(opt)
+    if is_train and not isinstance(run, DerainRun) and run.datasets["train"].batch_size_per_gpu is None:
+        raise UserError("option datasets.train.batch_size_per_gpu is missing")
+    return messages

@@ -105,7 +105,11 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
     Returns:
         the text of each file by its path below `options/`.
     """
-    written = {}
+    whole = TEMPLATES / "whole"  # files that no recipe makes, as they are
+    written = {
+        path.relative_to(whole).as_posix().removesuffix(".txt"): path.read_text(encoding="utf-8")
+        for path in sorted(whole.rglob("*.yml.txt"))
+    }
     variants = [(network, data, data.name, network) for network in RECIPES for data in DATA_SETS]
     rain200h = DATA_SETS[1]
     # All networks trained alike, for a fair comparison.
@@ -119,6 +123,7 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
             **data._asdict(),
             **recipe,
             "network": network,
+            "by": "",
             "file": file,
             "published": f"{psnr:.2f} dB / {ssim:.4f}",
             "memory": memory(network, recipe),
@@ -133,6 +138,31 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
         }
         if whose != network:
             values["summary"] += f"\n# Not {network}'s own recipe: all networks are trained alike here."
+            values["by"] = f" by the recipe of {whose}"
         written[f"train/{network}/{file}.yml"] = _template("train").format(**values)
         written[f"test/{network}/{file}.yml"] = _template("test").format(**values)
     return written
+
+
+def summary_of(text: str) -> str:
+    """Return what an option file of ours is, as its first line behind the schema's says."""
+    return text.splitlines()[1].removeprefix("# ")
+
+
+def own_copy(text: str, recipe: str, option_file: str, origin: str) -> str:
+    """Turn the text of an option file of the repository into that of a copy that lies elsewhere.
+
+    Args:
+        text: of the file.
+        recipe: its path below `options/`.
+        option_file: what the copy is called.
+        origin: the command that made the copy.
+
+    Returns:
+        the text without its first line, which leads to the schema from where the file lies; its head says how the copy
+        was made, and its example names the copy.
+    """
+    head, blank, options = text.partition("\n\n")
+    lines = [line for line in head.splitlines()[1:] if "scripts/make_options.py" not in line]
+    lines.insert(1, f"# Written by: {origin}")
+    return "\n".join(lines).replace(f"options/{recipe}", option_file) + blank + options

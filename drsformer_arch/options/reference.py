@@ -42,9 +42,14 @@ checked: a key that is not known here is an error that names the nearest known o
 Sections of classes (`optim_g`, `scheduler`, losses, metrics, networks) take further keys, the arguments of their class.
 Keys of other people's models, networks and data sets are never rejected.
 
-Editors that know the YAML language server complete and check a file whose first line names options/schema.json, as in
-`# yaml-language-server: $schema=../schema.json`. Numbers may be written as `4e3` and `3e-3`; BasicSR's own pipelines
-read those as texts: for them write `4000` and `3.0e-3`. `--force_yml train:total_iter=100` overrides a file.
+`drsformer options` lists the recipes that come with the package, `drsformer options train/DRSformer/Rain200H > my.yml`
+writes one as a file of your own, and `--set train:total_iter=1000 name=mine` sets options in it; its comments stay.
+
+Editors that know the YAML language server complete and check a file whose first line names the schema, as in
+`# yaml-language-server: $schema=schema.json` after `drsformer options --schema -o schema.json` in the file's folder
+(`drsformer options RECIPE -o FILE` writes that line where a schema.json lies beside the file or above it). Numbers may
+be written as `4e3` and `3e-3`; BasicSR's own pipelines read those as texts: for them write `4000` and `3.0e-3`.
+`--force_yml train:total_iter=100` overrides a file.
 
 An empty default is none; "of" says whose the option is where it is not ours.
 """

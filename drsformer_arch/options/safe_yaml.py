@@ -84,6 +84,19 @@ def load_yaml(path: Path | str) -> Options:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the option file {path}: {error}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path | str) -> Options:
+    """Read the text of an option file with the safe loader.
+
+    Args:
+        text: of the file.
+        path: for messages.
+
+    Raises:
+        UserError: the text is no YAML, or holds no keys.
+    """
     try:
         opt = yaml.load(text, Loader=OptionLoader)
     except ValueError as error:  # a date of month 13, a number of 5,000 digits
