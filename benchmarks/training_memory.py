@@ -1,7 +1,8 @@
 """Memory that training needs: weights, gradients and the optimizer's moments, plus what is kept for backward.
 
 Activations are counted: the bytes of all distinct tensors that autograd saves in one forward pass, parameters excluded.
-They grow in proportion to batch and pixels. A GPU needs a little more (workspace, fragmentation, its context).
+They grow in proportion to batch and pixels. A GPU needs more (workspace, fragmentation, its context): how many patches
+fit, of the divisors of an effective batch, is an estimate (`drsformer_arch.options.recipes.largest_batch`).
 
     python benchmarks/training_memory.py                         # every network, a patch of its recipe's size
     python benchmarks/training_memory.py --networks DRSformer --patch 64 --batch 4 --bf16
@@ -14,6 +15,7 @@ import torch
 from drsformer_arch import archs
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import accelerate
+from drsformer_arch.options.recipes import largest_batch
 from drsformer_arch.restore.tiling import forward_scaled
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--patch", type=int, help="default: as the network's recipe")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--effective", type=int, default=16, help="pictures per step (%(default)s)")
     parser.add_argument("--without-mefc", action="store_true", help="of DRSformer")
     parser.add_argument("--bf16", action="store_true", help="only this precision; default: both")
     args = parser.parse_args()
@@ -55,6 +58,9 @@ def main() -> None:
                 f"{name}, patch {patch}, batch {args.batch}, {'bf16' if bf16 else 'float32'}: weights, gradients, "
                 f"moments {state / 2**20:.0f} MiB, activations {activations / 2**20:.0f} MiB"
             )
+            each = activations / args.batch / 2**30
+            fits = [f"{gpu} GB: {largest_batch(gpu, each, args.effective)}" for gpu in (8, 12, 24, 48)]
+            print(f"    estimated batch_size_per_gpu for an effective batch of {args.effective}: {', '.join(fits)}")
 
 
 if __name__ == "__main__":

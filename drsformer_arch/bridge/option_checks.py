@@ -21,7 +21,7 @@ from drsformer_arch.options.run_sections import MODEL_TYPES
 from drsformer_arch.restore.outline import outline
 from drsformer_arch.restore.weights import find_weights
 from drsformer_arch.system.errors import UserError, line_of
-from drsformer_arch.training.batch_plan import batch_plan
+from drsformer_arch.training.batch_plan import batch_plan, fewer_pictures
 from drsformer_arch.training.derain_model import refuse_random_weights
 
 # isort: split
@@ -95,7 +95,7 @@ def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: b
     else:
         option_trials.check_loggers(options["logger"])
     if ours:
-        messages += _check_training(options, network, distributed)
+        messages += _check_training(options, network, distributed, wanted)
     else:
         option_trials.try_basicsr(find(MODEL_REGISTRY, options["model_type"], "model_type"), options["train"])
     _refuse_archiving_the_option_file(path, options, resumes)
@@ -213,8 +213,15 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
         raise UserError(f"val.tile: {name} has tiles of its own, {only}x{only}; remove the option")
 
 
-def _check_training(options: dict[str, Any], network: Any, distributed: bool) -> list[str]:
-    """Refuse what `DerainModel` would refuse while it starts; returns a note where there is something to say."""
+def _check_training(options: dict[str, Any], network: Any, distributed: bool, wanted: int | str) -> list[str]:
+    """Refuse what `DerainModel` would refuse while it starts; returns notes where there is something to say.
+
+    Args:
+        options: with the number of GPUs that are used.
+        network: see `check_names`.
+        distributed: started by torchrun or Slurm.
+        wanted: the number of GPUs that the file names.
+    """
     train, dataset = options["train"], options["datasets"]["train"]
     if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt")):
         raise UserError("there is no loss: option train.pixel_opt is missing")
@@ -223,7 +230,11 @@ def _check_training(options: dict[str, Any], network: Any, distributed: bool) ->
     gpus = torch.cuda.device_count() if options["num_gpu"] == "auto" else options["num_gpu"]
     world_size = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) if distributed else 1
     started = {**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size}
-    option_trials.check_batch(started, batch_plan(started))
+    plan = batch_plan(started)
+    option_trials.check_batch(started, plan)
+    notes = [] if wanted == "auto" else [fewer_pictures(started, plan, int(wanted))]
+    if train.get("amp") == "fp16" and gpus == 0:
+        notes.append("train.amp: fp16 takes more than 10 times as long as bf16 on a CPU; set train.amp: bf16")
     option_trials.try_optimizer(train, network, gpu=gpus > 0)
     for network_name in options["path"].get("ignore_resume_networks") or ():
         if options.get(network_name) is None:
@@ -233,7 +244,7 @@ def _check_training(options: dict[str, Any], network: Any, distributed: bool) ->
                 f"option path.ignore_resume_networks: without its own weights {network_name} would go on from random "
                 f"ones; give path.pretrain_{network_name}"
             )
-    return option_trials.check_best(options)
+    return [*filter(None, notes), *option_trials.check_best(options)]
 
 
 def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:

@@ -268,7 +268,8 @@ def check_loggers(logger: dict[str, Any]) -> None:
     if wandb and logger.get("use_tb_logger") is not True:
         raise UserError("option logger.wandb: it gets TensorBoard's curves; set logger.use_tb_logger: true too")
     for package, key, wanted in (("tensorboard", "use_tb_logger", logger["use_tb_logger"]), ("wandb", "wandb", wandb)):
-        if wanted and importlib.util.find_spec(package) is None:
+        # The folder ./wandb of earlier runs is found, too, where the working directory is on Python's path.
+        if wanted and ((spec := importlib.util.find_spec(package)) is None or spec.origin is None):
             raise UserError(f"option logger.{key} needs the package {package}: pip install {package}")
 
 

@@ -71,6 +71,22 @@ TILES = """\
 """
 
 
+def largest_batch(gpu: int, activations: float, whole: int) -> int:
+    """Estimate how many patches a GPU holds at once: nobody has measured it on one.
+
+    Args:
+        gpu: its memory in GiB.
+        activations: GiB that one patch keeps for the backward pass.
+        whole: the effective batch, of which the number must be a divisor.
+
+    Returns:
+        1 at least, which may be too much as well.
+    """
+    # Weights, gradients, moments and the GPU's own context: 1.5 GiB. Workspace and gaps: a fifth of the activations.
+    fitting = [n for n in range(1, whole + 1) if whole % n == 0 and 1.5 + n * activations * 1.2 <= gpu]
+    return max(fitting, default=1)
+
+
 def memory(network: str, recipe: Mapping[str, Any]) -> str:
     """Comment lines: how to fit a GPU."""
     float32, bf16 = RECIPES[network]["activations"]
@@ -83,14 +99,12 @@ def memory(network: str, recipe: Mapping[str, Any]) -> str:
         )
     size = recipe["patch"].split()[1]
     whole = int(recipe["effective"])
-    fits = []
-    for gpu in (8, 12, 24):
-        # Weights, gradients, moments and the GPU's own context take up to 1.5 GiB.
-        largest = max((n for n in range(1, whole + 1) if whole % n == 0 and n * float32 <= gpu - 1.5), default=1)
-        fits.append(f"{gpu} GB: batch_size_per_gpu: {largest}")
+    fits = [
+        f"{gpu} GB: {largest_batch(gpu, float32, whole)} ({largest_batch(gpu, bf16, whole)})" for gpu in (8, 12, 24)
+    ]
     return (
-        f"# What to lower for your GPU (one {size} px patch keeps about {float32} GiB of activations, "
-        f"{bf16} GiB with amp: bf16):\n#    {'     '.join(fits)}\n"
+        f"# batch_size_per_gpu for your GPU, an estimate: one {size} px patch keeps {float32} GiB of activations, "
+        f"{bf16} GiB with amp: bf16.\n#    {'     '.join(fits)}     (with amp: bf16)\n"
         f"# effective_batch_size stays {whole}: missing pictures are accumulated, and the training stays the same.\n"
         f"# Several GPUs: batch_size_per_gpu x number of GPUs must divide {whole}."
     )

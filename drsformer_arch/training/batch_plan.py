@@ -86,6 +86,14 @@ class BatchPlan(NamedTuple):
         return f"Batch plan: {stages}"
 
 
+def _remedy(whole: int, workers: int) -> str:
+    if whole % workers:
+        return f"make it a multiple of {workers}, or use another number of them"
+    fitting = [str(n) for n in range(1, whole // workers + 1) if whole // workers % n == 0]
+    numbers = " or ".join(filter(None, (", ".join(fitting[:-1]), fitting[-1])))
+    return f"change datasets.train.batch_size_per_gpu (or mini_batch_sizes) to {numbers}"
+
+
 def batch_plan(opt: dict[str, Any]) -> BatchPlan:
     """Work out stages and accumulation steps from an option file.
 
@@ -107,7 +115,7 @@ def batch_plan(opt: dict[str, Any]) -> BatchPlan:
         if whole is not None and whole % at_once:
             raise UserError(
                 f"train.effective_batch_size {whole} is no multiple of {processes * gpus} process(es) or GPU(s) x "
-                f"{mini} pictures each; change datasets.train.batch_size_per_gpu (or mini_batch_sizes)"
+                f"{mini} pictures each; {_remedy(whole, processes * gpus)}"
             )
         steps = 1 if whole is None else whole // at_once
         last += length
@@ -116,3 +124,26 @@ def batch_plan(opt: dict[str, Any]) -> BatchPlan:
         loaded = max(loaded, patches.batch_size_per_gpu if whole is None else mini * steps)
         stages.append(Stage(last, side, mini * gpus, steps))
     return BatchPlan(tuple(stages), loaded, processes)
+
+
+def fewer_pictures(opt: dict[str, Any], plan: BatchPlan, gpus: int) -> str | None:
+    """Say that a file written for more GPUs trains with a smaller batch here; None where it does not.
+
+    Args:
+        opt: as `batch_plan` takes it.
+        plan: of this machine.
+        gpus: for which the file was written.
+    """
+    if Accumulation.read(opt["train"], "train", further_keys=True).effective_batch_size is not None:
+        return None
+    meant = batch_plan({**opt, "dist": False, "num_gpu": gpus})
+    was, now = (
+        [batches.effective_batch(stage.last_iteration) for stage in batches.stages] for batches in (meant, plan)
+    )
+    if all(before <= here for before, here in zip(was, now, strict=True)):
+        return None
+    before, here = (numbers[0] if len(numbers) == 1 else numbers for numbers in (was, now))
+    return (
+        f"the effective batch was {before} on the {gpus} GPUs of num_gpu, is {here} here: set "
+        f"train.effective_batch_size: {before} to train as it was meant"
+    )

@@ -14,6 +14,7 @@ import yaml
 from drsformer_arch.bridge.option_checks import prepare
 from drsformer_arch.cli import main
 from drsformer_arch.options.reading import load_yaml, override, read_options
+from drsformer_arch.options.recipes import largest_batch
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.derain_model import DerainModel
 from tests.golden_weights import small_arguments
@@ -137,6 +138,12 @@ def test_files_of_the_published_fork_run(pairs, tmp_path, capsys):
         assert said.count(f": {name}") + said.count(f".{name}") + said.count(f"type {name}") >= 1, name
     assert options["train"]["grad_clip"] == 0.01
     assert options["datasets"]["train"]["use_rot"] is True
+    prepare(path, ["train:amp=fp16"], is_train=True, distributed=False)  # written for 8 GPUs, and there is none
+    said = capsys.readouterr().out
+    assert "effective batch was 32 on the 8 GPUs of num_gpu, is 4 here: set train.effective_batch_size: 32" in said
+    assert "train.amp: fp16 takes more than 10 times as long as bf16 on a CPU" in said
+    prepare(path, ["train:effective_batch_size=32"], is_train=True, distributed=False)
+    assert "effective batch" not in capsys.readouterr().out
     model = DerainModel(started(options))
     model.update_learning_rate(1)
     model.feed_data(batch(8, 1, dtype=next(model.net_g.parameters()).dtype))
@@ -366,6 +373,23 @@ def test_a_logger_whose_package_is_missing_is_named(options, tmp_path, monkeypat
     )
     options["logger"] |= {"use_tb_logger": True, "wandb": {"project": "rain"}}
     assert f"needs the package {package}: pip install {package}" in refused("bad.yml", options)
+
+
+def test_batches_that_documents_recommend_divide_the_effective_batch():
+    table = (ROOT / "docs/long_trainings.md").read_text()
+    for gpu in (8, 12, 24, 48):
+        estimates = [largest_batch(gpu, activations, 16) for activations in (2.8, 1.5, 2.1, 1.2)]
+        assert f"| {gpu} GB | {' | '.join(map(str, estimates))} |" in table
+        assert all(16 % number == 0 for number in estimates)
+
+
+def test_the_folder_of_earlier_runs_is_not_taken_for_the_package(options, tmp_path, monkeypatch):
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does
+    options["logger"] |= {"use_tb_logger": True, "wandb": {"project": "rain"}}
+    if getattr(importlib.util.find_spec("wandb"), "origin", None) is None:
+        assert "needs the package wandb: pip install wandb" in refused("bad.yml", options)
 
 
 def test_places_and_names_of_a_test_are_obeyed_or_refused(options, tmp_path, monkeypatch):

@@ -109,6 +109,11 @@ def test_progressive_stages_choose_patch_batch_and_steps(options):
         options["train"]["effective_batch_size"] = effective
         with pytest.raises(UserError, match=message):
             batch_plan({**options, "dist": True, "world_size": 2})
+    options["datasets"]["train"] |= {"mini_batch_sizes": [3, 1]}
+    for effective, numbers in ((16, "to 1, 2, 4 or 8$"), (15, "make it a multiple of 2, or"), (2, "to 1$")):
+        options["train"]["effective_batch_size"] = effective
+        with pytest.raises(UserError, match=numbers):
+            batch_plan({**options, "dist": True, "world_size": 2})
 
 
 def test_cyclic_schedule_follows_its_formula():
