@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of
 from drsformer_arch.commands import (
     compare,
     derain,
@@ -25,7 +24,7 @@ from drsformer_arch.commands import (
     samples,
     split_scenes,
 )
-from drsformer_arch.system import terminal
+from drsformer_arch.system import packages, terminal
 from drsformer_arch.system.errors import UserError, debugging, is_debugging, printable, show_traceback
 
 EXIT_USER_ERROR = 2
@@ -128,6 +127,12 @@ def _run(args: argparse.Namespace) -> int:
         print(f"Interrupted.{again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
+        if lacking := packages.missing(error):
+            show_traceback(error)
+            print(f"error: {printable(lacking)}", file=sys.stderr)
+            return EXIT_USER_ERROR
+        from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of  # noqa: PLC0415 - reads what trainings use
+
         trouble = trouble_of(error)
         if trouble is None and not isinstance(error, UserError | OSError):
             raise

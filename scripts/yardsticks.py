@@ -31,9 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDataset
-from drsformer_arch.data.datasets.samples import WHOLE, to_picture
+from drsformer_arch.data.datasets.samples import WHOLE
 from drsformer_arch.data.datasets.sources import open_pairs
 from drsformer_arch.images.pictures import Picture, decode, encode_png, pictures_in_folder, read_file
+from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.rain.layers import Streaks
 from drsformer_arch.rain.line_patterns import FAMILIES, PERIODS, Family, draw_pattern, is_held_out
 from drsformer_arch.rain.rain_presets import Preset, RainParameters

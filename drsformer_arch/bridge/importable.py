@@ -1,11 +1,16 @@
 """Make `import basicsr` work on a current stack: whatever imports BasicSR imports this module first.
 
-It imports nothing of this package, so that data sets in worker processes load no networks for its sake.
+It imports next to nothing of this package, so that data sets in worker processes load no networks for its sake.
+
+Raises:
+    ModuleNotFoundError: BasicSR is not installed; the message says what installs it.
 """
 
 import importlib.util
 import sys
 from types import ModuleType
+
+from drsformer_arch.system import packages
 
 
 def _provide_functional_tensor() -> None:
@@ -25,5 +30,7 @@ def _provide_distutils() -> None:
         import setuptools  # noqa: F401, PLC0415 - its import puts distutils into place
 
 
+packages.require("basicsr")
+packages.require("torchvision")
 _provide_functional_tensor()
 _provide_distutils()

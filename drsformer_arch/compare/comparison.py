@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from drsformer_arch.bridge import option_checks
-from drsformer_arch.bridge.outside import imports_of, register_outside
 from drsformer_arch.compare import figures, tables
 from drsformer_arch.compare.comparison_page import exhibits_of_comparison, facts_of_comparison
 from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
@@ -65,7 +63,10 @@ def compare(
         problems.append(problem)
         print(f"error: {problem}", file=sys.stderr, flush=True)
 
-    register_outside(imports)
+    if imports:
+        from drsformer_arch.bridge.outside import register_outside  # noqa: PLC0415 - needs BasicSR
+
+        register_outside(imports)
     methods = _methods(sources, pictures, imports, complain)
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
@@ -163,6 +164,9 @@ def _method(source: str, pictures: tuple[ComparedSet, ...], imports: Sequence[st
         if not pictures:
             raise UserError(f"{source}: a weight file says nothing of data sets; name them with --data NAME=FOLDER")
         return Method(Path(source).stem, source, None, None, {}, pictures, tuple(imports))
+    # They are BasicSR's; weight files are compared without it.
+    from drsformer_arch.bridge import option_checks, outside  # noqa: PLC0415
+
     options = option_checks.prepare(source, [], imports=imports, is_train=False, distributed=False)
     weights = options["path"].get("pretrain_network_g")
     if not weights:
@@ -174,7 +178,7 @@ def _method(source: str, pictures: tuple[ComparedSet, ...], imports: Sequence[st
         options["path"].get("param_key_g"),
         options["val"],
         pictures or tuple(_own_pictures(source, options)),
-        (*imports, *imports_of(options, source)),
+        (*imports, *outside.imports_of(options, source)),
     )
 
 

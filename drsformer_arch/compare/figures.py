@@ -14,8 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from drsformer_arch.compare.measurement import Measurement, Method
 from drsformer_arch.compare.tables import data_sets, quality, seconds
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
-from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.images.pictures import decode, read_file
+from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.plot.figures import png
 from drsformer_arch.system.escapes import in_figure
 

@@ -18,12 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 from tqdm import tqdm
 
-from drsformer_arch.bridge.outside import register_outside
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_results
-from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.fast.builders import is_fast, without_switch
 from drsformer_arch.images.pictures import encode_png
+from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.restore.networks import build_network, load_network
 from drsformer_arch.restore.tiling import inference_form, restore
@@ -162,7 +161,10 @@ def attempt(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]
     """Call `measure_one`, and return one line that says why where it fails."""
     with terminal.guarded():
         try:
-            register_outside(method.imports)
+            if method.imports:
+                from drsformer_arch.bridge.outside import register_outside  # noqa: PLC0415 - needs BasicSR
+
+                register_outside(method.imports)
             return measure_one(method, settings, left_out)
         except Exception as error:  # whatever a stranger's network raises; the others go on
             return line_of(error, f"{method.label} ({method.weights})")

@@ -34,7 +34,7 @@ from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE
 from drsformer_arch.evaluate.summary import PictureScores, Summary
 from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, eight_bits, read_file
 from drsformer_arch.metrics import SCORES, Planes
-from drsformer_arch.system import processor, worker
+from drsformer_arch.system import packages, processor, worker
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
 from drsformer_arch.system.escapes import csv_line
 from drsformer_arch.system.files import atomic_file
@@ -83,11 +83,14 @@ def evaluate(
             anew (spawn), so that a script needs `if __name__ == "__main__":`.
 
     Raises:
+        ModuleNotFoundError: NIQE is BasicSR's, which is not installed.
         UserError: an unknown group, or worker processes do not start.
     """
     for group in which:
         if group not in GROUPS:
             raise UserError(f"unknown scores {group!r}{did_you_mean(group, GROUPS)}")
+    if NIQE in which:
+        packages.require("basicsr")
     if workers is None:
         workers = min(processor.usable_cores(), len(pairs) // PAIRS_PER_WORKER)
     if workers <= 1:
@@ -270,6 +273,7 @@ def score_files(
         workers: as `evaluate` takes them.
 
     Raises:
+        ModuleNotFoundError: NIQE is BasicSR's, which is not installed.
         UserError: an unknown group, `out` is a folder or named as a picture, or worker processes do not start.
         OSError: `out` cannot be written, as is seen before anything is scored, or nobody reads the pipe any more.
     """

@@ -10,13 +10,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import tifffile
-from PIL import Image
 
 from drsformer_arch.images.picture_headers import PictureError, max_pixels
 from drsformer_arch.images.pictures import (
@@ -28,10 +26,13 @@ from drsformer_arch.images.pictures import (
     read_file,
     upright,
 )
-from drsformer_arch.images.tiff_samples import MARKS, TiffSamples
-from drsformer_arch.images.tiff_tags import read_tags, with_exif
 from drsformer_arch.system.errors import UserError, is_out_of_memory, show_traceback
 from drsformer_arch.system.files import write_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from drsformer_arch.images.tiff_samples import TiffSamples
 
 WRITTEN = {
     ".png": "PNG",
@@ -45,6 +46,7 @@ WRITTEN = {
 SIXTEEN_BITS = (".png", ".tif", ".tiff")
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 JPEG_QUALITY = 95
+MARKS_OF_TIFF = (b"II", b"MM")  # that its files start with
 _PROFILES_OF_PICTURES = (b"mntr", b"scnr", b"prtr", b"spac")  # classes: displays, inputs, outputs, colour spaces
 
 
@@ -70,7 +72,9 @@ def read_photograph(path: Path) -> Photograph:
     content = read_file(path)
     pixels, tiff = decode_with_samples(content, path)
     notes: list[str] = []
-    if content.startswith(MARKS):
+    if content.startswith(MARKS_OF_TIFF):
+        from drsformer_arch.images.tiff_tags import read_tags  # noqa: PLC0415 - needs tifffile
+
         icc_profile, exif, is_single = read_tags(content, notes)
         alpha = _alpha_of_tiff(tiff, notes)
     else:
@@ -87,6 +91,8 @@ def _beside(
     content: bytes, pixels: Picture, notes: list[str]
 ) -> tuple[bytes | None, bytes | None, bool, npt.NDArray[Any] | None]:
     """Return colour profile and EXIF block of all but TIFF, whether it is a single picture, and the upright alpha."""
+    from PIL import Image  # noqa: PLC0415 - pixels alone are read without
+
     try:
         with _limit_of_pillow(), Image.open(io.BytesIO(content)) as header:
             # Pillow's name for a JPEG with several pictures is MPO.
@@ -109,6 +115,8 @@ def _beside(
 @contextmanager
 def _limit_of_pillow() -> Iterator[None]:
     """Lift Pillow's limit, a sixth of ours, to which `decode` has kept."""
+    from PIL import Image  # noqa: PLC0415
+
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels()
     try:
@@ -117,7 +125,7 @@ def _limit_of_pillow() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _exif(header: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
+def _exif(header: "Image.Image", notes: list[str]) -> tuple[bytes | None, int]:
     """Return the EXIF block of an upright picture, and the orientation that it had."""
     orientation = 1
     try:
@@ -152,7 +160,7 @@ def _alpha(content: bytes, orientation: int) -> npt.NDArray[Any] | None:
     return upright(pixels[..., 3], orientation)
 
 
-def _alpha_of_tiff(samples: TiffSamples | None, notes: list[str]) -> npt.NDArray[Any] | None:
+def _alpha_of_tiff(samples: "TiffSamples | None", notes: list[str]) -> npt.NDArray[Any] | None:
     """Return the transparency of a TIFF, upright."""
     if samples is not None and samples.left_out:
         notes.append(f"{samples.left_out} of its channels are neither colour nor transparency and are left out")
@@ -231,6 +239,8 @@ def _with_alpha(photograph: Photograph) -> npt.NDArray[Any]:
 
 
 def _by_pillow(photograph: Photograph, kind: str) -> bytes:
+    from PIL import Image  # noqa: PLC0415
+
     # What a kind does not know, such as a quality, its encoder passes over.
     beside = {"icc_profile": photograph.icc_profile, "exif": photograph.exif or b""}
     content = io.BytesIO()
@@ -239,6 +249,10 @@ def _by_pillow(photograph: Photograph, kind: str) -> bytes:
 
 
 def _tiff(photograph: Photograph) -> bytes:
+    import tifffile  # noqa: PLC0415
+
+    from drsformer_arch.images.tiff_tags import with_exif  # noqa: PLC0415 - needs tifffile, too
+
     content, samples = io.BytesIO(), _with_alpha(photograph)
     tifffile.imwrite(
         content,

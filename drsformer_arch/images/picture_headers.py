@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from drsformer_arch.images import tiff_segments
 from drsformer_arch.system.errors import UserError
 
 LIMIT = "DRSFORMER_MAX_PIXELS"  # environment variable; drsformer_arch/__init__.py hands it on to OpenCV
@@ -249,6 +248,8 @@ def _bmp(content: bytes) -> PictureHeader:
 
 
 def _tiff(content: bytes) -> PictureHeader:
+    from drsformer_arch.images import tiff_segments  # noqa: PLC0415 - needs tifffile and imagecodecs
+
     return PictureHeader("TIFF", *tiff_segments.check(content))
 
 

@@ -8,17 +8,18 @@ multiplied them by it, they are divided); palettes are resolved. Anything else, 
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
 from drsformer_arch.images.picture_headers import PictureError, PictureHeader, read_picture_header
-from drsformer_arch.images.tiff_samples import TiffSamples, read_samples
 from drsformer_arch.system.errors import UserError, is_out_of_memory, line_of
 from drsformer_arch.system.files import refuse_no_file
+
+if TYPE_CHECKING:
+    from drsformer_arch.images.tiff_samples import TiffSamples
 
 _PLAIN_KINDS = (b"\x08\x00", b"\x08\x02", b"\x10\x00", b"\x10\x02")  # of PNG, bits and colour type: gray and RGB
 _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"})  # no say in pixels
@@ -107,7 +108,7 @@ def decode(content: bytes, name: object) -> Picture:
     return decode_with_samples(content, name)[0]
 
 
-def decode_with_samples(content: bytes, name: object) -> tuple[Picture, TiffSamples | None]:
+def decode_with_samples(content: bytes, name: object) -> "tuple[Picture, TiffSamples | None]":
     """Decode with the samples that `read_samples` has found in a TIFF: transparency comes from the same decoder."""
     header = read_picture_header(content, name)
     try:
@@ -151,23 +152,30 @@ def _has_square(mask: npt.NDArray[Any], side: int) -> bool:
 def _is_whole_jpeg(content: bytes) -> bool:
     """Tell whether JPEG XL can take over all its data, which it checks; it takes fifteen times as long as decoding."""
     try:
+        import imagecodecs  # noqa: PLC0415 - for few files
+
         imagecodecs.jpegxl_encode_jpeg(content)
-    except ImportError:  # built without
+    except ImportError:  # not there, or built without
         return True
     except Exception:  # of its own kind
         return False
     return True
 
 
-def _decode(content: bytes, header: PictureHeader) -> tuple[Picture | None, TiffSamples | None]:
+def _decode(content: bytes, header: PictureHeader) -> "tuple[Picture | None, TiffSamples | None]":
     pixels = None
     if header.chunks and header.chunks <= _PLAIN_CHUNKS and content[24:26] in _PLAIN_KINDS:
         # 1.2 to 1.4 times as fast as by OpenCV.
+        import imagecodecs  # noqa: PLC0415 - for PNG and TIFF
+
         with contextlib.suppress(ValueError, RuntimeError):  # OpenCV knows the reason
             pixels = imagecodecs.png_decode(content)
             return pixels.reshape(*pixels.shape[:2], -1), None
-    if header.kind == "TIFF" and (tiff := read_samples(content)):
-        return upright(tiff.colours, tiff.orientation), tiff
+    if header.kind == "TIFF":
+        from drsformer_arch.images.tiff_samples import read_samples  # noqa: PLC0415 - needs tifffile
+
+        if tiff := read_samples(content):
+            return upright(tiff.colours, tiff.orientation), tiff
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         return pixels, None

@@ -14,7 +14,6 @@ import tifffile
 
 from drsformer_arch.system.errors import UserError
 
-MARKS = (b"II", b"MM")  # that TIFFs start with
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _COLOURS = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.MINISWHITE: 1, tifffile.PHOTOMETRIC.RGB: 3}

@@ -5,7 +5,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, StringConstraints
 
 LONGEST_SHOWN = 200  # characters of a value in a message
 SECTION = "a section with keys"
@@ -109,30 +109,3 @@ def _kind_with_limits(annotation: Any, notes: Sequence[Any]) -> str:
         words = words.replace("a list", "a list that is not empty")
     limits = (f"{text} {getattr(note, key)}" for kind, key, text in _LIMITS for note in notes if isinstance(note, kind))
     return " ".join([words, " and ".join(limits)]).strip()
-
-
-def problem_of_argument(value: Any, annotation: Any, least: int) -> str | None:
-    """Say why a value from a file is none for an argument of a network; None where it is one.
-
-    Args:
-        value: a plain value, or a list of plain values.
-        annotation: of the argument; one that says nothing to us accepts everything.
-        least: whole numbers begin with it.
-    """
-    kind = _argument_kind(annotation, least)
-    try:
-        TypeAdapter(kind, config=STRICT).validate_python(value)
-    except ValidationError:
-        return f"must be {kind_of(kind)}"
-    return None
-
-
-def _argument_kind(annotation: Any, least: int) -> Any:
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if annotation is int:
-        return Annotated[int, Ge(least), WHOLE]
-    if origin is Sequence and parts == (int,):
-        return Sequence[Annotated[int, Ge(least), WHOLE]]
-    if origin is UnionType and parts[1:] == (NoneType,):
-        return _argument_kind(parts[0], least) | None
-    return annotation if annotation in {bool, float, str} or origin is Literal else Any

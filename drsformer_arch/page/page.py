@@ -16,10 +16,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from drsformer_arch import __version__
-from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.evaluate.evaluation import columns, score_pictures
 from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX
 from drsformer_arch.images.pictures import Picture
+from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.page.html import TableRow, image_html, page_html
 from drsformer_arch.page.previews import LARGEST_SIDE, limited, residual_map, webp
 from drsformer_arch.plot.curves import Curve

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from drsformer_arch.archs import NETWORKS
 from drsformer_arch.archs.contract import contract_of
-from drsformer_arch.options.kinds import problem_of_argument
+from drsformer_arch.restore.arguments import problem_of_argument
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean
 

@@ -1,24 +1,28 @@
 """Derain pictures in memory: weights in, pictures in, pictures out, whatever their size."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from drsformer_arch.archs.contract import contract_of
-from drsformer_arch.data.datasets.samples import to_picture, to_tensor
 from drsformer_arch.fast import dtype_of
-from drsformer_arch.images.pictures import Picture
+from drsformer_arch.images.tensors import to_picture, to_tensor
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
 from drsformer_arch.restore.tiling import inference_form, restore
 from drsformer_arch.restore.weights import DEFAULT, find_weights
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, is_out_of_memory
+
+if TYPE_CHECKING:
+    from drsformer_arch.images.pictures import Picture
 
 Precision = Literal["float32", "bf16"]
 Runtime = Literal["torch", "onnx"]

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
+from drsformer_arch.system import packages
+
 DEBUG = "DRSFORMER_DEBUG"  # environment variable: 1 shows the tracebacks of errors that are printed as one line
 LONGEST_REASON = 300  # characters of another library's message
 # Line ends, terminal sequences, marks that turn the direction of writing, bytes that are no UTF-8.
@@ -56,14 +58,16 @@ def line_of(error: Exception, subject: object) -> str:
     Where debugging is on, the traceback goes to stderr.
 
     Args:
-        error: a `UserError` keeps its words, a lack of memory and the system's errors get some, all others are given
-            as type and message.
+        error: a `UserError` keeps its words; a missing package, a lack of memory and the system's errors get some, all
+            others are given as type and message.
         subject: the file or option that it happened to; put in front where the words do not name it.
     """
     show_traceback(error)
     name = printable(subject)
     if isinstance(error, UserError):
         words = str(error)
+    elif lacking := packages.missing(error):
+        words = lacking
     elif is_out_of_memory(error):
         words = "not enough memory"
     elif isinstance(error, OSError) and (error.strerror or error.args):

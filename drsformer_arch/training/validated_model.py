@@ -15,9 +15,9 @@ from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.archs.precision import at_least_float32
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_results, result_path
-from drsformer_arch.data.datasets.samples import to_picture
 from drsformer_arch.fast.builders import is_fast
 from drsformer_arch.images.pictures import encode_png
+from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.restore.tiling import inference_form, restore
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically

@@ -1,19 +1,17 @@
 """Pairs of rainy and clean pictures from stores, folders or BasicSR's LMDB."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Pairs, Paths, match_pairs, open_pairs
+from drsformer_arch.images.tensors import to_tensor
 from drsformer_arch.options import dataset_sections
 from drsformer_arch.options.dataset_sections import section_of
 from drsformer_arch.options.reading import translate_dataset
 from drsformer_arch.system.errors import UserError
-
-# isort: split
-from basicsr.utils import get_root_logger
 
 
 class PairedRainDataset(Dataset[Any]):
@@ -34,8 +32,7 @@ class PairedRainDataset(Dataset[Any]):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        for message in translate_dataset(opt):
-            get_root_logger().info(message)
+        _log(translate_dataset(opt))
         self.opt, self._section = opt, section_of(opt, dataset_sections.PairedRainDataset)
         try:
             self._pairs = _open(self._section)
@@ -65,12 +62,23 @@ class PairedRainDataset(Dataset[Any]):
             patches = list(map(samples.draw_patch(gt.shape, section.gt_size, section.resize, **flips), (lq, gt)))
         else:
             patches = [picture[samples.WHOLE] for picture in (lq, gt)]
-        lq_patch, gt_patch = map(samples.to_tensor, patches)
+        lq_patch, gt_patch = map(to_tensor, patches)
         return {"lq": lq_patch, "gt": gt_patch, "lq_path": lq_path, "gt_path": gt_path}
 
 
 class Dataset_PairedImage(PairedRainDataset):
     """`PairedRainDataset` under the published fork's name."""
+
+
+def _log(messages: Sequence[str]) -> None:
+    if messages:
+        from drsformer_arch.bridge import importable  # noqa: F401, PLC0415 - the fork's options are read by BasicSR alone
+
+        # isort: split
+        from basicsr.utils import get_root_logger  # noqa: PLC0415
+
+        for message in messages:
+            get_root_logger().info(message)
 
 
 def _open(section: dataset_sections.PairedRainDataset) -> Pairs:

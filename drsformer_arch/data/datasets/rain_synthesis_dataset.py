@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets import samples
 from drsformer_arch.data.datasets.sources import Paths, open_pictures
+from drsformer_arch.images.tensors import to_tensor
 from drsformer_arch.options import dataset_sections
 from drsformer_arch.options.dataset_sections import section_of
 from drsformer_arch.rain.drawn_scenes import draw_scene
@@ -71,4 +72,4 @@ class RainSynthesisDataset(Dataset[Any]):
             rng = np.random.default_rng([self._section.rain_seed, index])
         chosen = self._presets[rng.choice(len(self._presets), p=np.array(self._weights) / sum(self._weights))]
         rainy = add_rain(np.broadcast_to(clean, (*clean.shape[:2], 3)), rng, RainParameters.sample(rng, chosen))
-        return {"lq": samples.to_tensor(rainy), "gt": samples.to_tensor(clean), "lq_path": path, "gt_path": path}
+        return {"lq": to_tensor(rainy), "gt": to_tensor(clean), "lq_path": path, "gt_path": path}

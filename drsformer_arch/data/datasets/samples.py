@@ -1,4 +1,4 @@
-"""Make training samples of the pictures of a source: window, padding, symmetry, tensor. Crop first, convert last."""
+"""Make training samples of the pictures of a source: window, padding, symmetry. Crop first, convert last."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from drsformer_arch.data.datasets.sources import Window
 from drsformer_arch.images.pictures import Picture
+from drsformer_arch.images.tensors import to_picture, to_tensor  # noqa: F401 - scripts have them from here
 
 WHOLE = (slice(None), slice(None))
 
@@ -82,18 +81,3 @@ def draw_patch(
     whole = size if limits is None else max(round(size / random_scale(limits)), 1)
     window, symmetry = random_window(shape, whole), random_symmetry(**flips)
     return lambda picture: apply_symmetry(resize(cut(picture, window, whole), size), symmetry)
-
-
-def to_tensor(picture: Picture) -> torch.Tensor:
-    """(H, W, 3) RGB or (H, W, 1) gray of 8 or 16 bits → (3, H, W) float32 RGB in [0, 1]."""
-    planes = np.broadcast_to(picture, (*picture.shape[:2], 3)).transpose(2, 0, 1)
-    # First in order, as bytes, then converted: mirrored and transposed views are slow to read twice.
-    samples = np.ascontiguousarray(planes).astype(np.float32)
-    samples /= np.float32(np.iinfo(picture.dtype).max)
-    return torch.from_numpy(samples)
-
-
-def to_picture(image: torch.Tensor, dtype: npt.DTypeLike = np.uint8) -> Picture:
-    """(C, H, W) in [0, 1] → (H, W, C) of 8 or 16 bits, clamped and rounded."""
-    samples = image.clamp(0, 1).cpu().numpy() * np.float32(np.iinfo(np.dtype(dtype)).max)
-    return np.ascontiguousarray(np.rint(samples).astype(dtype).transpose(1, 2, 0))
