@@ -83,7 +83,8 @@ def largest_batch(gpu: int, activations: float, whole: int) -> int:
         1 at least, which may be too much as well.
     """
     # Weights, gradients, moments and the GPU's own context: 1.5 GiB. Workspace and gaps: a fifth of the activations.
-    fitting = [n for n in range(1, whole + 1) if whole % n == 0 and 1.5 + n * activations * 1.2 <= gpu]
+    # A twentieth of the GPU is the system's.
+    fitting = [n for n in range(1, whole + 1) if whole % n == 0 and 1.5 + n * activations * 1.2 <= 0.95 * gpu]
     return max(fitting, default=1)
 
 
