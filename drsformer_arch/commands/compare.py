@@ -24,7 +24,12 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="test option files, or weight files (with --data)")
     parser.add_argument(
-        "--data", nargs="+", action="extend", default=[], metavar="NAME=FOLDER", help="pairs to run all of them on"
+        "--data",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="pairs to run all of them on: a store, or a folder with input and target, lq and gt, rainy and clean, ...",
     )
     parser.add_argument("--protocol", choices=["rain200", "ddn"], help="of the scores on --data")
     parser.add_argument(

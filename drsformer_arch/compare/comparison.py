@@ -129,21 +129,40 @@ def _methods(
             complain(line_of(error, source))
     if not methods:
         raise UserError("no network can be compared; the problems are named above")
-    for longer in (lambda file: file.stem, _name_with_folder):
-        labels = Counter([RAINY_INPUT, *(method.label for _, method in methods)])
-        methods = [
-            (source, method._replace(label=longer(Path(source))) if labels[method.label] > 1 else method)
-            for source, method in methods
+    labels = distinct_labels([source for source, _ in methods], [method.label for _, method in methods])
+    return [method._replace(label=label) for (_, method), label in zip(methods, labels, strict=True)]
+
+
+def distinct_labels(sources: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Give files of equal labels others: the shortest ends of their paths that differ.
+
+    Args:
+        sources: paths of the files.
+        labels: of what is in them, as long as nothing else has the same.
+
+    Raises:
+        UserError: a file is given twice.
+    """
+    labels = list(labels)
+    for folders in range(max(len(Path(source).absolute().parts) for source in sources)):
+        used = Counter([RAINY_INPUT, *labels])
+        labels = [
+            _name_of(Path(source), folders) if used[label] > 1 else label
+            for source, label in zip(sources, labels, strict=True)
         ]
-    if len({RAINY_INPUT, *(method.label for _, method in methods)}) <= len(methods):
-        raise UserError("two of the files have the same name, and so have their folders; rename one")
-    return [method for _, method in methods]
+    used = Counter([RAINY_INPUT, *labels])
+    twice = [source for source, label in zip(sources, labels, strict=True) if used[label] > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: two of the files have the same name, and so have their folders; rename one")
+    return labels
 
 
-def _name_with_folder(file: Path) -> str:
-    """Name a file and its folder; weights in the `models` of an experiment are named after that."""
-    folder = file.absolute().parent
-    return f"{(folder.parent if folder.name == 'models' else folder).name}_{file.stem}"
+def _name_of(file: Path, folders: int) -> str:
+    """Name a file and some folders that it is in; weights in the `models` of an experiment are named after that."""
+    above = list(file.absolute().parts[1:-1])
+    if above[-1:] == ["models"]:
+        above.pop()
+    return "_".join([*above[max(0, len(above) - folders) :], file.stem])
 
 
 def _given_pictures(text: str, protocol: str | None) -> ComparedSet:

@@ -128,7 +128,9 @@ class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
     """Pairs from a store, a folder or BasicSR's LMDBs."""
 
     type: Literal["PairedRainDataset", "Dataset_PairedImage"] = basicsr("the class of the data set")
-    dataroot: str = option("a store of `drsformer prepare`, or a folder with `input` and `target`", None)
+    dataroot: str = option(
+        "a store of `drsformer prepare`, or a folder with `input` and `target`, `lq` and `gt` or the like", None
+    )
     dataroot_lq: str = basicsr("rainy pictures: a folder, or an LMDB in BasicSR's layout", None)
     dataroot_gt: str | None = basicsr("clean pictures: a folder, or an LMDB in BasicSR's layout", None)
     partial: bool = option("accept a store of which shards are missing", False)

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from drsformer_arch import archs
 from drsformer_arch.cli import main
 from drsformer_arch.compare import measurement
+from drsformer_arch.compare.comparison import distinct_labels
 from drsformer_arch.compare.figures import quality_against_cost
 from drsformer_arch.compare.measurement import (
     ComparedSet,
@@ -106,11 +107,21 @@ def test_equal_names_of_weights_are_told_apart_by_their_experiments(pairs, weigh
     for file, path in zip(files, weights.values(), strict=True):
         file.parent.mkdir(parents=True)
         shutil.copy(path, file)
-    settings = ["--data", f"a={pairs}", "--protocol", "ddn", "--limit", "1", "-o", str(tmp_path / "out")]
+    for name, role in (("gt", "target"), ("LQ", "input")):  # as other projects call them
+        (tmp_path / "named" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "named" / name).symlink_to(pairs / role)
+    (tmp_path / "named" / "extra").mkdir()
+    settings = ["--data", f"a={tmp_path / 'named'}", "--protocol", "ddn", "--limit", "1", "-o", str(tmp_path / "out")]
     assert main(["compare", *map(str, files), *settings]) == 0
     said = capsys.readouterr().out
     assert "\n| DRSformer_net_g_latest | " in said
     assert "\n| DualGCN_net_g_latest | " in said
+
+
+def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs():
+    files = ["one/rain/models/net_g_latest.pth", "two/rain/models/net_g_latest.pth", "two/snow/models/net_g_latest.pth"]
+    labels = distinct_labels([*files, "a/derain.pth", "b.yml"], [*["net_g_latest"] * 3, "derain", "IDT"])
+    assert labels == ["one_rain_net_g_latest", "two_rain_net_g_latest", "snow_net_g_latest", "derain", "IDT"]
 
 
 @pytest.mark.parametrize(

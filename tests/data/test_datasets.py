@@ -175,6 +175,10 @@ def test_missing_sources_are_named(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             dataset(**options)
+    for name in ("rainy", "clean", "GT"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="has two folders for one side: GT and clean; name the two of the pairs"):
+        dataset(type="PairedRainDataset", dataroot=str(tmp_path))
 
 
 NAMES = ["rain_1", "rain_1.5", "rain_2", "rain.png.x", "photo (1,2)", "v1.0 (3)"]

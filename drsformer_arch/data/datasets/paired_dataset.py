@@ -17,11 +17,11 @@ from drsformer_arch.system.errors import UserError
 class PairedRainDataset(Dataset[Any]):
     """Reads pairs of equal size as BasicSR's PairedImageDataset does, without decoding more than a patch needs.
 
-    Options: `dataroot`, a store or a folder with `input` and `target`; or `dataroot_lq` and `dataroot_gt`, two folders
-    or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further `partial` (accept a store with missing shards),
-    `gt_size`, `use_hflip`, `use_rot` (upside down and transposed), `use_vflip` (upside down; for `use_rot: false`),
-    and `resize`, two factors between which training resizes both pictures of a pair. An unknown option is an error
-    instead of being ignored.
+    Options: `dataroot`, a store or a folder with `input` and `target` (or `lq` and `gt`, and the like); or
+    `dataroot_lq` and `dataroot_gt`, two folders or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further
+    `partial` (accept a store with missing shards), `gt_size`, `use_hflip`, `use_rot` (upside down and transposed),
+    `use_vflip` (upside down; for `use_rot: false`), and `resize`, two factors between which training resizes both
+    pictures of a pair. An unknown option is an error instead of being ignored.
 
     Samples: `lq` and `gt` (3, H, W) float32 RGB in [0, 1], `lq_path`, `gt_path`. Training draws a random crop and one
     of 8 symmetries from Python's global generator, in BasicSR's order; pictures smaller than the patch are reflected.

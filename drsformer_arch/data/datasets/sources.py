@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from drsformer_arch.data.pairing.layouts import ROLES, role_of
 from drsformer_arch.data.store.environments import open_shared
 from drsformer_arch.data.store.meta_info import META_INFO, lmdb_keys, name_of_key
 from drsformer_arch.data.store.store import Store, StoredPicture, is_store
@@ -171,19 +172,47 @@ def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
 def open_pairs(root: str, *, partial: bool = False) -> Pairs:
     """The pairs of a store, or of a folder with `input` and `target` (folders, or LMDBs in BasicSR's layout).
 
+    The two may also have the other names that `drsformer prepare` knows, such as `lq` and `gt`, `rainy` and `clean`.
+
     Raises:
-        UserError: there is nothing of the kind.
+        UserError: there is nothing of the kind, or more than one folder for a side.
     """
     path = Path(root).expanduser()
     if is_store(path):
         return StoredPairs(path, partial=partial)
-    for ending in (".lmdb", ""):
-        if (path / f"input{ending}").is_dir() and (path / f"target{ending}").is_dir():
-            lq, gt = (_open_plain(path / f"{role}{ending}", recursive=True) for role in ("input", "target"))
-            return MatchedPairs(lq, gt, "{}")
     if not path.is_dir():
         raise UserError(f"there is no {root}; drsformer prepare makes it (see datasets/README.md)")
-    raise UserError(f"{root} is no store (store.json is missing) and has no folders input and target")
+    lq, gt = (_open_plain(side, recursive=True) for side in _sides(path))
+    return MatchedPairs(lq, gt, "{}")
+
+
+def _sides(path: Path) -> tuple[Path, Path]:
+    """The rainy and the clean side of a folder; LMDBs come before folders, `input` and `target` before other names."""
+    for ending in (".lmdb", ""):
+        if (path / f"input{ending}").is_dir() and (path / f"target{ending}").is_dir():
+            return path / f"input{ending}", path / f"target{ending}"
+    folders = [place for place in sorted(path.iterdir()) if place.is_dir()]
+    rainy, clean = _named_as_sides(folders, ".lmdb")
+    if not rainy or not clean:
+        rainy, clean = _named_as_sides(folders, "")
+    if not rainy or not clean:
+        raise UserError(
+            f"{path} is no store (store.json is missing) and has no folders input and target, nor any called "
+            f"{', '.join(ROLES['RAINY'])} and {', '.join(ROLES['CLEAN'])}"
+        )
+    for places in (rainy, clean):
+        if len(places) > 1:
+            raise UserError(
+                f"{path} has two folders for one side: {places[0].name} and {places[1].name}; name the two of the "
+                "pairs as dataroot_lq and dataroot_gt, or take one away"
+            )
+    return rainy[0], clean[0]
+
+
+def _named_as_sides(folders: Sequence[Path], ending: str) -> list[list[Path]]:
+    """Those that have a name for rainy pictures, and those that have one for clean ones."""
+    names = [(place, (place.name.removesuffix(ending),)) for place in folders if place.name.endswith(ending)]
+    return [[place for place, name in names if role_of(name, nearest=True) == role] for role in ("RAINY", "CLEAN")]
 
 
 def match_pairs(lq_root: str, gt_root: str, template: str = "{}") -> Pairs:
