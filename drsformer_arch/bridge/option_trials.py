@@ -4,7 +4,6 @@ What a class or function refuses it says itself. Those of BasicSR, torch and our
 people's may load weights or take their time, so that only their arguments are compared.
 """
 
-import importlib.util
 import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR impor
 from drsformer_arch.options.kinds import shown
 from drsformer_arch.options.safe_yaml import Options
 from drsformer_arch.restore.outline import LARGEST_NUMBER
-from drsformer_arch.system import processor
+from drsformer_arch.system import packages, processor
 from drsformer_arch.system.errors import UserError, did_you_mean
 from drsformer_arch.training.batch_plan import BatchPlan
 from drsformer_arch.training.lr_scheduler import SCHEDULES, build_optimizer, build_schedule, optimizer_names
@@ -268,8 +267,7 @@ def check_loggers(logger: dict[str, Any]) -> None:
     if wandb and logger.get("use_tb_logger") is not True:
         raise UserError("option logger.wandb: it gets TensorBoard's curves; set logger.use_tb_logger: true too")
     for package, key, wanted in (("tensorboard", "use_tb_logger", logger["use_tb_logger"]), ("wandb", "wandb", wandb)):
-        # The folder ./wandb of earlier runs is found, too, where the working directory is on Python's path.
-        if wanted and ((spec := importlib.util.find_spec(package)) is None or spec.origin is None):
+        if wanted and not packages.is_installed(package):
             raise UserError(f"option logger.{key} needs the package {package}: pip install {package}")
 
 

@@ -1,13 +1,13 @@
 """`drsformer options`: the recipes that come with the package, as option files of one's own."""
 
 import argparse
-import importlib.util
 import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 from drsformer_arch.commands.common import add_command, announce, print_out
+from drsformer_arch.system import packages
 from drsformer_arch.system.errors import UserError, did_you_mean, printable
 from drsformer_arch.system.files import is_stream, refuse_unwritable, write_atomically
 
@@ -121,7 +121,7 @@ def _edited(text: str, name: str, entries: list[str]) -> str:
     is_train = "train" in options["datasets"]
     try:
         complete(options, is_train=is_train)
-        if importlib.util.find_spec("basicsr") is not None:  # classes and their arguments, which need it to be asked
+        if packages.is_installed("basicsr"):  # classes and their arguments, which need it to be asked
             from drsformer_arch.bridge.option_checks import check_names  # noqa: PLC0415
 
             check_names(options, is_train=is_train)

@@ -7,10 +7,10 @@ BASICSR = "1.4.2"  # what this package is a plugin for
 SETUP_TRAINING = "drsformer setup-training"
 
 # Modules that an import may lack. Which package has one is said where its name is another.
-_BASE = ("torch", "einops", "numpy", "safetensors", "pydantic", "cv2", "PIL", "yaml", "lmdb", "tqdm")
-_OF_SOME = ("tifffile", "zstandard", "imagecodecs", "matplotlib", "scipy")  # commands, or kinds of files
-_OF_BASICSR = ("torchvision", "addict", "future", "requests", "skimage", "tensorboard", "yapf", "setuptools")
-_EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "spandrel": "spandrel"}
+BASE = ("torch", "einops", "numpy", "safetensors", "pydantic", "cv2", "PIL", "yaml", "lmdb", "tqdm")
+OF_SOME = ("tifffile", "zstandard", "imagecodecs", "matplotlib", "scipy")  # commands, or kinds of files
+OF_BASICSR = ("torchvision", "addict", "future", "requests", "skimage", "tensorboard", "yapf", "setuptools")
+EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "spandrel": "spandrel"}
 _PACKAGES = {
     "cv2": "opencv-python",
     "PIL": "pillow",
@@ -24,20 +24,26 @@ _LIBRARIES_OF_OPENCV = ("libGL", "libgthread", "libglib")
 
 def is_installed(module: str) -> bool:
     """Tell whether a top-level module can be found, without importing it."""
-    return importlib.util.find_spec(module) is not None
+    # A folder of its name on Python's path, such as ./wandb of earlier runs, is found too, but has no origin.
+    return getattr(importlib.util.find_spec(module), "origin", None) is not None
+
+
+def package_of(module: str) -> str:
+    """Name the package that has a top-level module."""
+    return _PACKAGES.get(module, module)
 
 
 def cure(module: str) -> str | None:
     """Say in one line that a module's package is missing and what installs it; None for a module that is not ours."""
-    package = _PACKAGES.get(module, module)
+    package = package_of(module)
     if module == "basicsr":
         return f"this needs BasicSR {BASICSR}, which is not installed; this installs it: {SETUP_TRAINING}"
-    if module in _OF_BASICSR:
+    if module in OF_BASICSR:
         return f"BasicSR needs the package {package}, which is not installed; this installs it: {SETUP_TRAINING}"
-    if module in _EXTRAS:
-        kind = {"onnx": "ONNX"}.get(_EXTRAS[module], _EXTRAS[module])
-        return f"{kind} needs the package {package}: pip install 'drsformer-basicsr[{_EXTRAS[module]}]'"
-    if module in _BASE or module in _OF_SOME:
+    if module in EXTRAS:
+        kind = {"onnx": "ONNX"}.get(EXTRAS[module], EXTRAS[module])
+        return f"{kind} needs the package {package}: pip install 'drsformer-basicsr[{EXTRAS[module]}]'"
+    if module in BASE or module in OF_SOME:
         return f"drsformer needs the package {package}: pip install {package}"
     return None
 

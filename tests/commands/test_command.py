@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from drsformer_arch import __version__, archs
 from drsformer_arch.cli import main
 from tests.runs import Run, assert_same, drsformer, losses, write
 
@@ -130,6 +132,22 @@ def test_doctor_and_help(monkeypatch, capsys):
     assert "basicsr" in said
     assert "DRSformer" in said
     assert "No problems found" in said
+    for line in (
+        r"arch: +DRSformer, Restormer",
+        "Forms that run .*DRSformer fast",
+        r"Processor: .* \d+ of \d+ cores",
+        "GPU: ",
+    ):
+        assert re.search(line, said), line
+    monkeypatch.setenv("HOME", str(Path(archs.__file__).parents[2]))  # no path of the user's own folder is told
+    assert main(["doctor"]) == 0
+    assert f"drsformer-basicsr {__version__} at ~/drsformer_arch\n" in capsys.readouterr().out
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "basicsr", None)  # as where it is not installed
+        assert main(["doctor"]) == 0
+        said = capsys.readouterr().out
+        assert "Training (train, test): not set up; this sets it up: drsformer setup-training" in said
+        assert "Registered" not in said
 
     def broken_driver() -> int:
         raise RuntimeError("driver\nmismatch")
