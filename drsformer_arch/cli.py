@@ -22,6 +22,7 @@ from drsformer_arch.commands import (
     prepare,
     report,
     samples,
+    setup_training,
     split_scenes,
 )
 from drsformer_arch.system import packages, terminal
@@ -30,7 +31,21 @@ from drsformer_arch.system.errors import UserError, debugging, is_debugging, pri
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 GIVEN_UP = "DRSFORMER_GIVEN_UP"  # environment variable: a file by which the processes of a launcher tell each other
-COMMANDS = (pipelines, options, samples, prepare, split_scenes, derain, compare, evaluate, report, plot, export, doctor)
+COMMANDS = (
+    pipelines,
+    options,
+    samples,
+    prepare,
+    split_scenes,
+    derain,
+    compare,
+    evaluate,
+    report,
+    plot,
+    export,
+    doctor,
+    setup_training,
+)
 EXAMPLES = """examples:
   drsformer samples -o datasets/quickstart --lmdb
   drsformer options train/DRSformer/Rain200H > my.yml
@@ -46,6 +61,7 @@ EXAMPLES = """examples:
   drsformer plot experiments/small experiments/large -o training.png
   drsformer export net_g_latest.pth -o derain.onnx
   drsformer doctor
+  drsformer setup-training
 """
 
 

@@ -3,14 +3,13 @@
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
-        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
     done
-    echo "error: no Python 3.10, 3.11 or 3.12 found (BasicSR 1.4.2 does not build on newer ones);" \
-        "install one and name it: PYTHON=/path/to/python3.12 $0" >&2
+    echo "error: no Python from 3.10 on found; install one and name it: PYTHON=/path/to/python3.13 $0" >&2
     return 1
 }
 
@@ -28,12 +27,11 @@ setup_env() {
             echo "error: cannot create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2
             return 1
         }
-        # BasicSR's setup needs torch to be there already, so nothing is built in isolation.
+        # BasicSR by setup-training on every Python: pip alone would fetch torch once more to build it, and fails on 3.13.
         "$venv/bin/python" -m pip install -q --upgrade pip &&
-            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" setuptools wheel cython numpy &&
-            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" torch torchvision &&
-            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" --no-build-isolation basicsr &&
-            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" --no-build-isolation -e "$root[dev]" ||
+            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" -e "$root" &&
+            "$venv/bin/drsformer" setup-training -- -c "$root/constraints.txt" &&
+            "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" -e "$root[dev]" ||
             return 1
         echo "$stamp" >"$venv/.stamp"
     fi

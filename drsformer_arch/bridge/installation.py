@@ -1,0 +1,217 @@
+"""Install BasicSR into the running environment, built from its own source distribution as it was published.
+
+BasicSR 1.4.2 is pure Python; it is its setup.py that fails from Python 3.13 on. It runs the file that holds its
+version by `exec` and takes the result from `locals()`, where PEP 667 no longer puts it. For the time of the build,
+`exec` writes there again. The declared build needs (torch, for extensions that nobody asks for) are left out.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from drsformer_arch.bridge.trouble import MachineError
+from drsformer_arch.system.errors import LONGEST_REASON, UserError, printable
+from drsformer_arch.system.packages import BASICSR
+
+SETUPTOOLS = "setuptools>=77"  # has bdist_wheel; BasicSR also imports distutils, since Python 3.12 a part of it
+_ENOUGH = (70, 1)  # of setuptools, to build with
+_SHOWN = ("Collecting ", "Downloading ", "Building wheel", "Installing collected")  # of pip's lines
+_OFFLINE = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ProxyError", "Network is unreachable")
+_SAYS_NOTHING = ("ERROR: Failed to build", "error: subprocess-exited", "error: metadata-generation-failed")
+_PATIENCE = 10  # seconds that a pip that is told to stop may take
+
+SITECUSTOMIZE = '''"""Let exec() write into the variables of the function that calls it, as before PEP 667."""
+import builtins
+import sys
+
+plain_exec = builtins.exec
+
+
+def exec_in_caller(source, globals=None, locals=None, /, **options):
+    if globals is None and locals is None:
+        caller = sys._getframe(1)
+        globals, locals = caller.f_globals, caller.f_locals
+    return plain_exec(source, globals, locals, **options)
+
+
+if sys.version_info >= (3, 13):
+    builtins.exec = exec_in_caller
+'''
+
+
+class Pip(NamedTuple):
+    """How pip is run: its output goes to a log file, of which the interesting lines are shown."""
+
+    variables: dict[str, str]  # of its environment, beside those of this process
+    log: Path
+    say: Callable[[str], None]
+
+    def run(self, task: str, *arguments: str, variables: dict[str, str] | None = None) -> None:
+        """Run `pip ARGUMENTS`.
+
+        Args:
+            task: what it is for, in messages.
+            arguments: of pip.
+            variables: further ones of its environment; PYTHONPATH is put before the one that is there.
+
+        Raises:
+            MachineError: pip fails; names the last line of it that says why, and the log file.
+        """
+        environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"} | self.variables
+        for name, value in (variables or {}).items():
+            environment[name] = os.pathsep.join(filter(None, (value, environment.get(name))))
+        command = [sys.executable, "-m", "pip", *arguments]
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {' '.join(command)}\n")
+            pip = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+            )
+            assert pip.stdout is not None
+            try:
+                for line in pip.stdout:
+                    log.write(line)
+                    if line.lstrip().startswith(_SHOWN):
+                        self.say(f"  {line.strip().partition(' (from ')[0]}")
+                code = pip.wait()
+            except BaseException:  # Ctrl-C, SIGTERM: what pip has half done, it takes back
+                _stop(pip)
+                raise
+        if code:
+            raise MachineError(f"{task} failed: {_reason(self.log)}; all that pip says: {self.log}")
+
+
+def working_version() -> str | None:
+    """Tell which BasicSR is installed, if it works together with the plugin; None where none does."""
+    version = installed_version()
+    return version if version == BASICSR and _problem() is None else None
+
+
+def installed_version() -> str | None:
+    """Tell which BasicSR is installed, whether it works or not."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version("basicsr")
+    return None
+
+
+def install(pip_options: Sequence[str] = (), say: Callable[[str], None] = print) -> None:
+    """Build BasicSR and install it with what it needs. What is half done when this ends early, doing it again mends.
+
+    Args:
+        pip_options: such as `--constraint FILE`; they go to `pip wheel` and to `pip install`.
+        say: takes lines that tell how far it is.
+
+    Raises:
+        UserError: the environment has no pip, and none can be had.
+        MachineError: pip fails, as it does without network; or BasicSR does not work although it is installed.
+    """
+    before = installed_version()
+    descriptor, name = tempfile.mkstemp(prefix="drsformer-setup-training-", suffix=".log")
+    os.close(descriptor)
+    log = Path(name)
+    with tempfile.TemporaryDirectory(prefix="drsformer-setup-training-") as folder, _without_log_if_interrupted(log):
+        work = Path(folder)
+        pip = Pip(_with_pip(work, log), log, say)
+        say(f"Building BasicSR {BASICSR} for Python {sys.version_info[0]}.{sys.version_info[1]}")
+        wheel = _build(pip, work, pip_options)
+        say(f"Installing it into {sys.prefix}" + (f", in place of {before}" if before not in (None, BASICSR) else ""))
+        if before == BASICSR:  # and does not work: pip would leave it as it is
+            pip.run("installing BasicSR", "install", "--ignore-installed", "--no-deps", str(wheel), *pip_options)
+        pip.run("installing BasicSR", "install", str(wheel), SETUPTOOLS, *pip_options)
+    problem = _problem()
+    if problem is not None:
+        raise MachineError(f"BasicSR {BASICSR} is installed but does not work: {problem}; all that pip says: {log}")
+    log.unlink()
+
+
+@contextlib.contextmanager
+def _without_log_if_interrupted(log: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.unlink()
+        raise
+
+
+def _build(pip: Pip, work: Path, options: Sequence[str]) -> Path:
+    """Build the wheel in the folder."""
+    site, tools = work / "site", work / "tools"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    if not _has_setuptools():
+        pip.run("fetching setuptools", "install", "--target", str(tools), SETUPTOOLS, *options)
+    paths = os.pathsep.join(map(str, (site, tools)))
+    source = f"basicsr=={BASICSR}"
+    build = ("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(work), source, *options)
+    pip.run("building BasicSR", *build, variables={"PYTHONPATH": paths})
+    return next(work.glob("basicsr-*.whl"))
+
+
+def _has_setuptools() -> bool:
+    with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
+        major, minor = metadata.version("setuptools").split(".")[:2]
+        return (int(major), int(minor)) >= _ENOUGH
+    return False
+
+
+def _with_pip(work: Path, log: Path) -> dict[str, str]:
+    """Return the variables with which `python -m pip` runs; environments that uv makes have no pip of their own."""
+    if find_spec("pip") is not None:
+        return {}
+    wheels: list[Path] = []
+    if find_spec("ensurepip") is not None:
+        import ensurepip  # noqa: PLC0415 - Debian has it in a package of its own
+
+        wheels = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))
+    if not wheels:
+        raise UserError(
+            "this environment has no pip, and Python's ensurepip, which would give one, is missing, too; put pip into "
+            "it (uv pip install pip, or apt-get install python3-pip), then run this again"
+        )
+    pip = Pip({"PYTHONPATH": str(wheels[-1])}, log, lambda _: None)
+    pip.run("setting up pip", "install", "--no-index", "--no-deps", "--target", str(work / "pip"), str(wheels[-1]))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(work / "pip"), os.environ.get("PYTHONPATH"))))}
+
+
+def _problem() -> str | None:
+    """Say why the plugin does not import, in a process of its own; None where it does."""
+    script = (
+        "import sys\nfrom drsformer_arch.system.errors import line_of\n"
+        "try:\n import drsformer_arch.plugin\nexcept Exception as error:\n"
+        " sys.exit(line_of(error, 'the plugin does not import'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, errors="replace", check=False)
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else None
+
+
+def _reason(log: Path) -> str:
+    """Pick the last line that says why pip failed."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    errors = [line for line in lines if line.lower().startswith("error:") and not line.startswith(_SAYS_NOTHING)]
+    # A setup.py that fails ends in a traceback, whose last line says why.
+    errors = errors or [line for line in lines if "Error: " in line] or lines[-1:]
+    offline = (
+        "the package index cannot be reached (no network?): "
+        if any(word in line for word in _OFFLINE for line in lines)
+        else ""
+    )
+    return printable(f"{offline}{errors[-1] if errors else 'it says nothing'}"[:LONGEST_REASON])
+
+
+def _stop(pip: "subprocess.Popen[str]") -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        pip.wait(_PATIENCE / 5)  # Ctrl-C has reached it, too, and a second one would end its tidying
+    if pip.poll() is None:
+        pip.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pip.wait(_PATIENCE)
+    if pip.poll() is None:
+        pip.kill()
+        pip.wait()
