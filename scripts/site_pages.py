@@ -11,6 +11,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,3 +83,21 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return link["before"] + posixpath.relpath(target_page(path), posixpath.dirname(name) or ".") + anchor
 
     return LINK.sub(rewritten, markdown)
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> None:
+    """Let links to lines of a source file be checked: mkdocs knows the anchors of headings only."""
+    if page.file.src_uri.startswith("source/"):
+        page.present_anchor_ids |= set(re.findall(r'id="(__codelineno-[^"]+)"', html))
+
+
+class MetricSignatures(griffe.Extension):
+    """Shows metrics with the arguments that callers give: their decorator makes them of functions of two `Planes`."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Give all metrics the arguments of `Metric.__call__`."""
+        module = pkg["metrics.deraining_metrics"]
+        _, *parameters = module["Metric.__call__"].parameters  # without self
+        for function in module.functions.values():
+            if any(str(decorator.value).startswith("_metric(") for decorator in function.decorators):
+                function.parameters = griffe.Parameters(*parameters)

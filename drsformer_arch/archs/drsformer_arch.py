@@ -253,7 +253,8 @@ class DRSformer(UShape):
     """Deraining transformer with sparse channel attention; returns the input picture plus a predicted residual.
 
     Args:
-        inp_channels, out_channels: channels of the picture; equal, as the picture is added to the output.
+        inp_channels: channels of the picture.
+        out_channels: the same number, as the picture is added to the output.
         dim: channels at full size; level i of the U shape has dim·2^(i-1) channels at 1/2^(i-1) of the size.
         num_blocks: transformer blocks of the levels 1-4; the decoder mirrors the levels 1-3.
         heads: attention heads of the levels 1-4; every head needs two channels or more.

@@ -114,13 +114,13 @@ def calculate_ssim_rain200(img: "Planes", img2: "Planes") -> float:
     (2 μ μ2 + C1)(2 σ12 + C2) / ((μ² + μ2² + C1)(σ² + σ2² + C2)) with C1 = (0.01 · 255)², C2 = (0.03 · 255)².
     Source: Wang et al. 2004 (see above), applied by the MATLAB evaluation published with the Rain200 results.
 
-    Args: those of :func:`calculate_psnr_rain200`.
+    Args: those of `calculate_psnr_rain200`.
 
     Returns:
         A float in [-1, 1]; exactly 1 where both Y are equal.
 
     Raises:
-        ValueError: as :func:`calculate_psnr_rain200`, and where a side is shorter than the window of 11 pixels.
+        ValueError: as `calculate_psnr_rain200`, and where a side is shorter than the window of 11 pixels.
     """
     return _ssim(img.rounded, img2.rounded)
 
@@ -130,7 +130,7 @@ def calculate_psnr_ddn(img: "Planes", img2: "Planes") -> float:
     """PSNR in dB of DID-Data and DDN-Data: 10 log10(255² / mean((Y − Y2)²)), Y in double precision.
 
     Source: the MATLAB evaluation published with the DDN results (`rgb2ycbcr` of an `im2double` picture, times 255).
-    Arguments, returned value and errors are those of :func:`calculate_psnr_rain200`.
+    Arguments, returned value and errors are those of `calculate_psnr_rain200`.
     """
     return _psnr(img.luma, img2.luma)
 
@@ -140,7 +140,7 @@ def calculate_ssim_ddn(img: "Planes", img2: "Planes") -> float:
     """SSIM of DID-Data and DDN-Data, Y in double precision, after automatic down-sampling.
 
     With f = max(1, floor(min(H, W) / 256 + 0.5)), both Y are averaged over f x f pixels and every f-th one is kept, so
-    that 512x512 pictures are compared at 256x256. The formula is that of :func:`calculate_ssim_rain200`, and so are
+    that 512x512 pictures are compared at 256x256. The formula is that of `calculate_ssim_rain200`, and so are
     arguments, returned value and errors. Source: Wang's MATLAB `ssim.m` with automatic down-sampling.
     """
     return _ssim(img.reduced, img2.reduced)
