@@ -9,9 +9,15 @@
 Own and published files of all five networks load, also safetensors. A model takes pictures of any size.
 """
 
-import spandrel
 from torch import nn
 from typing_extensions import override
+
+from drsformer_arch.system import packages
+
+try:
+    import spandrel
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(packages.missing(error) or str(error), name=error.name) from None
 
 from drsformer_arch.archs import NETWORKS
 from drsformer_arch.archs.contract import contract_of

@@ -1,5 +1,7 @@
 """Tools that know nothing of us load our files: spandrel and torch.hub."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,13 @@ def loader() -> spandrel.ModelLoader:
         spandrel_support.install(registry)
     assert len(registry) == len(spandrel.MAIN_REGISTRY) + len(KINDS)
     return spandrel.ModelLoader("cpu", registry)
+
+
+def test_without_spandrel_one_line_says_what_installs_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "drsformer_arch.spandrel_support")
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(ModuleNotFoundError, match=r"^spandrel needs .*: pip install 'drsformer-basicsr\[spandrel\]'$"):
+        importlib.import_module("drsformer_arch.spandrel_support")
 
 
 @pytest.mark.parametrize("name", KINDS)
