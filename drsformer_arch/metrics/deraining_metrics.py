@@ -97,11 +97,12 @@ def calculate_psnr_rain200(img: "Planes", img2: "Planes") -> float:
         ValueError: the shapes differ or are not those of pictures, a dtype is not uint8, `crop_border` is negative or
             leaves nothing, or `input_order` or `channel_order` is unknown.
 
-    White and black are 219 levels of Y apart, and 10 log10(255² / 219²) dB is 1.32:
+    Examples:
+        White and black are 219 levels of Y apart, and 10 log10(255² / 219²) dB is 1.32:
 
-    >>> white = np.full((2, 2, 3), 255, np.uint8)
-    >>> round(calculate_psnr_rain200(white, np.zeros_like(white)), 2)
-    1.32
+        >>> white = np.full((2, 2, 3), 255, np.uint8)
+        >>> round(calculate_psnr_rain200(white, np.zeros_like(white)), 2)
+        1.32
     """
     return _psnr(img.rounded, img2.rounded)
 
