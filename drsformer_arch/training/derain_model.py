@@ -40,7 +40,7 @@ class DerainModel(ValidatedModel):
     What it adds to SRModel, each by option: any torch optimizer, `CosineAnnealingRestartCyclicLR`, `grad_clip`,
     `effective_batch_size` by gradient accumulation, mixed precision (`amp`), mixup, progressive learning, padding to
     the network's size multiple and tiles in validation, a stop at non-finite losses, and a training state from which
-    a resumed run continues exactly. Options: see the README.
+    a resumed run continues exactly. docs/options.md has its options.
 
     Raises:
         UserError: options that are unknown, of a wrong kind or do not fit together; weights that do not fit.
