@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in under ten minutes and offline: golden values, mixed precision, compilation,
 # speed and memory against the plain network, one training that is interrupted and resumed.
-# Uses the python that is there (3.10 to 3.12, torch 2.6 or newer); the training is left out where BasicSR is missing.
+# Uses the python that is there (3.10 or newer, torch 2.6 or newer); the training is left out where BasicSR is missing.
 # DEVICE=cpu tries the script itself.
 set -uo pipefail
 cd "$(dirname "$0")/.."
