@@ -125,9 +125,21 @@ def _edited(text: str, name: str, entries: list[str]) -> str:
             from drsformer_arch.bridge.option_checks import check_names  # noqa: PLC0415
 
             check_names(options, is_train=is_train)
+        else:
+            _check_network(options["network_g"])
     except UserError as error:
         raise UserError(f"{name} with --set: {error}") from None
     return text
+
+
+def _check_network(section: dict[str, Any]) -> None:
+    from drsformer_arch.archs import NETWORKS  # noqa: PLC0415 - torch takes seconds to load
+    from drsformer_arch.restore.outline import outline  # noqa: PLC0415
+
+    arguments = {key: value for key, value in section.items() if key not in {"type", "fast"}}
+    for kind in NETWORKS:
+        if kind.__name__ == section["type"]:
+            outline(kind, arguments, "option network_g")
 
 
 def _schema_for(out: Path | None) -> str | None:

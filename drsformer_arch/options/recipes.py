@@ -1,6 +1,7 @@
 """How each network is trained and tested on each data set: what option files of the repository are written from."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import indent
@@ -175,9 +176,10 @@ def own_copy(text: str, recipe: str, option_file: str, origin: str) -> str:
 
     Returns:
         the text without its first line, which leads to the schema from where the file lies; its head says how the copy
-        was made, and its example names the copy.
+        was made, and its examples name the copy, and others by their own names, as there need be no folder options/.
     """
     head, blank, options = text.partition("\n\n")
     lines = [line for line in head.splitlines()[1:] if "scripts/make_options.py" not in line]
     lines.insert(1, f"# Written by: {origin}")
-    return "\n".join(lines).replace(f"options/{recipe}", option_file) + blank + options
+    told = "\n".join(lines).replace(f"options/{recipe}", option_file)
+    return re.sub(r"options/(?:\w+/)*(\w+\.yml)", r"\1", told) + blank + options

@@ -95,6 +95,13 @@ def test_a_mistake_is_one_line(capsys, arguments, message):
     assert err.count("\n") == 1
 
 
+def test_arguments_of_networks_are_checked_without_basicsr(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "basicsr", None)
+    assert main(["options", "quickstart", "--set", "network_g:dmi=24"]) == 2
+    assert "DRSformer has no argument dmi; did you mean 'dim'?" in capsys.readouterr().err
+    assert "dim: 24" in said(capsys, "quickstart", "--set", "network_g:dim=24")
+
+
 def test_a_file_names_the_schema_above_it_and_is_never_overwritten_unasked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     said(capsys, "--schema", "-o", "schema.json")
@@ -103,6 +110,7 @@ def test_a_file_names_the_schema_above_it_and_is_never_overwritten_unasked(tmp_p
     first, *lines = Path("files/my.yml").read_text().splitlines()
     assert first == "# yaml-language-server: $schema=../schema.json"
     assert "#   drsformer train -opt files/my.yml" in lines
+    assert "#   drsformer test -opt quickstart_test.yml" in lines
     Path("files/my.yml").write_text("mine")
     assert main(["options", "quickstart", "-o", "files/my.yml"]) == 2
     assert "files/my.yml is there already" in capsys.readouterr().err
