@@ -9,13 +9,14 @@ train` reads it. A comment in the line before a block says what else happens to 
     <!-- run by: FILE -->     it is not run here but by that script or test
     <!-- run with: ARGS -->   it is run, and each `drsformer train` in it gets these arguments, too
 
-What is not run is parsed: each `drsformer ...` by the command's own parser, Python and YAML by theirs. That files which
-a page names exist, tests/test_documents.py looks after.
+What is not run is parsed: each `drsformer ...`, in sentences, too, by the command's own parser, Python and YAML by
+theirs. That files which a page names exist, tests/test_documents.py looks after.
 """
 
 import ast
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 import shlex
@@ -37,7 +38,6 @@ from skimage import data
 
 from drsformer_arch import DRSformer
 from drsformer_arch.cli import _parse, main
-from drsformer_arch.data.prepare.sample_data import write_samples
 from drsformer_arch.options.reading import read_options
 from drsformer_arch.rain.rain_synthesis import add_rain
 from tests.runs import ENVIRONMENT, PROCESSES, drsformer
@@ -120,13 +120,31 @@ def test_every_block_is_understood(page):
             yaml.safe_load(block.text)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_within_sentences_are_right(page):
+    sentences = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    sentences = re.sub(r"^#.*", "", sentences, flags=re.MULTILINE)  # on the page of trouble they are messages
+    for code in re.findall(r"`(?:[A-Z_]+=\S+ )*drsformer\s([^`]+)`", sentences):
+        command, *arguments = without_redirection(shlex.split(code.replace("...", "")))
+        if arguments and arguments != ["--help"]:
+            _parse([command, *arguments])
+            continue
+        with pytest.raises(SystemExit) as end:  # the name of a command
+            _parse([command, "--help"])
+        assert end.value.code == 0, code
+
+
 def commands(block: Block) -> Iterator[list[str]]:
     """Arguments of each `drsformer` in a block."""
     for line in re.sub(r"\\\n", " ", block.text).splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         if words[:1] == ["drsformer"]:
-            end = next((at for at, word in enumerate(words) if word in (">", "|", "&", "&&", ";")), len(words))
-            yield words[1:end]
+            yield without_redirection(words[1:])
+
+
+def without_redirection(words: list[str]) -> list[str]:
+    """Leave out what follows a command."""
+    return list(itertools.takewhile(lambda word: word not in (">", "|", "&", "&&", ";"), words))
 
 
 def write_pair(folder: Path, names: Sequence[str], size: tuple[int, int], *, seed: int, parts: Sequence[str]) -> None:
@@ -177,7 +195,8 @@ def small_world(tmp_path_factory) -> Path:
     (world / "Downloads").mkdir()
     zipped(world / "datasets/Rain200H", world / "Downloads/Rain200H.zip")
     drsformer(world, "prepare", "rain200h", "Downloads/Rain200H.zip", "-o", "datasets/Rain200H", "--lmdb")
-    write_samples(world / "datasets/quickstart", 0, stores=True, overwrite=False)
+    shutil.copytree(world / "mine", world / "datasets/quickstart")
+    drsformer(world, "prepare", "pairs", "mine", "-o", "datasets/quickstart", "--lmdb")
     # Weights and experiments.
     torch.manual_seed(0)
     arguments = {"dim": 8, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8), "with_mefc": False}
