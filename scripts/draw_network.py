@@ -96,7 +96,7 @@ def resampling(net: DRSformer, name: str, x: float, y: float) -> None:
     channels = net.get_submodule(name).body[0].in_channels
     kind, after = ("Downsample", 2 * channels) if name.startswith("down") else ("Upsample", channels // 2)
     subject = f"{kind} {name}: {'half' if kind == 'Downsample' else 'twice'} the size"
-    box((x - 76, y - 14, 152, 28), [f"{name}: {channels} → {after}"], "plain", "resampling", subject)
+    box((x - 82, y - 14, 164, 28), [f"{name}: {channels} → {after}"], "plain", "resampling", subject)
 
 
 def draw_u(net: DRSformer) -> None:
@@ -119,10 +119,10 @@ def draw_ends(net: DRSformer) -> None:
         channels = net.get_submodule(name).layers[0].ca_fc[0].in_features
         box((x, 152, 180, 58), [name, "MEFC", f"{channels} x H x W"], "experts", "mefc",
             f"MixtureOfExpertsFeatureCompensator {name}")  # fmt: skip
-    circle(464, 42, "+", "sum: the network predicts what is to be added to the picture")
-    arrow((200, 42), (450, 42), kind="skip")
-    arrow((476, 42), (558, 42))
-    arrow((560, 108), (464, 108), (464, 56))
+    circle(456, 42, "+", "sum: the network predicts what is to be added to the picture")
+    arrow((200, 42), (442, 42), kind="skip")
+    arrow((468, 42), (558, 42))
+    arrow((560, 108), (456, 108), (456, 56))
     text(330, 34, "the picture itself", "small middle")
     for above, below in ((64, 86), (130, 152), (210, 232)):
         arrow((110, above), (110, below - 2))
@@ -133,7 +133,7 @@ def draw_ends(net: DRSformer) -> None:
 def draw_level(net: DRSformer, level: int, rows: dict[int, int]) -> None:
     y, x = rows[level], 20 + 32 * (level - 1)
     middle, decoder = y + 33, WIDTH - 180 - x
-    joint = decoder - 96
+    joint = decoder - 104
     level_box(net, f"encoder_level{level}", level, x, y)
     level_box(net, f"decoder_level{level}", level, decoder, y)
     arrow((x + 180, middle), (joint - 14, middle), kind="skip")
@@ -141,19 +141,19 @@ def draw_level(net: DRSformer, level: int, rows: dict[int, int]) -> None:
     circle(joint, middle, "c", "concatenation: up-sampled channels first, then those of the skip")
     if level == 1:
         arrow((joint + 12, middle), (decoder - 2, middle))
-        text(joint + 54, middle - 8, "not reduced", "small middle")
+        text(joint + 58, middle - 8, "not reduced", "small middle")
     else:
         reduction = net.get_submodule(f"reduce_chan_level{level}")
         arrow((joint + 12, middle), (joint + 21, middle))
-        box((joint + 22, middle - 22, 62, 44), ["1x1", f"{reduction.in_channels}→{reduction.out_channels}"],
+        box((joint + 22, middle - 22, 70, 44), ["1x1", f"{reduction.in_channels}→{reduction.out_channels}"],
             "plain", "resampling", f"ChannelReduction reduce_chan_level{level}")  # fmt: skip
-        arrow((joint + 84, middle), (decoder - 2, middle))
+        arrow((joint + 92, middle), (decoder - 2, middle))
     gap = y + 66 + 34
     if level < 3:
         arrow((x + 106, y + 66), (x + 106, rows[level + 1] - 2))
         below = decoder + 88
         arrow((below, rows[level + 1]), (below, gap), (joint, gap), (joint, middle + 14))
-        resampling(net, f"up{level + 1}_{level}", joint + 90, gap)
+        resampling(net, f"up{level + 1}_{level}", joint + 94, gap)
     else:
         arrow((x + 90, y + 66), (x + 90, rows[4] + 33), (288, rows[4] + 33))
         arrow((joint, rows[4]), (joint, middle + 14))
