@@ -57,10 +57,11 @@ def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]
     Args:
         result: (H, W, C) RGB or gray, uint8 or uint16.
         target: of the same height and width; without it there is only NIQE.
-        which: column groups of `GROUPS`.
+        which: groups of scores, of "rain200", "ddn", "rgb" and "niqe".
 
     Returns:
-        column to value: PSNR in dB, infinite where the planes are equal; without `niqe` where the picture has none.
+        The value of each column, such as "psnr_rain200"; PSNR is in dB, infinite where the planes are equal, and
+            there is no "niqe" where the picture has none.
 
     Raises:
         ValueError: the sizes differ, or a side is shorter than SSIM's window.

@@ -47,23 +47,28 @@ WIDE_RAINS: tuple[Preset, ...] = get_args(Wide)
 class RainParameters:
     """The look of the rain of one picture, and what happens to the picture after it rained.
 
+    The levels of the finished picture are ((R - black) / (white - black)) ** gamma, clipped.
+
+    Attributes:
+        layers: streaks and curtains, from far to near.
+        screen: how layers are blended, 0 (added and clipped, as in Rain200L and Rain200H) to 1 (screen, as in Rain800).
+        veil: loss of contrast through rain too far away to be seen as streaks, 0 (none) to 1 (nothing darker than sky
+            left).
+        black: 0 to 0.9.
+        white: 0.1 to 2, above `black`.
+        gamma: 0.1 (bright) to 10 (dark).
+        jpeg_quality: compression of the finished picture, 1 to 100; None leaves it out.
+
     Raises:
         ValueError: a value lies outside its range; the message names it.
     """
 
-    # from far to near
     layers: tuple[Streaks | Curtain, ...] = ()
-    # how layers are blended, 0 (added and clipped, as in Rain200L and Rain200H) to 1 (screen, as in Rain800)
     screen: float = within(0, 1, 0.0)
-    # loss of contrast through rain too far away to be seen as streaks, 0 (none) to 1 (nothing darker than sky left)
     veil: float = within(0, 1, 0.0)
-    # levels of the finished picture: ((R - black) / (white - black)) ** gamma, clipped; black 0 to 0.9
     black: float = within(0, 0.9, 0.0)
-    # 0.1 to 2, above black
     white: float = within(0.1, 2, 1.0)
-    # 0.1 (bright) to 10 (dark)
     gamma: float = within(0.1, 10, 1.0)
-    # compression of the finished picture, 1 to 100; None leaves it out
     jpeg_quality: int | None = within(1, 100, None)
 
     def __post_init__(self) -> None:

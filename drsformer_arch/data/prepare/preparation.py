@@ -43,23 +43,24 @@ def prepare_dataset(
     """Prepare a data set; the source is only read.
 
     Args:
-        dataset: a name of `benchmarks.BENCHMARKS`.
+        dataset: a name that `drsformer prepare` knows, such as "rain200h", or "pairs".
         sources: folder or archive; for "pairs" also two folders, rainy and clean.
         destination: gets `train` and `test` (folders of pictures, or of BasicSR's LMDBs) or `train.lmdb` and
             `test.lmdb` (stores), each with a `manifest.jsonl`.
         output: "folder", "raw" or "compressed" (stores), or "basicsr".
         split: "train" or "test" where the source does not say.
-        patterns: of the rainy and the clean names, see `find_source_pairs`.
+        patterns: of the rainy and the clean names, such as `("rain/{}x2", "norain/{}")`; they replace known layouts.
         skip_bad: leave out pairs that cannot be used, and list them in the manifest.
         overwrite: replace what is there, once the new is finished.
         workers: processes; by default one more than cores.
         shard_size: bytes of source files per shard.
 
     Returns:
-        what was prepared.
+        One entry for each split.
 
     Raises:
-        UserError: see there; whatever is finished stays, and the same call goes on with it.
+        UserError: the source holds no pairs or bad ones, the disk is full, or something else lies at the destination;
+            whatever is finished stays, and the same call goes on with it.
         KeyboardInterrupt: likewise.
     """
     benchmark = benchmark_named(dataset)

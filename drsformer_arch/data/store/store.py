@@ -87,7 +87,7 @@ class StoredPicture:
 
 
 class Store:
-    """Reads a store.
+    """Reads a store: pairs of pictures, of which only the windows that are asked for are decoded.
 
     Args:
         path: the folder.
