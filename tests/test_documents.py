@@ -57,6 +57,10 @@ def test_what_a_document_names_exists(document):
     assert not missing
 
 
+def test_the_first_page_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
+
+
 def test_all_documents_tell_the_version():
     version = drsformer_arch.__version__
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
