@@ -85,11 +85,10 @@ def _versions(modules: Sequence[str]) -> tuple[list[str], list[str]]:
     for module in modules:
         name = packages.package_of(module)
         variants = {"opencv-python": OPENCV_VARIANTS, "tb-nightly": TENSORBOARD_VARIANTS}.get(name, (name,))
-        version = _version(*variants)
-        if version is None and not packages.is_installed(module):
-            lacking.append(module)
+        if packages.is_installed(module):
+            there.append(f"{name} {_version(*variants) or 'of unknown version'}")
         else:
-            there.append(f"{name} {version or 'of unknown version'}")
+            lacking.append(module)
     return there, lacking
 
 

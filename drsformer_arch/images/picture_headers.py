@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from drsformer_arch.system import packages
 from drsformer_arch.system.errors import UserError
 
 LIMIT = "DRSFORMER_MAX_PIXELS"  # environment variable; drsformer_arch/__init__.py hands it on to OpenCV
@@ -88,6 +89,8 @@ def read_picture_header(content: bytes, name: object) -> PictureHeader:
         if header.width < 1 or header.height < 1:
             raise ValueError(f"empty, {header.width}x{header.height}")
     except Exception as error:  # of all kinds, where a part ends within its own first bytes
+        if lacking := packages.missing(error):  # of those that only pictures of its kind need
+            raise PictureError(f"picture {name} cannot be read: {lacking}") from error
         reason = str(error) if type(error) is ValueError else "damaged, it is cut short"
         raise PictureError(f"picture {name} cannot be read: it is {reason} ({len(content):,} bytes)") from error
     if header.width * header.height > limit:

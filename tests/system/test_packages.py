@@ -83,3 +83,11 @@ def test_a_missing_library_of_the_system_is_named_and_other_import_errors_are_no
     assert "libGL.so.1 is missing; on Debian and Ubuntu: apt-get install libgl1" in (packages.missing(error) or "")
     assert packages.missing(ImportError("cannot import name 'x'")) is None
     assert packages.missing(ModuleNotFoundError("No module named 'own'", name="own")) is None
+
+
+def test_a_picture_whose_decoder_is_missing_is_not_called_damaged(tmp_path):
+    folder = link_packages(tmp_path / "packages", without={"tifffile"})
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((8, 8, 3), np.uint8))
+    script = "from drsformer_arch.images.pictures import decode; decode(open('a.tif', 'rb').read(), 'a.tif')"
+    said = python(folder, script, at=tmp_path).stderr.splitlines()[-1]
+    assert said.endswith("picture a.tif cannot be read: drsformer needs the package tifffile: pip install tifffile")
