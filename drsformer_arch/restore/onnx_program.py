@@ -11,7 +11,8 @@ from drsformer_arch.archs.contract import Contract, contract_of
 from drsformer_arch.restore.networks import kind_of
 from drsformer_arch.restore.onnx_file import INPUT, OUTPUT, read_onnx
 from drsformer_arch.restore.outline import outline
-from drsformer_arch.system.errors import LONGEST_REASON, UserError, is_out_of_memory
+from drsformer_arch.system import packages
+from drsformer_arch.system.errors import LONGEST_REASON, UserError, is_out_of_memory, line_of
 
 MEMORY = 2  # at most, of what the network in PyTorch takes; measured
 TRIAL = 16  # side in pixels of the picture that every program is tried with, where it has no size of its own
@@ -27,7 +28,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime  # noqa: PLC0415 - optional
         import onnxscript  # noqa: F401, PLC0415 - optional
     except ImportError as error:
-        raise UserError(f"ONNX needs the package {error.name}: pip install 'drsformer-basicsr[onnx]'") from error
+        raise UserError(packages.missing(error) or line_of(error, "ONNX Runtime does not import")) from error
     return onnxruntime
 
 
