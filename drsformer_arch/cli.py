@@ -147,7 +147,7 @@ def _run(args: argparse.Namespace) -> int:
             show_traceback(error)
             print(f"error: {printable(lacking)}", file=sys.stderr)
             return EXIT_USER_ERROR
-        from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of  # noqa: PLC0415 - reads what trainings use
+        from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of  # noqa: PLC0415 - not needed where all goes well
 
         trouble = trouble_of(error)
         if trouble is None and not isinstance(error, UserError | OSError):

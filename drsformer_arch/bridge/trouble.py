@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.data.store.environments import forget, open_shared
 from drsformer_arch.system.errors import LONGEST_REASON, UserError, is_out_of_memory, printable
 
 EXIT_TROUBLE = 1
@@ -132,6 +131,9 @@ def _roots(datasets: Mapping[str, Any]) -> Iterator[Path]:
 
 def _cut_short(root: Path) -> str | None:
     """Find the LMDB file of a store that is shorter than it says, or cannot be read at all."""
+    # Any error of a command is looked at here, also where there is no LMDB.
+    from drsformer_arch.data.store.environments import forget, open_shared  # noqa: PLC0415
+
     forget(root)
     for file in sorted(set(root.glob("*.mdb")) - {root / "lock.mdb"}):
         try:

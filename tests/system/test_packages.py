@@ -30,6 +30,12 @@ def test_networks_need_torch_and_einops_and_restorer_numpy_and_safetensors_besid
     )
     done = python(more, script, at=tmp_path)
     assert (done.returncode, done.stdout) == (0, "(20, 30, 3)\n"), done.stderr
+    command = "from drsformer_arch.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = python(more, command, "export", "none.pth", "-o", "none.onnx", at=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: there is no file none.pth\n")
+    done = python(more, command, "derain", ".", "-o", "out", at=tmp_path)
+    said = "error: drsformer needs the package tqdm: pip install tqdm\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 # Ten seconds and more: every command starts and loads torch.
