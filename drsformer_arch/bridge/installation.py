@@ -25,7 +25,12 @@ SETUPTOOLS = "setuptools>=77"  # has bdist_wheel; BasicSR also imports distutils
 _ENOUGH = (70, 1)  # of setuptools, to build with
 _SHOWN = ("Collecting ", "Downloading ", "Building wheel", "Installing collected")  # of pip's lines
 _OFFLINE = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ProxyError", "Network is unreachable")
-_SAYS_NOTHING = ("ERROR: Failed to build", "error: subprocess-exited", "error: metadata-generation-failed")
+_SAYS_NOTHING = (
+    "ERROR: Failed to build",
+    "ERROR: ResolutionImpossible",
+    "error: subprocess-exited",
+    "error: metadata-generation-failed",
+)
 _PATIENCE = 10  # seconds that a pip that is told to stop may take
 
 SITECUSTOMIZE = '''"""Let exec() write into the variables of the function that calls it, as before PEP 667."""
@@ -124,7 +129,7 @@ def install(pip_options: Sequence[str] = (), say: Callable[[str], None] = print)
         say(f"Installing it into {sys.prefix}" + (f", in place of {before}" if before not in (None, BASICSR) else ""))
         if before == BASICSR:  # and does not work: pip would leave it as it is
             pip.run("installing BasicSR", "install", "--ignore-installed", "--no-deps", str(wheel), *pip_options)
-        pip.run("installing BasicSR", "install", str(wheel), SETUPTOOLS, *pip_options)
+        pip.run("installing BasicSR", "install", str(wheel), SETUPTOOLS, *_keeping_torch(work), *pip_options)
     problem = _problem()
     if problem is not None:
         raise MachineError(f"BasicSR {BASICSR} is installed but does not work: {problem}; all that pip says: {log}")
@@ -152,6 +157,14 @@ def _build(pip: Pip, work: Path, options: Sequence[str]) -> Path:
     build = ("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(work), source, *options)
     pip.run("building BasicSR", *build, variables={"PYTHONPATH": paths})
     return next(work.glob("basicsr-*.whl"))
+
+
+def _keeping_torch(work: Path) -> tuple[str, str]:
+    """Return the options that keep pip from exchanging the torch that is there, for example a build for CPUs."""
+    file = work / "keep.txt"
+    packages = {package.name: package.version for package in metadata.distributions()}
+    file.write_text("".join(f"{name}=={packages[name]}\n" for name in ("torch", "torchvision") if name in packages))
+    return "--constraint", str(file)
 
 
 def _has_setuptools() -> bool:
