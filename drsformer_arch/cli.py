@@ -49,10 +49,10 @@ COMMANDS = (
 EXAMPLES = """examples:
   drsformer samples -o datasets/quickstart --lmdb
   drsformer options train/DRSformer/Rain200H > my.yml
-  drsformer train -opt options/quickstart.yml
-  drsformer train -opt options/train/DRSformer/Rain200H.yml --force_yml train:effective_batch_size=16
-  drsformer train -opt options/train/DRSformer/Rain200H.yml --auto_resume
-  drsformer test -opt options/test/DRSformer/Rain200H.yml
+  drsformer train -opt my.yml
+  drsformer train -opt my.yml --force_yml train:effective_batch_size=16
+  drsformer train -opt my.yml --auto_resume
+  drsformer test -opt my_test.yml
   drsformer prepare rain200h Downloads/Rain200H.zip -o datasets/Rain200H --lmdb
   drsformer derain rainy.jpg photographs/ -o derained -w net_g_latest.pth
   drsformer compare options/test/*/Rain200H.yml -o results/rain200h

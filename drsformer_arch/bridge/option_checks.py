@@ -154,7 +154,7 @@ def check_files(options: dict[str, Any]) -> None:
     for where, section in _data_sets(options):
         for key, value in section.items():
             if key.startswith("dataroot") and value is not None and not os.path.isdir(os.path.expanduser(value)):
-                hint = "; drsformer prepare makes it (datasets/README.md)" if key == "dataroot" else ""
+                hint = "; drsformer prepare makes it (drsformer prepare --help)" if key == "dataroot" else ""
                 raise UserError(f"{where}.{key}: there is no folder {shortened(str(value))}{hint}")
     for key, value in options["path"].items():
         if key.startswith("pretrain_network") and value == "":

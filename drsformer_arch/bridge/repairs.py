@@ -120,6 +120,9 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     path, state = _newest_state(opt) if opt["auto_resume"] else (None, {})
     if path is None:
         if not opt["path"].get("resume_state"):
+            if opt["auto_resume"] and opt["rank"] == 0 and os.path.exists(opt["path"]["experiments_root"]):
+                states = opt["path"]["training_states"]
+                print(f"Nothing to resume from in {states}: the training begins anew, the old one is kept", flush=True)
             return None
         path = Path(opt["path"]["resume_state"])
         state = _load_state(path)

@@ -165,6 +165,10 @@ def summary_of(text: str) -> str:
     return text.splitlines()[1].removeprefix("# ")
 
 
+# In the head of an option file: a command that names another one.
+_ANOTHER = re.compile(r"^(#   drsformer .* )options/((?:[\w-]+/)*(\w+))\.yml$", re.MULTILINE)
+
+
 def own_copy(text: str, recipe: str, option_file: str, origin: str) -> str:
     """Turn the text of an option file of the repository into that of a copy that lies elsewhere.
 
@@ -176,10 +180,12 @@ def own_copy(text: str, recipe: str, option_file: str, origin: str) -> str:
 
     Returns:
         the text without its first line, which leads to the schema from where the file lies; its head says how the copy
-        was made, and its examples name the copy, and others by their own names, as there need be no folder options/.
+        was made, and its examples name the copy, and others by their own names with the command that writes them, as
+        there need be no folder options/.
     """
     head, blank, options = text.partition("\n\n")
     lines = [line for line in head.splitlines()[1:] if "scripts/make_options.py" not in line]
     lines.insert(1, f"# Written by: {origin}")
     told = "\n".join(lines).replace(f"options/{recipe}", option_file)
+    told = _ANOTHER.sub(r"\1\3.yml   # made by: drsformer options \2 -o \3.yml", told)
     return re.sub(r"options/(?:\w+/)*(\w+\.yml)", r"\1", told) + blank + options

@@ -35,6 +35,10 @@ class TrainingLog(MessageLogger):
 
     def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
         super().__init__(opt, start_iter, tb_logger)
+        self.last_iter = self.max_iters
+        self.max_iters += (
+            1  # BasicSR takes one more from the iterations left, which made the last eta "-1 day, 23:59:59"
+        )
         self.plan = batch_plan(opt)
         self.folder = Path(opt["path"]["experiments_root"])
         gpu = torch.cuda.is_available() and opt["num_gpu"] != 0
@@ -70,7 +74,7 @@ class TrainingLog(MessageLogger):
             "data_share": share,
             "batch": batch,
             "peak_memory_bytes": memory,
-            "eta_seconds": (time.time() - self.start_time) / done * (self.max_iters - iteration),
+            "eta_seconds": (time.time() - self.start_time) / done * (self.last_iter - iteration),
         }
         append(self.folder, record)
         super().__call__(values)

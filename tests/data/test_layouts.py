@@ -371,6 +371,30 @@ class TestPairs:
             find_source_pairs("pairs", folders)
 
     @pytest.mark.parametrize(
+        ("rainy", "clean"),
+        [
+            ("wet/{}_rain.png", "dry/{}_clean.png"),
+            ("wet/{}_in.png", "dry/{}.png"),
+            ("wet/rain-{}.png", "dry/norain-{}.png"),
+        ],
+    )
+    def test_two_folders_with_names_by_one_rule(self, tmp_path, rainy, clean):
+        write_set(tmp_path, rainy, clean, SCENES)
+        found = find_source_pairs("pairs", [tmp_path / "wet", tmp_path / "dry"])
+        assert keys(found) == {"train": sorted(KEYS)}
+        check_content(found, SCENES_OF_KEYS)
+        write(tmp_path / "dry/more.png", rainy_picture(0))  # no rule pairs all of them
+        with pytest.raises(UserError, match="no pairs of"):
+            find_source_pairs("pairs", [tmp_path / "wet", tmp_path / "dry"])
+
+    @pytest.mark.parametrize("folders", [("rain/", "clean/"), ("", "")])
+    def test_endings_that_say_the_side(self, tmp_path, folders):
+        write_set(tmp_path, f"train/{folders[0]}{{}}_rain.png", f"train/{folders[1]}{{}}_clean.png", SCENES)
+        found = find_source_pairs("pairs", [tmp_path])
+        assert keys(found) == {"train": sorted(KEYS)}
+        check_content(found, SCENES_OF_KEYS)
+
+    @pytest.mark.parametrize(
         ("rainy", "clean", "patterns"),
         [
             ("train/wet/{}x2.png", "train/dry/{}.png", ("wet/{}x2", "dry/{}")),

@@ -13,6 +13,7 @@ import cv2
 import pytest
 import torch
 
+from drsformer_arch.bridge.repairs import load_resume_state
 from drsformer_arch.training import training_records
 from tests.runs import COMMAND, ENVIRONMENT, Run, assert_same, drsformer, everything, losses, write
 
@@ -93,6 +94,7 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     assert "Option changed since iteration 4: train.grad_clip: was 0.01, is 0.02" in said
     assert said.count("Option changed") == 1
     assert list(losses(said)) == [5, 6, 7, 8]
+    assert "-1 day" not in said  # the time that is left at the last iteration, as BasicSR counts it
 
     options["train"]["grad_clip"] = 0.01
     write(folder, options)
@@ -112,6 +114,16 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
         said = drsformer(folder, "train", "-opt", "small.yml", "--force_yml", resume, expect=2)
         assert "Traceback" not in said
         assert "4.state is damaged: it is not what was written" in said
+
+
+def test_a_resume_from_nothing_is_said(tmp_path, capsys):
+    path = {"experiments_root": str(tmp_path / "small"), "training_states": str(tmp_path / "small/training_states")}
+    opt = {"auto_resume": True, "rank": 0, "path": path}
+    assert load_resume_state(opt) is None
+    assert capsys.readouterr().out == ""  # a first run
+    (tmp_path / "small").mkdir()  # one that ended before its first checkpoint
+    assert load_resume_state(opt) is None
+    assert "the training begins anew" in capsys.readouterr().out
 
 
 def test_a_second_training_of_one_name_is_refused(options, tmp_path, fault):

@@ -181,7 +181,7 @@ def open_pairs(root: str, *, partial: bool = False) -> Pairs:
     if is_store(path):
         return StoredPairs(path, partial=partial)
     if not path.is_dir():
-        raise UserError(f"there is no {root}; drsformer prepare makes it (see datasets/README.md)")
+        raise UserError(f"there is no {root}; drsformer prepare makes it (drsformer prepare --help)")
     lq, gt = (_open_plain(side, recursive=True) for side in _sides(path))
     return MatchedPairs(lq, gt, "{}")
 

@@ -48,6 +48,8 @@ LAYOUTS = (
     Layout("RAINY/rain-{}", "norain-{}"),  # PReNet
     Layout("RAINY/norain-{}", "norain-{}"),
     Layout("rain-{}", "norain-{}"),
+    Layout("RAINY/{}_rain", "CLEAN/{}_clean"),
+    Layout("{}_rain", "{}_clean"),
     Layout("RAINY/{}_#", "CLEAN/{}"),  # DDN
     Layout("RAINY/{}", "CLEAN/{}gt"),  # the test split of SPA
 )

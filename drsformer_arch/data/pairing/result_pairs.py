@@ -1,31 +1,16 @@
 """Which result belongs to which target: by the names, by one rule for all of a folder, never by order."""
 
-import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drsformer_arch.data.pairing.layouts import LAYOUTS, Layout, Match, match_folders
+from drsformer_arch.data.pairing.layouts import Layout
+from drsformer_arch.data.pairing.name_rules import EQUAL, NAMES, matches_of, paths_of, refuse_two_readings, rule_shown
 from drsformer_arch.data.pairing.source_tree import Folder, Source, stem, walk
 from drsformer_arch.images.pictures import PICTURE_SUFFIXES
 from drsformer_arch.system.errors import UserError, first_few
 
-EQUAL = Layout("{}", "{}")
-# Of a result, which mostly has the name of its rainy picture, and of its target.
-NAMES = tuple(
-    dict.fromkeys(
-        (
-            EQUAL,
-            *(Layout(posixpath.basename(rainy), posixpath.basename(clean)) for rainy, clean in LAYOUTS),
-            Layout("{}", "norain-{}"),
-            Layout("rain-{}", "{}"),
-            Layout("{}x2", "norain-{}"),
-            Layout("{}", "{}_clean"),  # DID: 1_rain, where _rain counts as an ending
-            Layout("{}", "{}_gt"),  # SPA: real_1000_rain
-        )
-    )
-)
 # Of a result and of its rainy picture: results may also have the name of their target, where that is theirs alone.
 RAINY_NAMES = (*(Layout(clean, rainy) for rainy, clean in NAMES if "#" not in rainy), Layout("{}", "{}_rain"))
 
@@ -108,19 +93,19 @@ def _partners(
     results: Source, others: Source, names: Sequence[Layout], role: str, skip_missing: bool
 ) -> tuple[dict[Path, Path], list[str]]:
     """Return the partner of every result, by the rule that finds the most, and notes."""
-    matches = _matches(results, others, names)
+    matches = matches_of(results, others, names)
     most = max(len(match.pairs) for match in matches)
     if most == 0:
         raise _nothing_found(results, others, names, role)
     best = [match for match in matches if len(match.pairs) == most]
-    chosen, rule = _paths(best[0]), _shown(best[0].layout)
+    chosen, rule = paths_of(best[0]), rule_shown(best[0].layout)
     paths = [path for _, path in _named(results)]
     missing = [path.name for path in paths if path not in chosen]
     without = f"{len(missing):,} of {len(paths):,} results without a {role} ({first_few(missing)})"
     if missing and not skip_missing:
         raise UserError(f"{without}; the others pair by {rule}; --skip-missing leaves them out")
     if best[0].layout != EQUAL:
-        _refuse_two_readings(best)
+        refuse_two_readings(best)
     if best[0].twice is not None:
         one, two = best[0].twice
         raise UserError(f"two files for one name: {one.path} and {two.path}; take one of them away")
@@ -140,50 +125,8 @@ def _nothing_found(results: Source, others: Source, names: Sequence[Layout], rol
     return UserError(
         f"no result in {results.root} has its {role} in {others.root}: {ours.name} and {theirs.name}, for example; "
         "names must be equal without extension, or equal up to an ending such as _DRSformer that all results share, or "
-        f"follow one rule: {', '.join(map(_shown, names[1:]))}"
+        f"follow one rule: {', '.join(map(rule_shown, names[1:]))}"
     )
-
-
-def _refuse_two_readings(matches: Sequence[Match]) -> None:
-    """Refuse rules that disagree; they may agree."""
-    first = _paths(matches[0])
-    for match in matches[1:]:
-        second = _paths(match)
-        for path in {**first, **second}:
-            if first.get(path) != second.get(path):
-                partners = [paths[path].name if path in paths else "nothing" for paths in (first, second)]
-                rules = _shown(matches[0].layout), _shown(match.layout)
-                raise UserError(
-                    f"the names can be read in two ways: {path.name} belongs to {partners[0]} by {rules[0]}, and to "
-                    f"{partners[1]} by {rules[1]}; rename them"
-                )
-
-
-def _shown(layout: Layout) -> str:
-    return "equal names" if layout == EQUAL else " + ".join(layout)
-
-
-def _matches(results: Source, others: Source, names: Sequence[Layout]) -> list[Match]:
-    """Return what every rule finds; only equal names where these are complete."""
-    ours, theirs = ([(folder, folder.parts[1:]) for folder in source.folders] for source in (results, others))
-    stems = [stem(picture) for folder in results.folders for picture in folder.pictures]
-    equal = match_folders(EQUAL, (), ours, theirs)
-    if len(equal.pairs) == len(stems):
-        return [equal]
-    layouts = [Layout(first + ending, second) for ending in ("", *_endings(stems)) for first, second in names]
-    return [equal, *(match_folders(layout, (), ours, theirs) for layout in layouts if layout != EQUAL)]
-
-
-def _paths(match: Match) -> dict[Path, Path]:
-    return {pair.rainy.path: pair.clean.path for pair in match.pairs}
-
-
-def _endings(names: Sequence[str]) -> Iterator[str]:
-    """Yield what all names may end with, such as _DRSformer, the shortest first."""
-    shared = posixpath.commonprefix([name[::-1] for name in names])[::-1]
-    for start in range(len(shared) - 1, -1, -1):
-        if shared[start] in "_-." and not set("{}#") & set(shared[start:]):
-            yield shared[start:]
 
 
 def _natural(name: str) -> list[str | int]:

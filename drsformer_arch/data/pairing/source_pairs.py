@@ -26,6 +26,7 @@ from drsformer_arch.data.pairing.layouts import (
     readings,
     role_of,
 )
+from drsformer_arch.data.pairing.name_rules import NAMES, matches_of, refuse_two_readings, rule_shown
 from drsformer_arch.data.pairing.pair_keys import SPLITS, SourcePair, UnkeyedPair, pairs_per_split, split_said
 from drsformer_arch.data.pairing.source_tree import File, Folder, Parts, Source, listed_pairs, stem, walk
 from drsformer_arch.system.errors import FEW, UserError, did_you_mean, first_few
@@ -63,7 +64,7 @@ def find_source_pairs(
         dataset: a name of `BENCHMARKS`.
         sources: unpacked folders. They are only read. Links in them are followed; names that start with a dot and
             `__MACOSX` are passed over. For "pairs" they may be two: the rainy pictures and the clean ones, paired by
-            their paths without extension, or `patterns` for their names.
+            their paths without extension, by a rule of `NAMES` that pairs all of them, or `patterns` for their names.
         split: "train", "test" or "val", for what lies in no folder that says it.
         patterns: the ends of the paths of the rainy and of the clean files, such as `("rain/{}x2", "norain/{}")`, in
             the language of `Layout`, without extensions. `{}` stands once in the name of the file. What stands
@@ -85,7 +86,7 @@ def find_source_pairs(
     with _without_collector():
         search = _Search(benchmark, [walk(Path(source)) for source in sources])
         if dataset == "pairs" and len(sources) == 2:
-            search.by_two_folders(layout or Layout("{}", "{}"))
+            search.by_two_folders(layout)
         elif layout is not None:
             search.by_pattern(layout)
         else:
@@ -134,14 +135,37 @@ class _Search:
                     self._take(UnkeyedPair(rainy.folder.parts, stem(rainy.name), rainy, clean, places))
                     self.layouts[f"pairs listed in {path.name}"] = None
 
-    def by_two_folders(self, layout: Layout) -> None:
-        """Take pairs of the first and the second source, in folders of equal names."""
-        if "/" in layout.rainy + layout.clean:
+    def by_two_folders(self, layout: Layout | None) -> None:
+        """Take pairs of the first and the second source, in folders of equal names.
+
+        Args:
+            layout: how the user says the files are named; None: equal names, or one known rule that pairs all of them.
+        """
+        if layout is None:
+            match = self._match_of_names()
+        elif "/" in layout.rainy + layout.clean:
             raise UserError("patterns for two folders are those of names, without folders, such as {}x2 and {}")
-        self.looked_for.append(f"{layout.rainy} in the first folder + {layout.clean} in the second")
-        rainy, clean = ([(folder, folder.parts[1:]) for folder in source.folders] for source in self.sources)
-        match = match_folders(layout, (), rainy, clean)
-        self._take_match(match, f"two folders with {layout.rainy} + {layout.clean}")
+        else:
+            self.looked_for.append(f"{layout.rainy} in the first folder + {layout.clean} in the second")
+            rainy, clean = ([(folder, folder.parts[1:]) for folder in source.folders] for source in self.sources)
+            match = match_folders(layout, (), rainy, clean)
+        self._take_match(match, f"two folders with {match.layout.rainy} + {match.layout.clean}")
+
+    def _match_of_names(self) -> Match:
+        """Pair two folders by the rules of `evaluate`; one that leaves any picture over is no reason to pair by it."""
+        rules = ", ".join(map(rule_shown, NAMES[1:]))
+        self.looked_for.append(f"equal names in the first and the second folder, or one rule for all of them: {rules}")
+        equal, *others = matches_of(*self.sources, NAMES)
+        pictures = [sum(len(folder.pictures) for folder in source.folders) for source in self.sources]
+        complete = [
+            match
+            for match in others
+            if match.complete and pictures == [len(match.pairs), len({pair.clean for pair in match.pairs})]
+        ]
+        if not complete:
+            return equal
+        refuse_two_readings(complete)
+        return complete[0]
 
     def by_pattern(self, layout: Layout) -> None:
         """Take pairs of two files as the user says they are named."""
