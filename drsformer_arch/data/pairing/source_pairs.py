@@ -155,7 +155,8 @@ class _Search:
         """Pair two folders by the rules of `evaluate`; one that leaves any picture over is no reason to pair by it."""
         rules = ", ".join(map(rule_shown, NAMES[1:]))
         self.looked_for.append(f"equal names in the first and the second folder, or one rule for all of them: {rules}")
-        equal, *others = matches_of(*self.sources, NAMES)
+        of_rainy, of_clean = self.sources
+        equal, *others = matches_of(of_rainy, of_clean, NAMES)
         pictures = [sum(len(folder.pictures) for folder in source.folders) for source in self.sources]
         complete = [
             match
