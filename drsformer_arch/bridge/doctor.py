@@ -65,8 +65,10 @@ def report(imports: Sequence[str] = ()) -> tuple[str, int]:
 
 
 def _without_home(text: str) -> str:
-    home = str(Path.home())
-    return text if home == "/" else re.sub(rf"(?<![\w/.-]){re.escape(home)}(?![\w.-])", "~", text)
+    home = os.path.expanduser("~")  # stays ~ where the system knows no user, as in some containers
+    for path in (home, os.path.realpath(home)) if os.path.isabs(home) else ():
+        text = text if path == "/" else re.sub(rf"(?<![\w/.-]){re.escape(path)}(?![\w.-])", "~", text)
+    return text
 
 
 def _version(*names: str) -> str | None:
@@ -226,7 +228,7 @@ def _list_extras(lines: Report, _: list[str]) -> None:
         else f"  ffmpeg at {shutil.which('ffmpeg')}"
     )
     if packages.is_installed("playwright"):  # whoever runs the tests; pages open in any browser
-        browsers = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache/ms-playwright"))
+        browsers = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", os.path.expanduser("~/.cache/ms-playwright")))
         found = any(browsers.glob("chromium*")) or any(map(shutil.which, ("chromium", "google-chrome")))
         lines.append(f"  Chromium {'is there' if found else 'missing (tests of pages): playwright install chromium'}")
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from drsformer_arch.bridge.trouble import MachineError
 from drsformer_arch.system.errors import LONGEST_REASON, UserError, printable
+from drsformer_arch.system.files import lock
 from drsformer_arch.system.packages import BASICSR
 
 SETUPTOOLS = "setuptools>=77"  # has bdist_wheel; BasicSR also imports distutils, since Python 3.12 a part of it
@@ -31,10 +32,15 @@ _SAYS_NOTHING = (
     "error: subprocess-exited",
     "error: metadata-generation-failed",
 )
+# What a user may have set for pip and what would lead the installation elsewhere, or forbid to build.
+_NOT_OBEYED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PIP_ONLY_BINARY")
 _PATIENCE = 10  # seconds that a pip that is told to stop may take
 
 SITECUSTOMIZE = '''"""Let exec() write into the variables of the function that calls it, as before PEP 667."""
 import builtins
+import importlib.machinery
+import importlib.util
+import os
 import sys
 
 plain_exec = builtins.exec
@@ -49,6 +55,14 @@ def exec_in_caller(source, globals=None, locals=None, /, **options):
 
 if sys.version_info >= (3, 13):
     builtins.exec = exec_in_caller
+
+# Python runs the first sitecustomize of its path alone: the one that this hides runs, too.
+here = os.path.dirname(os.path.abspath(__file__))
+hidden = importlib.machinery.PathFinder.find_spec(
+    "sitecustomize", [folder for folder in sys.path if os.path.abspath(folder) != here]
+)
+if hidden is not None and hidden.loader is not None:
+    hidden.loader.exec_module(importlib.util.module_from_spec(hidden))
 '''
 
 
@@ -70,7 +84,10 @@ class Pip(NamedTuple):
         Raises:
             MachineError: pip fails; names the last line of it that says why, and the log file.
         """
-        environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"} | self.variables
+        obeyed = {name: value for name, value in os.environ.items() if name not in _NOT_OBEYED}
+        environment = obeyed | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"} | self.variables
+        if "--target" in arguments:
+            environment["PIP_USER"] = "0"  # pip refuses both at once
         for name, value in (variables or {}).items():
             environment[name] = os.pathsep.join(filter(None, (value, environment.get(name))))
         command = [sys.executable, "-m", "pip", *arguments]
@@ -101,8 +118,12 @@ def working_version() -> str | None:
 
 def installed_version() -> str | None:
     """Tell which BasicSR is installed, whether it works or not."""
+    return _version("basicsr")
+
+
+def _version(package: str) -> str | None:
     with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version("basicsr")
+        return metadata.version(package)
     return None
 
 
@@ -117,11 +138,14 @@ def install(pip_options: Sequence[str] = (), say: Callable[[str], None] = print)
         UserError: the environment has no pip, and none can be had.
         MachineError: pip fails, as it does without network; or BasicSR does not work although it is installed.
     """
+    with _alone(say) as waited, _log_of_failures() as log:
+        if not (waited and working_version()):
+            _install(log, pip_options, say)
+
+
+def _install(log: Path, pip_options: Sequence[str], say: Callable[[str], None]) -> None:
     before = installed_version()
-    descriptor, name = tempfile.mkstemp(prefix="drsformer-setup-training-", suffix=".log")
-    os.close(descriptor)
-    log = Path(name)
-    with tempfile.TemporaryDirectory(prefix="drsformer-setup-training-") as folder, _without_log_if_interrupted(log):
+    with tempfile.TemporaryDirectory(prefix="drsformer-setup-training-") as folder:
         work = Path(folder)
         pip = Pip(_with_pip(work, log), log, say)
         say(f"Building BasicSR {BASICSR} for Python {sys.version_info[0]}.{sys.version_info[1]}")
@@ -133,16 +157,40 @@ def install(pip_options: Sequence[str] = (), say: Callable[[str], None] = print)
     problem = _problem()
     if problem is not None:
         raise MachineError(f"BasicSR {BASICSR} is installed but does not work: {problem}; all that pip says: {log}")
-    log.unlink()
 
 
 @contextlib.contextmanager
-def _without_log_if_interrupted(log: Path) -> Iterator[None]:
+def _alone(say: Callable[[str], None]) -> Iterator[bool]:
+    """Wait until no other process sets up this environment: two pips break each other. Yields whether one did."""
+    waited, held = False, None
+    with contextlib.suppress(OSError):  # a disk that knows no locks
+        try:
+            held = lock(Path(sys.prefix), wait=False)
+        except BlockingIOError:
+            waited = True
+            say(f"Waiting for another setup-training in {sys.prefix}")
+            held = lock(Path(sys.prefix))
     try:
-        yield
-    except KeyboardInterrupt:
+        yield waited
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+@contextlib.contextmanager
+def _log_of_failures() -> Iterator[Path]:
+    """Yield a file for what pip says, which stays only where a message names it."""
+    descriptor, name = tempfile.mkstemp(prefix="drsformer-setup-training-", suffix=".log")
+    os.close(descriptor)
+    log = Path(name)
+    try:
+        yield log
+    except MachineError:
+        raise
+    except BaseException:
         log.unlink()
         raise
+    log.unlink()
 
 
 def _build(pip: Pip, work: Path, options: Sequence[str]) -> Path:
@@ -162,14 +210,14 @@ def _build(pip: Pip, work: Path, options: Sequence[str]) -> Path:
 def _keeping_torch(work: Path) -> tuple[str, str]:
     """Return the options that keep pip from exchanging the torch that is there, for example a build for CPUs."""
     file = work / "keep.txt"
-    packages = {package.name: package.version for package in metadata.distributions()}
-    file.write_text("".join(f"{name}=={packages[name]}\n" for name in ("torch", "torchvision") if name in packages))
+    versions = {name: _version(name) for name in ("torch", "torchvision")}
+    file.write_text("".join(f"{name}=={version}\n" for name, version in versions.items() if version))
     return "--constraint", str(file)
 
 
 def _has_setuptools() -> bool:
-    with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
-        major, minor = metadata.version("setuptools").split(".")[:2]
+    with contextlib.suppress(ValueError):
+        major, minor = (_version("setuptools") or "").split(".")[:2]
         return (int(major), int(minor)) >= _ENOUGH
     return False
 
@@ -195,8 +243,8 @@ def _with_pip(work: Path, log: Path) -> dict[str, str]:
 
 def _problem() -> str | None:
     """Say why the plugin does not import, in a process of its own; None where it does."""
-    script = (
-        "import sys\nfrom drsformer_arch.system.errors import line_of\n"
+    script = (  # on this path: `python -c` would begin with the working directory, where a copy of BasicSR may lie
+        f"import sys\nsys.path[:] = {sys.path!r}\nfrom drsformer_arch.system.errors import line_of\n"
         "try:\n import drsformer_arch.plugin\nexcept Exception as error:\n"
         " sys.exit(line_of(error, 'the plugin does not import'))"
     )

@@ -86,7 +86,7 @@ def _list(texts: dict[str, str], args: argparse.Namespace) -> None:
     from drsformer_arch.options.recipes import summary_of  # noqa: PLC0415 - as above
 
     if args.set or args.out:
-        raise UserError("which recipe is to be written? drsformer options lists them")
+        raise UserError("which recipe is to be written? Its name comes before --set; drsformer options lists them")
     lines = {name: summary_of(text) for name, text in texts.items()}
     words = [word.casefold() for word in args.find]
     lines = {name: line for name, line in lines.items() if all(word in f"{name} {line}".casefold() for word in words)}
@@ -159,7 +159,7 @@ def _write(text: str, args: argparse.Namespace) -> None:
     if out is None:
         print_out(text)
         return
-    if out.exists() and not is_stream(out) and not args.overwrite:
+    if out.is_file() and not is_stream(out) and not args.overwrite:
         raise UserError(f"{out} is there already; give another name, or --overwrite")
     refuse_unwritable(out)
     write_atomically(out, text.encode())

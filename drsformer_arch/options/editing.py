@@ -1,6 +1,7 @@
 """Options set in the text of an option file, whose comments and order stay."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ def _with(text: str, entry: Override) -> str:
 
 
 def _inserted(text: str, section: yaml.MappingNode, key: str, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", key) or yaml.load(key, Loader=OptionLoader) != key:  # `no` is a truth value
+        key = json.dumps(key, ensure_ascii=False)
     if section.flow_style:
         end = section.end_mark.index - 1
         return f"{text[:end].rstrip()}{', ' * bool(section.value)}{key}: {value}{text[end:]}"

@@ -11,6 +11,7 @@ import pytest
 
 from drsformer_arch.bridge import installation
 from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import lock
 from tests.installed import link_packages
 
 
@@ -41,8 +42,9 @@ class Environment:
         (self.installed / "packages.pth").write_text(f"{packages}\n")
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
-        # Nothing that pip is told elsewhere may reach out.
-        self.variables = os.environ | {"TMPDIR": str(self.scratch), "PIP_CONFIG_FILE": os.devnull}
+        # Nothing that pip is told elsewhere may reach out; what would install elsewhere, or not build, is not obeyed.
+        unwelcome = {"PIP_TARGET": str(folder / "elsewhere"), "PIP_ONLY_BINARY": ":all:"}
+        self.variables = os.environ | {"TMPDIR": str(self.scratch), "PIP_CONFIG_FILE": os.devnull} | unwelcome
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -94,6 +96,39 @@ def test_basicsr_is_built_from_its_source_and_what_fails_or_is_interrupted_half_
     assert said.endswith("BasicSR 1.4.2 is installed: drsformer train and drsformer test work\n")
     assert (environment.installed / "basicsr/version.py").is_file()
     assert list(environment.scratch.iterdir()) == []
+
+
+def test_a_sitecustomize_of_the_user_runs_beside_that_of_the_build(tmp_path):
+    for name, text in {"build": installation.SITECUSTOMIZE, "user": "print('of the user')\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sitecustomize.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", "def f():\n exec('x = 1')\n return 'x' in locals()\nprint(f())"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path / 'build'}{os.pathsep}{tmp_path / 'user'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "of the user\nTrue\n", done.stderr
+
+
+def test_a_copy_of_basicsr_in_the_working_directory_is_not_looked_at(tmp_path, monkeypatch):
+    (tmp_path / "basicsr").mkdir()
+    (tmp_path / "basicsr/__init__.py").write_text("raise RuntimeError('a copy')\n")
+    monkeypatch.chdir(tmp_path)
+    assert installation.working_version() == installation.BASICSR
+
+
+def test_of_two_that_set_up_one_environment_the_second_waits_and_finds_nothing_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    held, said = lock(tmp_path), []
+
+    def say(line: str) -> None:
+        said.append(line)
+        os.close(held)  # the first is done
+
+    installation.install([], say)
+    assert said == [f"Waiting for another setup-training in {tmp_path}"]
 
 
 def test_an_environment_without_pip_and_ensurepip_is_told_how_to_get_one(tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ def write_empty(folder: Path, options: dict) -> str:
     return write(folder, changed, "empty.yml")
 
 
-def test_doctor_and_help(monkeypatch, capsys):
+def test_doctor_and_help(tmp_path, monkeypatch, capsys):
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "basicsr" in said
@@ -139,7 +139,9 @@ def test_doctor_and_help(monkeypatch, capsys):
         "GPU: ",
     ):
         assert re.search(line, said), line
-    monkeypatch.setenv("HOME", str(Path(archs.__file__).parents[2]))  # no path of the user's own folder is told
+    # No path of the user's own folder is told, whether it is a link or not.
+    (tmp_path / "home").symlink_to(Path(archs.__file__).parents[2])
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert main(["doctor"]) == 0
     assert f"drsformer-basicsr {__version__} at ~/drsformer_arch\n" in capsys.readouterr().out
     with monkeypatch.context() as without:
