@@ -119,6 +119,7 @@ class _Search:
         self.pairs: list[UnkeyedPair] = []
         self.layouts: dict[str, None] = {}  # in order, each once
         self.looked_for: list[str] = []
+        self.by_roles = False  # names of folders that say what is in them were looked for, too
         self.alone: dict[str, dict[File, None]] = {"RAINY": {}, "CLEAN": {}}  # may be taken later
 
     def by_lists(self) -> None:
@@ -181,6 +182,7 @@ class _Search:
     def by_layouts(self, layouts: Sequence[Layout]) -> None:
         """Take pairs of two files, at every place by the layout that pairs the most of them."""
         self.looked_for += [layout.example() for layout in layouts]
+        self.by_roles = True
         sides: dict[str, dict[Parts, Side]] = {}
         for pattern in {side for layout in layouts for side in layout}:
             sides[pattern] = defaultdict(list)
@@ -312,10 +314,11 @@ class _Search:
         if len(contents) > FEW:
             contents[FEW:] = [f"{len(contents) - FEW} more"]
         roots = " and ".join(str(source.root) for source in self.sources)
+        roles = f", where rain can be {', '.join(ROLES['RAINY'])}, and norain {', '.join(ROLES['CLEAN'])}"
         return UserError(
             f"no pairs of {self.benchmark.title} in {roots}: found {'; '.join(contents) or 'no pictures'}; looked for "
-            f"{', '.join(self.looked_for)}, where rain can be {', '.join(ROLES['RAINY'])}, and norain "
-            f"{', '.join(ROLES['CLEAN'])}; check the folder, or say by patterns how the files are named"
+            f"{', '.join(self.looked_for)}{roles if self.by_roles else ''}; check the folder, or say by patterns how "
+            "the files are named"
         )
 
 
