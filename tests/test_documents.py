@@ -57,6 +57,16 @@ def test_what_a_document_names_exists(document):
     assert not missing
 
 
+def test_extras_that_documents_and_messages_name_exist():
+    metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    optional = metadata.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", optional, re.MULTILINE))
+    for path in (*DOCUMENTS, *ROOT.glob("scripts/*.sh"), *ROOT.glob("drsformer_arch/**/*.py")):
+        text = path.read_text(encoding="utf-8")
+        named = re.findall(r"(?:drsformer-basicsr|\.whl|install [^\n`]*[\s\"']\.|\$root)\[([a-z,]+)\]", text)
+        assert {name for names in named for name in names.split(",")} <= extras, path
+
+
 def test_the_first_page_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
 

@@ -60,6 +60,13 @@ def test_samples_delete_nothing_else(tmp_path, capsys):
         assert str(tmp_path) in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
+    own = tmp_path / "pairs/train/input/mine.png"  # pairs of one's own, in folders of the same names
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"keep me")
+    assert samples("-o", tmp_path / "pairs", "--overwrite") == 2
+    assert "holds other things (train), so it is not overwritten" in capsys.readouterr().err
+    assert own.read_bytes() == b"keep me"
+
 
 def test_without_scikit_image_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "skimage", None)

@@ -127,7 +127,9 @@ def read_samples(folder: Path) -> Samples | None:
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuse to overwrite, which deletes the folder, where anything but samples may lie in it."""
-    foreign = sorted({path.name for path in folder.iterdir()} - {MANIFEST, REPORT, *SPLITS, *STORES})
+    names = {path.name for path in folder.iterdir()}
+    # Folders train/ and test/ alone may be anybody's own pairs.
+    foreign = sorted(names - {MANIFEST, REPORT, *SPLITS, *STORES} if MANIFEST in names else names)
     if foreign:
         raise UserError(f"{folder} holds other things ({', '.join(foreign[:3])}), so it is not overwritten")
 
