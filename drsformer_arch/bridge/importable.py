@@ -4,6 +4,7 @@ It imports next to nothing of this package, so that data sets in worker processe
 
 Raises:
     ModuleNotFoundError: BasicSR is not installed; the message says what installs it.
+    UserError: it is installed and fails, as beside a torchvision that does not fit torch.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ import sys
 from types import ModuleType
 
 from drsformer_arch.system import packages
+from drsformer_arch.system.errors import UserError, line_of
 
 
 def _provide_functional_tensor() -> None:
@@ -32,5 +34,11 @@ def _provide_distutils() -> None:
 
 packages.require("basicsr")
 packages.require("torchvision")
-_provide_functional_tensor()
-_provide_distutils()
+try:
+    _provide_functional_tensor()
+    _provide_distutils()
+    import basicsr  # noqa: F401 - here, for one line in place of a traceback through BasicSR
+except Exception as error:  # libraries that do not fit raise anything
+    if packages.missing(error):
+        raise
+    raise UserError(f"{line_of(error, 'BasicSR does not import')}; drsformer doctor shows what is installed") from error

@@ -152,6 +152,8 @@ def distinct_labels(sources: Sequence[str], labels: Sequence[str]) -> list[str]:
         ]
     used = Counter([RAINY_INPUT, *labels])
     twice = [source for source, label in zip(sources, labels, strict=True) if used[label] > 1]
+    if len({os.path.realpath(source) for source in twice}) < len(twice):
+        raise UserError(f"{twice[0]} is given twice")
     if twice:
         raise UserError(f"{twice[0]}: two of the files have the same name, and so have their folders; rename one")
     return labels

@@ -28,6 +28,7 @@ from drsformer_arch.compare.measurement import (
 )
 from drsformer_arch.compare.tables import csv_of_means, csv_of_pictures, latex_table, markdown_table
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
+from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.escapes import csv_line
 from tests.golden_weights import load_golden_weights
 from tests.runs import PROCESSES
@@ -120,6 +121,8 @@ def test_equal_names_of_weights_are_told_apart_by_their_experiments(pairs, weigh
 
 def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs():
     files = ["one/rain/models/net_g_latest.pth", "two/rain/models/net_g_latest.pth", "two/snow/models/net_g_latest.pth"]
+    with pytest.raises(UserError, match=r"a/net\.pth is given twice"):
+        distinct_labels(["a/net.pth", "./a/net.pth"], ["net", "net"])
     labels = distinct_labels([*files, "a/derain.pth", "b.yml"], [*["net_g_latest"] * 3, "derain", "IDT"])
     assert labels == ["one_rain_net_g_latest", "two_rain_net_g_latest", "snow_net_g_latest", "derain", "IDT"]
 
@@ -133,7 +136,7 @@ def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs(
         (["{weights}", "--data", "a={pairs}"], "--data needs --protocol rain200 or ddn"),
         (["{weights}", "--data", "a=/nowhere", "--protocol", "ddn"], "no folder /nowhere"),
         (["missing.pth", "--data", "a={pairs}", "--protocol", "ddn"], "no file missing.pth"),
-        (["{weights}", "{weights}", "--data", "a={pairs}", "--protocol", "ddn"], "same name"),
+        (["{weights}", "{weights}", "--data", "a={pairs}", "--protocol", "ddn"], "is given twice"),
         (["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--limit", "0"], "--limit must be 1 or more"),
     ],
 )

@@ -69,6 +69,20 @@ def test_all_but_training_works_without_basicsr_and_the_rest_names_the_command_t
         assert "drsformer setup-training" in said
 
 
+def test_a_library_that_fails_beside_basicsr_is_one_line(tmp_path):
+    folder = link_packages(tmp_path / "packages", without={"torchvision"})
+    (folder / "torchvision").mkdir()
+    (folder / "torchvision/__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    (tmp_path / "test.yml").write_text("name: x\n")
+    command = "from drsformer_arch.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = python(folder, command, "test", "-opt", "test.yml", at=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: BasicSR does not import: RuntimeError: operator torchvision::nms does not exist; drsformer doctor "
+        "shows what is installed\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [
