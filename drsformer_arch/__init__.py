@@ -4,10 +4,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drsformer_arch.archs import IDT, DRSformer, DualGCN, Restormer, SPDNet
+    from drsformer_arch.archs import IDT, DRSformer, DualGCN, FADformer, NeRDRain, Restormer, SFHformer, SPDNet
     from drsformer_arch.restore.restorer import Restorer
 
-__all__ = ["IDT", "DRSformer", "DualGCN", "Restorer", "Restormer", "SPDNet", "__version__"]
+__all__ = [
+    "IDT",
+    "DRSformer",
+    "DualGCN",
+    "FADformer",
+    "NeRDRain",
+    "Restorer",
+    "Restormer",
+    "SFHformer",
+    "SPDNet",
+    "__version__",
+]
 __version__ = "0.2.0"
 
 # One limit for all: OpenCV reads its own when it is loaded. What is wrong with it, `picture_headers.max_pixels` says.

@@ -30,10 +30,16 @@ def golden_tensor(key: str, shape: tuple[int, ...], gain: float = 1.0) -> Tensor
         x = gain * x / math.sqrt(math.prod(shape[1:]))
     elif leaf == "weight":
         x = 1 + 0.1 * x
-    elif leaf in ("bias", "relative_position_bias_table"):
+    elif leaf in ("bias", "relative_position_bias_table", "running_mean"):
         x = 0.1 * x
     elif leaf == "temperature":
         x = 2 + 0.3 * x
+    elif leaf in ("beta", "gamma"):
+        x = 0.5 + 0.1 * x
+    elif leaf == "running_var":
+        x = 1 + 0.1 * np.abs(x)
+    elif leaf == "num_batches_tracked":
+        return torch.tensor(0)
     elif leaf in ("attn1", "attn2", "attn3", "attn4"):
         x = 0.25 + 0.1 * x
     else:

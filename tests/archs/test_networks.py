@@ -127,6 +127,13 @@ def test_checkpoints_name_their_network_or_are_recognised(name, wrapping, tmp_pa
         ("idt_official", "IDT", {"img_size": 128, "num_heads": [1, 2, 4, 8, 16, 16, 8, 4, 2], "mlp_ratio": 4}),
         ("spdnet_official", "SPDNet", {"n_feats": 32, "n_resblocks": 3}),
         ("dualgcn_official", "DualGCN", {"channels": 72, "num_levels": 5}),
+        ("nerdrain_official", "NeRDRain", {"dim": 48, "num_blocks": [2, 3, 3], "heads": [1, 2, 4], "bias": False}),
+        ("nerdrain_s_official", "NeRDRain", {"dim": 32, "ffn_expansion_factor": 2.66, "LayerNorm_type": "WithBias"}),
+        ("sfhformer_s_official", "SFHformer", {"depth": [2, 2, 4, 2, 2], "groups": 1}),
+        ("sfhformer_m_official", "SFHformer", {"depth": [4, 4, 8, 4, 4], "embed_dim": [32, 64, 128, 64, 32]}),
+        ("sfhformer_l_official", "SFHformer", {"depth": [6, 6, 10, 6, 6], "embed_kernel_size": 3}),
+        ("fadformer_official", "FADformer", {"depth": [4, 8, 10, 8, 4], "embed_dim": [32, 64, 128, 64, 32]}),
+        ("fadformer_mini_official", "FADformer", {"depth": [2, 3, 4, 3, 2], "embed_dim": [24, 48, 96, 48, 24]}),
     ],
 )
 def test_published_checkpoints_are_recognised(published, name, arguments):
