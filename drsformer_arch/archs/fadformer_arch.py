@@ -118,7 +118,11 @@ class PriorGatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, C, H, W), prior: (N, 1, H, W) → the same two shapes."""
-        near, far = F.gelu(self.conv_dw(F.gelu(self.conv_init(x)))).chunk(2, dim=1)
+        return self.gated(self.conv_init(x), prior)
+
+    def gated(self, x: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """All after the first convolution, x: (N, 2C, H, W), prior: (N, 1, H, W) → (N, C, H, W), (N, 1, H, W)."""
+        near, far = F.gelu(self.conv_dw(F.gelu(x))).chunk(2, dim=1)
         gate_near, gate_far = F.gelu(self.mask_in(prior)).chunk(2, dim=1)
         gate_near, gate_far = (
             torch.sigmoid(self.mask_dw_conv_1(gate_near)),

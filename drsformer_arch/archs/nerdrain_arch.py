@@ -62,12 +62,14 @@ class DepthwiseConv(nn.Module):
     @property
     def weight(self) -> Tensor:
         """Its weight, (C, 1, 3, 3)."""
-        return self.main[0].weight
+        weight: Tensor = self.main[0].weight  # type: ignore[assignment]  # a convolution's
+        return weight
 
     @property
     def bias(self) -> Tensor | None:
         """Its bias, (C,)."""
-        return self.main[0].bias
+        bias: Tensor | None = self.main[0].bias  # type: ignore[assignment]  # a convolution's
+        return bias
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""
@@ -79,7 +81,7 @@ class TransposedAttention(restormer_arch.TransposedAttention):
 
     def __init__(self, channels: int, heads: int, bias: bool) -> None:
         super().__init__(channels, heads, bias)
-        self.qkv_dwconv = DepthwiseConv(3 * channels, bias)
+        self.qkv_dwconv = DepthwiseConv(3 * channels, bias)  # type: ignore[assignment]  # the same under another key
 
 
 class GatedFeedForward(restormer_arch.GatedFeedForward):
@@ -87,7 +89,7 @@ class GatedFeedForward(restormer_arch.GatedFeedForward):
 
     def __init__(self, channels: int, hidden: int, bias: bool) -> None:
         super().__init__(channels, hidden, bias)
-        self.dwconv = DepthwiseConv(2 * hidden, bias)
+        self.dwconv = DepthwiseConv(2 * hidden, bias)  # type: ignore[assignment]  # the same under another key
 
 
 class TransformerBlock(nn.Module):

@@ -5,6 +5,7 @@ technique, and begins with what it replaces, why that is equal and what it gains
 """
 
 from drsformer_arch.fast.switching import (
+    ACCELERATED,
     OWN_NETWORKS,
     accelerate,
     dtype_of,
@@ -15,4 +16,14 @@ from drsformer_arch.fast.switching import (
     plain,
 )
 
-__all__ = ["OWN_NETWORKS", "accelerate", "dtype_of", "form_and_exceptions", "form_of", "fuse", "has_fast_form", "plain"]
+__all__ = [
+    "ACCELERATED",
+    "OWN_NETWORKS",
+    "accelerate",
+    "dtype_of",
+    "form_and_exceptions",
+    "form_of",
+    "fuse",
+    "has_fast_form",
+    "plain",
+]

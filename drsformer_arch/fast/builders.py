@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from drsformer_arch.fast import accelerate, form_and_exceptions, has_fast_form
+from drsformer_arch.fast import ACCELERATED, accelerate, form_and_exceptions, has_fast_form
 
 FAST = "fast"
 
@@ -50,7 +50,7 @@ class NetworkBuilder:
         net = self.kind(*args, **arguments)
         if fast:
             accelerate(net)
-        if has_fast_form(net):
+        if has_fast_form(net, ACCELERATED):  # the others train plain
             logging.getLogger("basicsr").info(describe(net))
         return net
 

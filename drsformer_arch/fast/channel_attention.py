@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drsformer_arch.archs import nerdrain_arch
 from drsformer_arch.archs.drsformer_arch import TopKSparseAttention
 from drsformer_arch.archs.precision import at_least_float32
 from drsformer_arch.archs.restormer_arch import TransposedAttention
@@ -129,3 +130,9 @@ class FoldedTransposedAttention(FoldedAttention, TransposedAttention):
     def maps(self, scores: Tensor) -> Tensor:
         """Softmax over each row."""
         return scores.softmax(dim=-1)
+
+
+class FoldedNeRDRainAttention(FoldedTransposedAttention, nerdrain_arch.TransposedAttention):
+    """Folded form of NeRD-Rain's MDTA, which is Restormer's with another key."""
+
+    replaces = nerdrain_arch.TransposedAttention

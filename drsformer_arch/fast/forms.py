@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from drsformer_arch.archs import drsformer_arch, u_shape
+from drsformer_arch.archs import drsformer_arch, fadformer_arch, nerdrain_arch, sfhformer_arch, u_shape
 
 # Modules that a fast form may find inside and around the one it stands for, with their forwards as they were written;
 # anything else, such as an adapter, was put there.
@@ -16,6 +16,12 @@ PARTS: dict[type[nn.Module], Any] = {
         *(nn.Conv2d, nn.Linear, nn.ReLU, nn.AvgPool2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.Sequential),
         *(nn.ModuleList, nn.Identity, u_shape.LayerNorm, u_shape.LayerNormBody, u_shape.Level),
         *(drsformer_arch.Expert, drsformer_arch.ExpertStep, drsformer_arch.PointwiseReLU),
+        nerdrain_arch.DepthwiseConv,
+        *(nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.Sigmoid, nn.GELU),
+        *(sfhformer_arch.FourierUnit, sfhformer_arch.GlobalMixer, sfhformer_arch.LocalMixer),
+        *(sfhformer_arch.TokenMixer, sfhformer_arch.MultiKernelFeedForward),
+        *(fadformer_arch.FourierUnit, fadformer_arch.GlobalMixer, fadformer_arch.TokenMixer),
+        fadformer_arch.PriorGatedFeedForward,
         drsformer_arch.MixtureOfExpertsFeatureCompensator,
     )
 }

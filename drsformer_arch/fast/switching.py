@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from drsformer_arch.archs.drsformer_arch import DRSformer, MixtureOfExpertsFeatureCompensator
 from drsformer_arch.archs.restormer_arch import Restormer
 from drsformer_arch.archs.u_shape import Level
-from drsformer_arch.fast.channel_attention import FoldedTopKAttention, FoldedTransposedAttention
+from drsformer_arch.fast.batch_norm import FoldedFADformerBlock, FoldedSFHformerBlock
+from drsformer_arch.fast.channel_attention import (
+    FoldedNeRDRainAttention,
+    FoldedTopKAttention,
+    FoldedTransposedAttention,
+)
 from drsformer_arch.fast.channels_last import (
     ChannelReductionInDtype,
     ChannelsLastEmbedding,
@@ -29,6 +34,8 @@ from drsformer_arch.fast.tiles import (
     InPlace,
     TiledExpertSteps,
     TiledFeedForward,
+    TiledNeRDRainBlock,
+    TiledNeRDRainFeedForward,
     TiledSparseTransformerBlock,
     TiledTransformerBlock,
 )
@@ -41,19 +48,29 @@ SHARED: tuple[type[FastForm], ...] = (
     ChannelsLastNorm,
     FoldedTopKAttention,
     FoldedTransposedAttention,
+    FoldedNeRDRainAttention,
     FoldedExpertStep,
 )
 ACCELERATED: Forms = (*SHARED, SlabFeedForward)  # on the parameters of the plain network, for training too
+ONLY_INFERENCE: tuple[type[FastForm], ...] = (
+    FoldedSFHformerBlock,
+    FoldedFADformerBlock,
+)  # of networks that train plain
 FUSED: Forms = (  # for inference
     *SHARED,
     ArrangedFeedForward,
     TiledFeedForward,
+    TiledNeRDRainBlock,
+    TiledNeRDRainFeedForward,
     TiledSparseTransformerBlock,
     TiledTransformerBlock,
+    TiledNeRDRainFeedForward,
+    TiledNeRDRainBlock,
     TiledExpertSteps,
     DownsampleInDtype,
     UpsampleInDtype,
     ChannelReductionInDtype,
+    *ONLY_INFERENCE,
 )
 ONLY_FUSED = tuple(set(FUSED) - set(ACCELERATED))
 # None of their maps is used again once a level has it, by these methods and with these parts.
@@ -181,9 +198,9 @@ def _in_type(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...]) 
     return tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
 
 
-def has_fast_form(net: nn.Module) -> bool:
-    """Tell whether a part of a network has a fast form, or runs in it."""
-    classes = {form.replaces for form in ACCELERATED}
+def has_fast_form(net: nn.Module, forms: Forms = FUSED) -> bool:
+    """Tell whether a part of a network has a fast form, by default one of inference, or runs in it."""
+    classes = {form.replaces for form in forms}
     return any(type(module) in classes or isinstance(module, FastForm) for module in net.modules())
 
 
@@ -198,9 +215,10 @@ def form_and_exceptions(net: nn.Module) -> tuple[str, list[str]]:
     forms = [module for module in net.modules() if isinstance(module, FastForm)]
     if not forms:
         return "plain", []
-    names = {form.replaces.__name__ for form in ACCELERATED}
+    fused = any(isinstance(module, ONLY_FUSED) for module in forms)
+    names = {form.replaces.__name__ for form in (*ACCELERATED, *(ONLY_INFERENCE if fused else ()))}
     kept = sorted({type(module).__name__ for module in net.modules() if _is_plain(module, names)})
-    return "fused" if any(isinstance(module, ONLY_FUSED) for module in forms) else "fast", kept
+    return "fused" if fused else "fast", kept
 
 
 def _is_plain(module: nn.Module, names: set[str]) -> bool:

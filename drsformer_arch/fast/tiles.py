@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from drsformer_arch.archs import nerdrain_arch
 from drsformer_arch.archs.drsformer_arch import ExpertSteps, SparseTransformerBlock
 from drsformer_arch.archs.restormer_arch import GatedFeedForward, TransformerBlock
 from drsformer_arch.archs.u_shape import LayerNorm
@@ -114,6 +115,12 @@ class TiledFeedForward(FeedForwardForm, GatedFeedForward):
         return super().forward(self.enter(x))
 
 
+class TiledNeRDRainFeedForward(TiledFeedForward, nerdrain_arch.GatedFeedForward):
+    """Fast form of NeRD-Rain's GDFN, which is Restormer's with another key."""
+
+    replaces = nerdrain_arch.GatedFeedForward
+
+
 class TiledBlock(InPlace):
     """x + attention(LN(x)), then x + feed-forward(LN(x)); parts of other classes see the whole map."""
 
@@ -163,6 +170,12 @@ class TiledTransformerBlock(TiledBlock, TransformerBlock):
     """Block of Restormer, computed in tiles."""
 
     replaces = TransformerBlock
+
+
+class TiledNeRDRainBlock(TiledBlock, nerdrain_arch.TransformerBlock):
+    """Block of NeRD-Rain, computed in tiles."""
+
+    replaces = nerdrain_arch.TransformerBlock
 
 
 class TiledExpertSteps(InPlace, ExpertSteps):

@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from drsformer_arch import archs, fast
-from drsformer_arch.archs import DRSformer, Restormer
+from drsformer_arch.archs import DRSformer, FADformer, NeRDRain, Restormer, SFHformer
 from drsformer_arch.archs.contract import outputs
 from drsformer_arch.archs.drsformer_arch import (
     Expert,
@@ -37,6 +37,11 @@ VARIANTS = {
         Restormer,
         {"dim": 12, "ffn_expansion_factor": 2.1, "bias": True, "LayerNorm_type": "BiasFree"},
     ),
+    "NeRDRain": (NeRDRain, {"num_blocks": (2, 1, 1), "heads": (1, 2, 2)}),
+    "NeRDRain, biases": (
+        NeRDRain,
+        {"num_blocks": (1, 2, 1), "heads": (1, 1, 2), "bias": True, "LayerNorm_type": "BiasFree"},
+    ),
     "dual pixel": (Restormer, {"inp_channels": 6, "dual_pixel_task": True}),
 }
 SIZES = {  # number, height, width, and tiles: none, less than the halo, the lowest level's, larger than all; a rest
@@ -55,16 +60,18 @@ def network(kind: type[nn.Module] = DRSformer, seed: int = 0, **options) -> nn.M
 
 
 def pictures(net: nn.Module, number: int, height: int, width: int) -> torch.Tensor:
+    height, width = (side + -side % net.contract.size_multiple for side in (height, width))
     return torch.rand(number, net.contract.picture_channels, height, width, dtype=torch.float64)
 
 
 def gradients(net: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Compute the output, and the gradients of a weighted sum of it."""
+    """Compute the first output, and the gradients of a weighted sum of all."""
     image = image.clone().requires_grad_()
     net.zero_grad(set_to_none=True)
-    output = net(image)
+    output, *others = outputs(net(image))
     torch.manual_seed(1)
-    (output * torch.randn(output.shape, dtype=torch.float64).to(output.dtype)).sum().backward()
+    sums = [(x * torch.randn(x.shape, dtype=torch.float64).to(x.dtype)).sum() for x in (output, *others)]
+    torch.stack(sums).sum().backward()
     return output.detach(), {"image": image.grad} | {name: value.grad for name, value in net.named_parameters()}
 
 
@@ -86,8 +93,36 @@ def test_fast_forms_equal_the_plain_network(name):
             assert form_of(fused) == "fused"
             assert form_of(accelerated) == "fast"
             with torch.no_grad():
-                output = fused(image)
+                output = outputs(fused(image))[0]
             torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9, msg=f"tiles of {tile} pixels, {shape}")
+
+
+BATCH_NORMS = {
+    "SFHformer": lambda: SFHformer(embed_dim=[8, 16, 32, 16, 8], depth=[1, 1, 2, 0, 1]),
+    "SFHformer, groups": lambda: SFHformer(embed_dim=[4, 8, 16, 8, 4], depth=[1, 1, 1, 1, 1], groups=4),
+    "FADformer": lambda: FADformer(embed_dim=[8, 16, 32, 16, 8], depth=[1, 0, 2, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", BATCH_NORMS)
+def test_batch_norms_are_folded_in_inference_only(name):
+    net = load_golden_weights(BATCH_NORMS[name]()).double()
+    image = torch.rand(2, 3, 36, 28, dtype=torch.float64)
+    assert form_of(accelerate(copy.deepcopy(net))) == "plain"
+    fused = fuse(net)
+    assert form_of(fused) == "fused"
+    assert fused.state_dict().keys() == net.state_dict().keys()
+    with torch.no_grad():
+        expected = net.eval()(image)
+        torch.testing.assert_close(fused(image), expected, rtol=1e-9, atol=1e-9)
+        for tensor in fused.parameters():  # no second copy of a weight, and none of a running mean
+            tensor.mul_(0.5)
+        for tensor in (parameter for parameter in net.parameters()):
+            tensor.mul_(0.5)
+        torch.testing.assert_close(fused(image), net(image), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(fused.train()(image), net.train()(image), rtol=1e-9, atol=1e-9)
+    net.eval().get_submodule("layer1.blocks.0.norm1").register_forward_hook(lambda *_: None)
+    assert "but for Block" in form_of(fuse(net))
 
 
 class SameChoice:
