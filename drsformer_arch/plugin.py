@@ -35,7 +35,14 @@ from drsformer_arch.data.datasets.paired_dataset import Dataset_PairedImage, Pai
 from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.training.derain_model import DerainModel, ImageCleanModel
-from drsformer_arch.training.losses import MultiOutputMSELoss, NegativeSSIMLoss, PSNRLoss
+from drsformer_arch.training.losses import (
+    EdgeLoss,
+    FFTLoss,
+    FrequencyContrastiveLoss,
+    MultiOutputMSELoss,
+    NegativeSSIMLoss,
+    PSNRLoss,
+)
 
 __all__ = ["ARCH_REGISTRY", "OURS", "NetworkBuilder", "register", "test_pipeline", "train_pipeline"]
 
@@ -52,7 +59,7 @@ def for_basicsr(metric: metrics.Metric) -> Any:
 
 OURS: tuple[tuple[Registry, tuple[Any, ...]], ...] = (
     (ARCH_REGISTRY, tuple(map(NetworkBuilder, NETWORKS))),
-    (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss)),
+    (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss, EdgeLoss, FFTLoss, FrequencyContrastiveLoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
     (METRIC_REGISTRY, tuple(for_basicsr(score) for scores in metrics.PROTOCOLS.values() for score in scores.values())),

@@ -120,7 +120,7 @@ def check_names(options: dict[str, Any], *, is_train: bool) -> Any:
         find(DATASET_REGISTRY, section["type"], f"{where}.type")
     option_trials.try_metrics(options["val"].get("metrics") or {})
     if is_train and options["model_type"] in MODEL_TYPES:
-        option_trials.try_losses(options["train"])
+        option_trials.try_losses(options["train"], network)
     return network
 
 
@@ -223,8 +223,8 @@ def _check_training(options: dict[str, Any], network: Any, distributed: bool, wa
         wanted: the number of GPUs that the file names.
     """
     train, dataset = options["train"], options["datasets"]["train"]
-    if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt")):
-        raise UserError("there is no loss: option train.pixel_opt is missing")
+    if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt", "losses")):
+        raise UserError("there is no loss: option train.pixel_opt is missing (or train.losses, for several)")
     if dataset.get("prefetch_mode") == "cuda" and not torch.cuda.is_available():
         raise UserError("datasets.train.prefetch_mode: cuda needs a GPU")
     gpus = torch.cuda.device_count() if options["num_gpu"] == "auto" else options["num_gpu"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.options.kinds import shown
 from drsformer_arch.options.safe_yaml import Options
@@ -20,6 +21,7 @@ from drsformer_arch.restore.outline import LARGEST_NUMBER
 from drsformer_arch.system import packages, processor
 from drsformer_arch.system.errors import UserError, did_you_mean
 from drsformer_arch.training.batch_plan import BatchPlan
+from drsformer_arch.training.loss_terms import OWN_KEYS, compare
 from drsformer_arch.training.lr_scheduler import SCHEDULES, build_optimizer, build_schedule, optimizer_names
 from drsformer_arch.training.validation import QUICK, is_quick, needs_target, try_metric, trying
 
@@ -182,24 +184,51 @@ def _check_taken(model: type, where: str, section: Options, build: Build, names:
         )
 
 
-def try_losses(train: dict[str, Any]) -> None:
-    """Compare the losses' arguments, and compute those that take no time to load."""
+def try_losses(train: dict[str, Any], network: Any = None) -> None:
+    """Compare the losses' arguments, and compute those that take no time to load.
+
+    Args:
+        train: the section.
+        network: whose pictures are compared; its contract says which there are.
+    """
     for name, section in train.items():
-        if not name.endswith("_opt") or section is None:
-            continue
-        where = f"train.{name}"
-        check_arguments(LOSS_REGISTRY, section, where)
-        loss_class = find(LOSS_REGISTRY, section["type"], where)
-        if not is_quick(loss_class) or loss_class.__name__ == LOADS_WEIGHTS:
-            continue
-        if name == "perceptual_opt":
-            raise UserError(f"option {where}.type: {section['type']} is no perceptual loss; give it as train.pixel_opt")
-        with trying(where):
-            loss = loss_class(**{key: value for key, value in section.items() if key != "type"})
-            output, target = torch.full((1, 3, 16, 16), 0.25), torch.full((1, 3, 16, 16), 0.5)
-            value = loss((output,) if getattr(loss, "takes_all_outputs", False) else output, target)
-            if not isinstance(value, Tensor) or not value.isfinite().all():
-                raise UserError(f"{where}: with these arguments the loss is not finite")
+        if name.endswith("_opt") and section is not None:
+            loss = _try_loss(section, f"train.{name}")
+            if loss is not None and name == "perceptual_opt":
+                wrong = f"option train.{name}.type: {section['type']} is no perceptual loss"
+                raise UserError(f"{wrong}; give it as train.pixel_opt")
+    scales = contract_of(network).output_scales
+    for number, section in enumerate(train.get("losses") or ()):
+        where = f"train.losses[{number}]"
+        chosen = section.get("outputs", [0])
+        if max(chosen) >= len(scales):
+            raise UserError(f"option {where}.outputs: the network's pictures are 0 to {len(scales) - 1}, not {chosen}")
+        _try_loss(section, where, [scales[index] for index in chosen], OWN_KEYS)
+
+
+def _try_loss(section: Options, where: str, scales: Sequence[int] = (1,), own_keys: Sequence[str] = ()) -> Any:
+    """Compute a loss on small pictures.
+
+    Args:
+        section: its type and arguments.
+        where: its name in messages.
+        scales: how much smaller than the target the pictures are that it compares.
+        own_keys: keys that are no arguments.
+
+    Returns:
+        The loss; None where it takes its time.
+    """
+    check_arguments(LOSS_REGISTRY, section, where, extra=own_keys)
+    loss_class = find(LOSS_REGISTRY, section["type"], where)
+    if not is_quick(loss_class) or loss_class.__name__ == LOADS_WEIGHTS:
+        return None
+    with trying(where):
+        loss = loss_class(**{key: value for key, value in section.items() if key not in {"type", *own_keys}})
+        target, rainy = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.75)
+        value = compare(loss, [torch.full((1, 3, 16 // scale, 16 // scale), 0.25) for scale in scales], target, rainy)
+        if not isinstance(value, Tensor) or not value.isfinite().all():
+            raise UserError(f"{where}: with these arguments the loss is not finite")
+    return loss
 
 
 def try_metrics(metrics: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ SECTIONS: tuple[tuple[str, type[Section], type[Section]], ...] = (
     ("`train.optim_g`", run.Optimizer, Section),
     ("`train.scheduler`", run.Schedule, Section),
     ("`train.pixel_opt`, `train.perceptual_opt`", run.Loss, Section),
+    ("`train.losses`: each term", run.LossTerm, Section),
     ("`train.mixing_augs`", run.Mixing, Section),
     ("`val`", run.Val, Section),
     ("`val.metrics`: each metric", run.Metric, Section),

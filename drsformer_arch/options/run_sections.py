@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from pydantic import model_validator
 
 from drsformer_arch.options import kinds
@@ -55,6 +56,20 @@ class Loss(Typed):
     style_weight: kinds.NotNegative = basicsr("factor of the style part of PerceptualLoss", 0, "factor")
 
 
+class LossTerm(Loss):
+    """A term of a sum of losses, with the arguments of its class."""
+
+    outputs: Annotated[list[kinds.Natural], MinLen(1)] = option(
+        "which of the network's pictures it compares, each with the target at its size; 0 is the best", [0]
+    )
+    name: str | None = option("its name in the log, behind `l_`; by default that of its class", None)
+
+    @property
+    def log_name(self) -> str:
+        """The name of its values in logs and curves."""
+        return f"l_{self.name or self.type.removesuffix('Loss').lower()}"
+
+
 class Mixing(Section):
     """Mixup: training on sums of two pairs."""
 
@@ -92,6 +107,7 @@ class Train(Accumulation, extra="forbid"):
     scheduler: Schedule = basicsr("the course of the learning rate")
     pixel_opt: Loss | None = basicsr("the loss that compares result and target", None)
     perceptual_opt: Loss | None = basicsr("a perceptual loss that is added to it", None)
+    losses: list[LossTerm] | None = option("a sum of losses, beside `pixel_opt` or instead of it", None)
     ema_decay: kinds.Decay = basicsr("decay of the moving average of the weights; 0: none is kept", 0)
     grad_clip: kinds.Positive | None = option("norm that longer gradients are cut to; DRSformer's: 0.01", None)
     amp: Literal[False, "bf16", "fp16"] | None = option("type of mixed precision; false: all in float32", False)
@@ -99,6 +115,14 @@ class Train(Accumulation, extra="forbid"):
         "how many steps in a row may be skipped because their loss or gradient is not finite", 0, "iterations"
     )
     mixing_augs: Mixing = fork("mixup: training on sums of two pairs", None)
+
+    @model_validator(mode="after")
+    def _check_names_of_losses(self) -> "Train":
+        names = ["l_pix", "l_percep", "l_style", *(term.log_name for term in self.losses or ())]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise refusal(f": two terms are called {twice} in the log; give one another `name`", "losses")
+        return self
 
     @model_validator(mode="after")
     def _check_cycles(self) -> "Train":

@@ -21,6 +21,7 @@ from drsformer_arch.restore.tiling import forward_scaled
 from drsformer_arch.system.errors import TrainingStopped, UserError
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.loaders import seed_everything, seed_of
+from drsformer_arch.training.loss_terms import LossTerms, compare
 from drsformer_arch.training.lr_scheduler import build_optimizer, build_schedule
 from drsformer_arch.training.training_log import GRADIENT_NORM
 from drsformer_arch.training.validated_model import ValidatedModel
@@ -88,12 +89,21 @@ class DerainModel(ValidatedModel):
         if self.amp_dtype and not self.opt["dist"] and self.opt["num_gpu"] > 1:
             # DataParallel opens autocast in threads that do not know the chosen type and would take float16.
             raise UserError("train.amp with several GPUs needs one process per GPU: torchrun and --launcher pytorch")
+        terms = train.get("losses")
+        alone = terms and not any(train.get(key) for key in ("pixel_opt", "perceptual_opt"))
         try:
+            if alone:  # SRModel refuses to train without one of its two losses
+                train["pixel_opt"] = {"type": "L1Loss"}
             super().init_training_settings()
+            self.loss_terms = LossTerms(terms).to(self.device) if terms else None
         except UserError:
             raise
         except (TypeError, ValueError) as error:
             raise UserError(f"train: {error}") from error
+        finally:
+            if alone:
+                del train["pixel_opt"]
+                self.cri_pix = None
 
     def setup_optimizers(self) -> None:
         """Build the optimizer as SRModel does, but leave the options their `type`."""
@@ -194,7 +204,9 @@ class DerainModel(ValidatedModel):
         parts: dict[str, Tensor] = {}
         if self.cri_pix is not None:
             takes_all = getattr(self.cri_pix, "takes_all_outputs", False)
-            parts["l_pix"] = self.cri_pix(outputs if takes_all else output, gt)
+            parts["l_pix"] = compare(self.cri_pix, outputs if takes_all else (output,), gt, lq)
+        if self.loss_terms is not None:
+            parts.update(self.loss_terms(outputs, gt, lq))
         if self.cri_perceptual is not None:
             perceptual, style = self.cri_perceptual(output, gt)
             parts.update({k: v for k, v in (("l_percep", perceptual), ("l_style", style)) if v is not None})

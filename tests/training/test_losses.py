@@ -6,7 +6,9 @@ import torch
 
 import drsformer_arch.plugin  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.archs import NeRDRain
+from drsformer_arch.training.derain_model import DerainModel
 from drsformer_arch.training.losses import EdgeLoss, FFTLoss, FrequencyContrastiveLoss, pyramid_level
+from drsformer_arch.training.training_log import GRADIENT_NORM
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json
 
 # isort: split
@@ -73,6 +75,45 @@ def test_nerdrain_is_trained_as_published():
         assert net.get_parameter(key).grad.norm().item() == near(norm), key
     everything = torch.cat([parameter.grad.flatten() for parameter in net.parameters() if parameter.grad is not None])
     assert everything.norm().item() == near(facts["grad_l2_all"])
+
+
+RECIPE = [
+    {"type": "CharbonnierLoss", "eps": 1e-6, "outputs": [0, 1, 2]},
+    {"type": "FFTLoss", "loss_weight": 0.01, "outputs": [0, 1, 2]},
+    {"type": "EdgeLoss", "loss_weight": 0.05, "outputs": [0, 1, 2]},
+    {"type": "L1Loss", "loss_weight": 0.1, "outputs": [3, 5]},
+]
+
+
+def test_an_option_file_holds_the_recipe_term_by_term(model_options):
+    """`train.losses` alone, and beside `pixel_opt`; every term is in the log and the gradient is that of their sum."""
+    facts, small = load_json("nerdrain_losses")["network"], load_json("nerdrain_small")
+    model_options["network_g"] = {"type": "NeRDRain", **small["config"]}
+    model_options["train"] |= {"losses": RECIPE, "pixel_opt": None, "grad_clip": None}
+    model_options["datasets"]["train"] |= {"gt_size": 64}
+    model = DerainModel(model_options)
+    load_golden_weights(model.net_g, small["weight_gain"])
+    batch = {
+        "lq": golden_input(small["input_shape"], small["input_seed"]),
+        "gt": golden_input(facts["target_shape"], facts["target_seed"]),
+    }
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    log = model.get_current_log()
+    values = facts["values"]
+    for name, value in zip(("l_charbonnier", "l_fft", "l_edge", "l_l1"), WEIGHTS, strict=True):
+        assert log[name] == pytest.approx(WEIGHTS[value] * values[value], rel=1e-5)
+    assert log[GRADIENT_NORM] == pytest.approx(facts["grad_l2_all"], rel=1e-4)
+    assert "l_pix" not in log
+
+    model_options["train"] |= {
+        "losses": [{"type": "FrequencyContrastiveLoss", "name": "fcr"}],
+        "pixel_opt": {"type": "L1Loss"},
+    }
+    model = DerainModel(model_options)
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    assert {"l_pix", "l_fcr"} <= model.get_current_log().keys()
 
 
 def assert_case(case: dict, x: torch.Tensor, loss: torch.Tensor) -> None:
