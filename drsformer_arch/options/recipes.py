@@ -54,14 +54,20 @@ def recipe_of(network: str, data: DataSet) -> dict[str, Any]:
     Returns:
         The values of templates/recipes.yml.txt, of which the texts are lines of an option file.
     """
-    recipe = dict(RECIPES[network])
+    recipe = {"warmup_iter": "-1  # no warm-up", "remarks": {}, **RECIPES[network]}
+    values = {"remark": recipe["remarks"].get(data.name, "")}
     if network in EPOCHS:
         epoch = EPOCHS[network](PAIRS_INSTEAD.get(data.name, data.train_pairs))
         recipe["total_iter"] = recipe["epochs"] * epoch
-        remark = REMARK if data.name in PAIRS_INSTEAD else ""
-        recipe["summary"] = recipe["summary"].format(epoch=epoch, remark=remark)
-        milestones = [number * epoch for number in recipe["milestones"]]
-        recipe["schedule"] = recipe["schedule"].format(milestones=milestones)
+        values = {
+            "epoch": epoch,
+            "milestones": [number * epoch for number in recipe["milestones"]],
+            "remark": REMARK if data.name in PAIRS_INSTEAD else "",
+        }
+    elif isinstance(recipe["total_iter"], dict):
+        recipe["total_iter"] = recipe["total_iter"][data.name]
+    for text in ("summary", "schedule"):
+        recipe[text] = recipe[text].format(**values, total_iter=recipe["total_iter"])
     return recipe
 
 
@@ -99,7 +105,8 @@ def memory(network: str, recipe: Mapping[str, Any]) -> str:
             "# a 384 px patch nine times that): mini_batch_sizes; what is missing is accumulated, and the training\n"
             "# stays the same. network_g.use_checkpoint: true needs a third of the memory for a third more time."
         )
-    size = recipe["patch"].split()[1]
+    size = int(recipe["patch"].split()[1])
+    float32, bf16 = (round(part * (size / 128) ** 2, 1) for part in (float32, bf16))
     whole = int(recipe["effective"])
     fits = [
         f"{gpu} GB: {largest_batch(gpu, float32, whole)} ({largest_batch(gpu, bf16, whole)})" for gpu in (8, 12, 24)
@@ -146,7 +153,7 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
             "patch": indent(recipe["patch"], "    "),
             "optimizer": indent(recipe["optimizer"], "    "),
             "schedule": indent(recipe["schedule"], "  "),
-            "loss": indent(recipe["loss"], "    "),
+            "loss": indent(recipe["loss"], "  "),
             "rotations": str(recipe["rotations"]).lower(),
             "symmetries": "  # together the 8 symmetries" if recipe["rotations"] else "",
             "network_g": _template(f"networks/{network}").format(mefc=str(data.with_mefc).lower()),
