@@ -46,6 +46,8 @@ class Contract:
         patch_size: the only height and width that it takes; larger pictures are put together from patches.
         patch_overlap: pixels that neighbouring patches share.
         patch_weights: makes of patch_size the weights, (patch_size, patch_size), of the mean of overlapping patches.
+        window: side of the windows, in pixels, out of which the authors put results together for their scores.
+        corners: multiple to which the authors cut pictures at each of four corners, for the mean of the results.
         output_scales: how often the sides of the pictures that it returns go into those of its input, the best first.
         bytes_per_pixel: of memory that inference in float32 takes at its peak, measured; by default a guess.
         unused_keys: matches entries of published checkpoints that no computation uses.
@@ -59,6 +61,8 @@ class Contract:
     patch_size: int | None = None
     patch_overlap: int = 0
     patch_weights: Callable[[int], Tensor] = equal_weights
+    window: int | None = None
+    corners: int | None = None
     output_scales: tuple[int, ...] = (1,)
     bytes_per_pixel: int = 8192
     unused_keys: re.Pattern[str] | None = None

@@ -230,6 +230,7 @@ class FADformer(RestorationNetwork):
     contract = Contract(
         size_multiple=4,
         smallest_size=12,
+        corners=4,
         unused_keys=UNUSED_KEYS,
         recognition=Recognition(
             keys=("patch_embed.proj.weight", "down_rcp1.proj.1.weight", "skip2.weight"), arguments=arguments_of

@@ -220,6 +220,7 @@ class NeRDRain(RestorationNetwork):
     contract = Contract(
         size_multiple=16,
         smallest_size=16,
+        window=256,
         output_scales=(1, 2, 4, 2, 2, 4, 4),
         unused_keys=UNUSED_KEYS,
         recognition=Recognition(
