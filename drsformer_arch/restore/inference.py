@@ -73,8 +73,8 @@ def in_windows(run: Run, image: Tensor, side: int) -> Tensor:
     result = torch.empty_like(image)
     for rows, columns in itertools.product(windows(image.shape[2], side), windows(image.shape[3], side)):
         part = run(image[:, :, rows.whole, columns.whole])
-        inside = (slice(axis.own.start - axis.whole.start, None) for axis in (rows, columns))
-        result[:, :, rows.own, columns.own] = part[(..., *inside)]
+        top, left = (axis.own.start - axis.whole.start for axis in (rows, columns))
+        result[:, :, rows.own, columns.own] = part[:, :, top:, left:]
     return result
 
 
