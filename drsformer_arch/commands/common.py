@@ -51,6 +51,21 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """Declare `--ensemble` and `--published-inference` of commands that run networks."""
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="take the mean over the eight symmetries of each picture: eight times as slow, a little better",
+    )
+    parser.add_argument(
+        "--published-inference",
+        action="store_true",
+        help="run networks as their authors did for their scores: NeRDRain in windows of 256 pixels, FADformer as the "
+        "mean of four corners, the others as always",
+    )
+
+
 def _from_here(name: str) -> str:
     """Make the path of a file absolute, for any working directory; the name of a module stays as it is."""
     return str(Path.cwd() / os.path.expanduser(name)) if name.endswith(".py") else name

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, add_inference
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
@@ -42,6 +42,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
+    add_inference(parser)
     add_imports(parser)
     parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
 
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         page=args.report,
         imports=args.imports,
+        ensemble=args.ensemble,
+        published_inference=args.published_inference,
     )
     print(table)
     print(f"written to {args.out}")

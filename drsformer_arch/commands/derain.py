@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, announce, register_outside
+from drsformer_arch.commands.common import (
+    EXIT_SOME_FAILED,
+    add_command,
+    add_imports,
+    add_inference,
+    announce,
+    register_outside,
+)
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """INPUT is pictures, videos, folders (searched recursively, also through links) or patterns. Results keep
@@ -47,6 +54,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--memory", type=float, metavar="GIB", help="that --tile auto may use; default: 70 %% of the free"
     )
+    add_inference(parser)
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the GPU where there is one")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures of equal size computed together")
@@ -78,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         tile=args.tile if args.tile == "auto" else int(args.tile),
         overlap=args.overlap,
         memory=args.memory and int(args.memory * 2**30),
+        ensemble=args.ensemble,
+        published_inference=args.published_inference,
         runtime=args.runtime,
         param_key=args.param_key,
     )

@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, announce, size_of
+from drsformer_arch.commands.common import (
+    EXIT_SOME_FAILED,
+    add_command,
+    add_imports,
+    add_inference,
+    announce,
+    size_of,
+)
 from drsformer_arch.system.errors import TrainingStopped
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
@@ -47,6 +54,7 @@ def add(commands: Any) -> None:
         )
         add_imports(parser)
         if name == "test":
+            add_inference(parser)
             parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
         if name == "train":
             parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
@@ -63,9 +71,10 @@ def run(args: argparse.Namespace) -> int:
         args.opt = command.work_where_it_ran(args.opt)
     distributed = args.launcher != "none"
     option_trials.check_launcher(args.launcher)
+    asked = [f"val:{name}=true" for name in ("ensemble", "published_inference") if getattr(args, name, False)]
     options = prepare(
         args.opt,
-        args.force_yml,
+        [*args.force_yml, *asked],
         imports=args.imports,
         is_train=is_train,
         distributed=distributed,

@@ -35,6 +35,8 @@ def compare(
     device: str | None = None,
     page: Path | None = None,
     imports: Sequence[str] = (),
+    ensemble: bool = False,
+    published_inference: bool = False,
 ) -> tuple[str, list[str]]:
     """Compare networks and write tables, figures and result pictures.
 
@@ -49,6 +51,8 @@ def compare(
         device: default: the GPU where there is one.
         page: HTML file that shows all results; default: none.
         imports: modules and files whose networks are used beside ours, see `bridge.outside.register_outside`.
+        ensemble: take the mean over the eight symmetries of each picture, also where an option file does not say so.
+        published_inference: run networks as their authors did for their scores, likewise.
 
     Returns:
         The table in Markdown, and the lines of what failed.
@@ -67,7 +71,12 @@ def compare(
         from drsformer_arch.bridge.outside import register_outside  # noqa: PLC0415 - needs BasicSR
 
         register_outside(imports)
-    methods = _methods(sources, pictures, imports, complain)
+    asked = {
+        name: True for name, value in (("ensemble", ensemble), ("published_inference", published_inference)) if value
+    }
+    methods = [
+        method._replace(val={**method.val, **asked}) for method in _methods(sources, pictures, imports, complain)
+    ]
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
     every = {compared.name: compared for method in methods for compared in method.pictures}
@@ -77,7 +86,11 @@ def compare(
     results = measure([rainy, *methods], settings, complain)
     if len(results) == 1:
         raise UserError("no network can be compared; the problems are named above")
-    conditions = [*_conditions(settings, results), *(f"Failed: {problem}" for problem in problems)]
+    conditions = [
+        *_conditions(settings, results),
+        *_ways_of_inference(methods),
+        *(f"Failed: {problem}" for problem in problems),
+    ]
     table = tables.markdown_table(results, conditions)
     cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
     contents = {
@@ -210,6 +223,22 @@ def _own_pictures(source: str, options: dict[str, Any]) -> list[ComparedSet]:
         known = did_you_mean("", [f"calculate_psnr_{name}" for name in PROTOCOLS])
         raise UserError(f"{source}: val.metrics must be those of one protocol{known}")
     return [ComparedSet(section["name"], dict(section), *used) for section in options["datasets"].values()]
+
+
+WAYS_OF_INFERENCE = {
+    "ensemble": "Mean over the eight symmetries of each picture",
+    "published_inference": "Run as by the network's authors, in windows or from corners where they do",
+}
+
+
+def _ways_of_inference(methods: Sequence[Method]) -> list[str]:
+    """Say which networks ran in another way than once over whole pictures."""
+    lines = []
+    for key, said in WAYS_OF_INFERENCE.items():
+        labels = [method.label for method in methods if method.val.get(key)]
+        if labels:
+            lines.append(f"{said}: {', '.join(labels)}.")
+    return lines
 
 
 def _conditions(settings: Settings, results: Sequence[Measurement]) -> list[str]:

@@ -25,6 +25,7 @@ from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.restore.networks import build_network, load_network
+from drsformer_arch.restore.inference import infer
 from drsformer_arch.restore.tiling import inference_form, restore
 from drsformer_arch.restore.weights import read_weights
 from drsformer_arch.system import processor, terminal
@@ -56,7 +57,7 @@ class Method(NamedTuple):
     weights: str | None  # None: the rainy pictures as they are
     network: dict[str, Any] | None  # a section of an option file; None: as the weights say
     param_key: str | None
-    val: dict[str, Any]  # precision, tile and tile_overlap of an option file
+    val: dict[str, Any]  # of an option file: precision, tile, tile_overlap, ensemble and published_inference
     pictures: tuple[ComparedSet, ...]
     imports: tuple[str, ...] = ()  # modules and files that its process imports for it
 
@@ -259,8 +260,15 @@ def run_network(
         UserError: the result is not finite.
     """
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-        tile, overlap = int(val.get("tile", 0)), int(val.get("tile_overlap", 32))
-        derained = restore(net, rainy.to(device), tile=tile, overlap=overlap).float().cpu()
+        derained = infer(
+            net,
+            rainy.to(device),
+            as_published=bool(val.get("published_inference")),
+            ensemble=bool(val.get("ensemble")),
+            tile=int(val.get("tile", 0)),
+            overlap=int(val.get("tile_overlap", 32)),
+        )
+        derained = derained.float().cpu()
     if not bool(derained.isfinite().all()):
         raise UserError("the network returns NaN or infinite values; its weights are damaged, or diverged in training")
     return derained

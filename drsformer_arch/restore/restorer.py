@@ -16,7 +16,8 @@ from drsformer_arch.fast import dtype_of
 from drsformer_arch.images.tensors import to_picture, to_tensor
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
-from drsformer_arch.restore.tiling import inference_form, restore
+from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.tiling import inference_form
 from drsformer_arch.restore.weights import DEFAULT, find_weights
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, is_out_of_memory
@@ -50,6 +51,8 @@ class Restorer:
             elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
         overlap: pixels that neighbouring tiles share and blend over.
         memory: bytes that "auto" may use; default: 70 % of what is free.
+        ensemble: take the mean over the eight symmetries of each picture, which takes eight times as long.
+        published_inference: run the network as its authors did for their scores, where its `contract` says how.
         fast: compute in the fused form, where the network has one; else what its file says, slower.
         runtime: what computes, PyTorch or ONNX Runtime; default: as the kind of file says.
         param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
@@ -67,12 +70,15 @@ class Restorer:
         tile: int | Literal["auto"] = "auto",
         overlap: int = 32,
         memory: int | None = None,
+        ensemble: bool = False,
+        published_inference: bool = False,
         fast: bool = True,
         runtime: Runtime | None = None,
         param_key: str | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tile, self.overlap, self.memory = tile, overlap, memory
+        self.ensemble, self.published_inference = ensemble, published_inference
         path = Path(type(weights).__name__) if isinstance(weights, nn.Module) else find_weights(weights)
         if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
             raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
@@ -145,7 +151,15 @@ class Restorer:
     def _derain(self, rainy: torch.Tensor, tile: int) -> torch.Tensor:
         overlap = min(self.overlap, tile // 4) if tile else 0
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return restore(self.net, rainy, tile=tile, overlap=overlap, device=self.device).float()
+            return infer(
+                self.net,
+                rainy,
+                as_published=self.published_inference,
+                ensemble=self.ensemble,
+                tile=tile,
+                overlap=overlap,
+                device=self.device,
+            ).float()
 
     def _tile_that_fits(self, rainy: torch.Tensor) -> int:
         """Choose the side of tiles by the free memory; 0 for whole pictures."""

@@ -18,7 +18,8 @@ from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_
 from drsformer_arch.fast.builders import is_fast
 from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.images.tensors import to_picture
-from drsformer_arch.restore.tiling import inference_form, restore
+from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.tiling import inference_form
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically
 from drsformer_arch.training import checkpoints, training_records
@@ -68,9 +69,11 @@ class ValidatedModel(CheckpointedModel):
         training = net.training
         net.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            self.output = restore(
+            self.output = infer(
                 net,
                 self.lq,
+                as_published=bool(val.get("published_inference")),
+                ensemble=bool(val.get("ensemble")),
                 multiple=int(val.get("window_size", contract_of(net).size_multiple)),
                 tile=int(val.get("tile", 0)),
                 overlap=int(val.get("tile_overlap", 32)),
