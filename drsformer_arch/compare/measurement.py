@@ -24,8 +24,8 @@ from drsformer_arch.fast.builders import is_fast, without_switch
 from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.metrics import PROTOCOLS
-from drsformer_arch.restore.networks import build_network, load_network
 from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.networks import build_network, load_network
 from drsformer_arch.restore.tiling import inference_form, restore
 from drsformer_arch.restore.weights import read_weights
 from drsformer_arch.system import processor, terminal

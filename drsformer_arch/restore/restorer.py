@@ -14,9 +14,9 @@ from torch import nn
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import dtype_of
 from drsformer_arch.images.tensors import to_picture, to_tensor
+from drsformer_arch.restore.inference import infer
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
-from drsformer_arch.restore.inference import infer
 from drsformer_arch.restore.tiling import inference_form
 from drsformer_arch.restore.weights import DEFAULT, find_weights
 from drsformer_arch.system import processor
