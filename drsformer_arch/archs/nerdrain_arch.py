@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from torch import Tensor, nn
 
 from drsformer_arch.archs import restormer_arch
@@ -49,7 +50,7 @@ def every(step: int, x: Tensor) -> Tensor:
 
 def repeated(x: Tensor) -> Tensor:
     """Show every pixel twice in each direction, (N, C, H, W) → (N, C, 2H, 2W)."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    return repeat(x, "n c h w -> n c (h 2) (w 2)")
 
 
 class DepthwiseConv(nn.Module):
