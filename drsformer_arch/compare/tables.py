@@ -14,10 +14,10 @@ class Quality(NamedTuple):
     """PSNR in dB and SSIM of a method on a data set."""
 
     psnr: float
-    ssim: float
+    ssim: float | None  # of what was published, not always known
 
     def __str__(self) -> str:
-        return f"{self.psnr:.2f} / {self.ssim:.4f}"
+        return f"{self.psnr:.2f} / {'?' if self.ssim is None else f'{self.ssim:.4f}'}"
 
 
 def data_sets(results: Sequence[Measurement]) -> list[str]:
@@ -40,7 +40,7 @@ def published(result: Measurement, data_set: str) -> Quality | None:
 def best(results: Sequence[Measurement], data_set: str) -> Quality | None:
     """Return the highest PSNR and the highest SSIM measured, not necessarily of one method."""
     found = [q for result in results if result.network and (q := quality(result, data_set))]
-    return Quality(max(q.psnr for q in found), max(q.ssim for q in found)) if found else None
+    return Quality(max(q.psnr for q in found), max(q.ssim or 0.0 for q in found)) if found else None
 
 
 def seconds(result: Measurement) -> float:

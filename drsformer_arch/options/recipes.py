@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import Any, NamedTuple
@@ -13,7 +13,10 @@ TEMPLATES = Path(__file__).parent / "templates"  # texts with {names} of what th
 
 
 class DataSet(NamedTuple):
-    """A benchmark: names, sizes, the protocol of its published scores, whether DRSformer's weights for it have MEFC."""
+    """A benchmark: names, sizes, the protocol of its published scores, whether DRSformer's weights for it have MEFC.
+
+    Where it is tested on several sets, these have names of their own, and some of them validate a training.
+    """
 
     name: str
     key: str  # its name for `drsformer prepare`
@@ -21,6 +24,8 @@ class DataSet(NamedTuple):
     test_pairs: int
     protocol: str
     with_mefc: bool
+    tests: tuple[str, ...] = ()
+    validations: tuple[str, ...] = ()
 
 
 DATA_SETS = (
@@ -30,6 +35,18 @@ DATA_SETS = (
     DataSet("DDN-Data", "ddn", 12_600, 1_400, "ddn", True),
     DataSet("SPA-Data", "spa", 638_492, 1_000, "rain200", False),
 )
+RAIN13K = DataSet(
+    "Rain13K",
+    "rain13k",
+    13_712,
+    4_300,
+    "rain200",
+    True,
+    ("Test100", "Rain100H", "Rain100L", "Test2800", "Test1200"),
+    ("Rain100H", "Rain100L"),
+)
+OF_RAIN13K = ("DRSformer", "Restormer", "NeRDRain")  # with option files for it
+UNPUBLISHED = "\n# Nothing is published of a training on Rain13K: this is the recipe for the other data sets."
 
 
 def _template(name: str) -> str:
@@ -55,6 +72,8 @@ def recipe_of(network: str, data: DataSet) -> dict[str, Any]:
         The values of templates/recipes.yml.txt, of which the texts are lines of an option file.
     """
     recipe = {"warmup_iter": "-1  # no warm-up", "remarks": {}, **RECIPES[network]}
+    if data is RAIN13K and network != "Restormer":  # whose own data set it is
+        recipe["summary"] += UNPUBLISHED
     values = {"remark": recipe["remarks"].get(data.name, "")}
     if network in EPOCHS:
         epoch = EPOCHS[network](PAIRS_INSTEAD.get(data.name, data.train_pairs))
@@ -76,6 +95,43 @@ TILES = """\
   # tile: 512
   # tile_overlap: 32
 """
+
+
+DATA_SET = """\
+  {phase}:
+    name: {name}
+    type: PairedRainDataset
+    dataroot: {folder}.lmdb  # made by: drsformer prepare {data.key} SRC -o datasets/{data.name} --lmdb
+    # Instead of the store, a folder with input/ and target/ (pictures, or LMDBs in BasicSR's layout):
+    # dataroot: {folder}
+
+"""
+
+
+def data_sets(data: DataSet, phase: str, names: Sequence[str]) -> str:
+    """Sections of test sets.
+
+    Args:
+        data: the benchmark.
+        phase: "val" or "test"; several are numbered.
+        names: of its test sets, where there are several.
+    """
+    folder = f"datasets/{data.name}/test"
+    if not names:
+        return DATA_SET.format(phase=phase, name=f"{data.name}-test", folder=folder, data=data)
+    return "".join(
+        DATA_SET.format(phase=f"{phase}_{number}", name=name, folder=f"{folder}/{name}", data=data)
+        for number, name in enumerate(names, 1)
+    )
+
+
+def published_scores(scores: Mapping[str, tuple[float, float | None]], data: DataSet) -> str:
+    """What is published of a network on a data set, as the end of a sentence."""
+    if not data.tests:
+        psnr, ssim = scores[data.name]
+        return f" {psnr:.2f} dB / {ssim:.4f} ({data.protocol} protocol)."
+    known = ", ".join(f"{name} {scores[name][0]:.2f} dB" for name in data.tests if name in scores)
+    return f"\n# {known} ({data.protocol} protocol)." if known else " nothing that is known here."
 
 
 def largest_batch(gpu: int, activations: float, whole: int) -> int:
@@ -119,7 +175,7 @@ def memory(network: str, recipe: Mapping[str, Any]) -> str:
     )
 
 
-def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> dict[str, str]:
+def option_files(published: Mapping[str, Mapping[str, tuple[float, float | None]]]) -> dict[str, str]:
     """The option files of the repository that follow from recipes.
 
     Args:
@@ -134,6 +190,7 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
         for path in sorted(whole.rglob("*.yml.txt"))
     }
     variants = [(network, data, data.name, network) for network in RECIPES for data in DATA_SETS]
+    variants += [(network, RAIN13K, RAIN13K.name, network) for network in OF_RAIN13K]
     rain200h = DATA_SETS[1]
     # All networks trained alike, for a fair comparison.
     variants += [
@@ -141,14 +198,15 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
     ]
     for network, data, file, whose in variants:
         recipe = recipe_of(whose, data)
-        psnr, ssim = published[network][data.name]
         values = {
             **data._asdict(),
             **recipe,
             "network": network,
             "by": "",
             "file": file,
-            "published": f"{psnr:.2f} dB / {ssim:.4f}",
+            "published": published_scores(published[network], data),
+            "val_sets": data_sets(data, "val", data.validations),
+            "test_sets": data_sets(data, "test", data.tests),
             "memory": memory(network, recipe),
             "patch": indent(recipe["patch"], "    "),
             "optimizer": indent(recipe["optimizer"], "    "),
