@@ -220,7 +220,12 @@ def _try_loss(section: Options, where: str, scales: Sequence[int] = (1,), own_ke
     """
     check_arguments(LOSS_REGISTRY, section, where, extra=own_keys)
     loss_class = find(LOSS_REGISTRY, section["type"], where)
-    if not is_quick(loss_class) or loss_class.__name__ == LOADS_WEIGHTS:
+    if loss_class.__name__ == LOADS_WEIGHTS:
+        file = section.get("weights")
+        if file is not None and not os.path.isfile(os.path.expanduser(file)):
+            raise UserError(f"option {where}.weights: there is no file {file}")
+        return None
+    if not is_quick(loss_class):
         return None
     with trying(where):
         loss = loss_class(**{key: value for key, value in section.items() if key not in {"type", *own_keys}})

@@ -7,10 +7,13 @@ repair changes what a working run of another project computes. State between Bas
 import contextlib
 import datetime
 import errno
+import functools
 import gc
 import importlib
+import inspect
 import multiprocessing
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +27,7 @@ from drsformer_arch.bridge.outside import copy_imported_files, imports_of, regis
 from drsformer_arch.data.store.environments import open_shared
 from drsformer_arch.data.store.meta_info import lmdb_keys, name_of_key
 from drsformer_arch.restore.weights import load_file, read_weights
-from drsformer_arch.system.errors import UserError, first_few
+from drsformer_arch.system.errors import UserError, first_few, line_of
 from drsformer_arch.training import checkpoints, loaders
 from drsformer_arch.training.training_log import TrainingLog
 from drsformer_arch.training.training_records import is_iteration
@@ -32,9 +35,11 @@ from drsformer_arch.training.validation import calculate_metric
 
 # isort: split
 from basicsr import train
+from basicsr.archs import vgg_arch
 from basicsr.data.ffhq_dataset import FFHQDataset
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from basicsr.data.realesrgan_dataset import RealESRGANDataset
+from basicsr.losses.basic_loss import PerceptualLoss
 from basicsr.models import build_model as basicsr_build_model
 from basicsr.utils import MessageLogger, check_resume, misc
 from basicsr.utils.dist_util import init_dist as basicsr_init_dist
@@ -45,6 +50,7 @@ from basicsr.utils.registry import Registry
 basicsr_create_train_val_dataloader = train.create_train_val_dataloader
 basicsr_mkdir_and_rename = misc.mkdir_and_rename
 basicsr_do_register = Registry._do_register
+basicsr_init_perceptual_loss = PerceptualLoss.__init__
 
 Hook = tuple[str, str, Callable[..., Any]]
 SUFFIX = "drsformer"  # of our names where another package holds them
@@ -312,6 +318,34 @@ def register_or_yield(self: Registry, name: str, obj: Any, suffix: str | None = 
     basicsr_do_register(self, name, obj, suffix)
 
 
+@functools.wraps(basicsr_init_perceptual_loss)
+def init_perceptual_loss(self: PerceptualLoss, *args: Any, weights: str | None = None, **kwargs: Any) -> None:
+    """Take the file with the weights of VGG, which BasicSR fetches from the network where it is not in one place."""
+    usual_place = vgg_arch.VGG_PRETRAIN_PATH
+    if weights is not None:
+        vgg_arch.VGG_PRETRAIN_PATH = os.path.expanduser(weights)
+        if not os.path.isfile(vgg_arch.VGG_PRETRAIN_PATH):
+            raise UserError(f"option train.perceptual_opt.weights: there is no file {weights}")
+    try:
+        basicsr_init_perceptual_loss(self, *args, **kwargs)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        where = "option train.perceptual_opt.weights"
+        if weights is not None:
+            raise UserError(f"{where}: {weights} holds no weights of this VGG as torchvision has them") from error
+        raise UserError(line_of(error, f"{where} is not given, and they cannot be fetched")) from error
+    finally:
+        vgg_arch.VGG_PRETRAIN_PATH = usual_place
+
+
+_signature = inspect.signature(basicsr_init_perceptual_loss)
+init_perceptual_loss.__signature__ = _signature.replace(  # type: ignore[attr-defined]  # what option files may say
+    parameters=[
+        *_signature.parameters.values(),
+        inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None),
+    ]
+)
+
+
 def is_ours(registered: Any) -> bool:
     """Tell whether a registered class or function is of this package."""
     return registered.__module__.partition(".")[0] == __name__.partition(".")[0]
@@ -334,6 +368,7 @@ HOOKS: tuple[Hook, ...] = (
     ("train", "create_train_val_dataloader", create_train_val_dataloader),
     ("train", "build_model", build_model),
     ("train", "MessageLogger", message_logger),
+    ("losses.basic_loss", "PerceptualLoss.__init__", init_perceptual_loss),
     ("data.prefetch_dataloader", "PrefetchGenerator.run", run_prefetch_thread),
     ("data.prefetch_dataloader", "CPUPrefetcher.next", raising(CPUPrefetcher.next)),
     ("data.prefetch_dataloader", "CUDAPrefetcher.next", raising(CUDAPrefetcher.next)),

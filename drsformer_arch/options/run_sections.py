@@ -54,6 +54,9 @@ class Loss(Typed):
     loss_weight: kinds.Positive = basicsr("factor of the loss in the sum of losses", 1, "factor")
     perceptual_weight: kinds.NotNegative = basicsr("factor of the perceptual part of PerceptualLoss", 1, "factor")
     style_weight: kinds.NotNegative = basicsr("factor of the style part of PerceptualLoss", 0, "factor")
+    weights: str | None = option(
+        "file with the weights of VGG for PerceptualLoss, as torchvision has them; by default they are fetched", None
+    )
 
 
 class LossTerm(Loss):

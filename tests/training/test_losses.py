@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models import vgg11
 
 import drsformer_arch.plugin  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.archs import NeRDRain
+from drsformer_arch.system.errors import UserError
 from drsformer_arch.training.derain_model import DerainModel
 from drsformer_arch.training.losses import EdgeLoss, FFTLoss, FrequencyContrastiveLoss, pyramid_level
 from drsformer_arch.training.training_log import GRADIENT_NORM
 from tests.golden_weights import GOLDEN, golden_input, load_golden_weights, load_json
 
 # isort: split
+from basicsr.losses import build_loss
 from basicsr.losses.basic_loss import CharbonnierLoss, L1Loss
 
 NERDRAIN = {"charbonnier": CharbonnierLoss(eps=1e-6), "edge": EdgeLoss(), "fft": FFTLoss(), "l1": L1Loss()}
@@ -154,3 +157,16 @@ def test_negatives_are_the_picture_itself_and_another():
     assert FrequencyContrastiveLoss.draw(1).tolist() == [[0]]
     with pytest.raises(ValueError, match="convention"):
         FFTLoss(convention="phase")
+
+
+def test_weights_of_the_perceptual_loss_come_from_a_file(tmp_path):
+    section = {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 1.0}}
+    path = tmp_path / "vgg.pth"
+    with pytest.raises(UserError, match=r"perceptual_opt\.weights: there is no file .*vgg\.pth"):
+        build_loss({**section, "weights": str(path)})
+    path.write_bytes(b"not a file of weights")
+    with pytest.raises(UserError, match=r"perceptual_opt\.weights: .*vgg\.pth holds no weights of this VGG"):
+        build_loss({**section, "weights": str(path)})
+    torch.save(vgg11().state_dict(), path)
+    loss = build_loss({**section, "vgg_type": "vgg11", "layer_weights": {"conv1_1": 1.0}, "weights": str(path)})
+    assert loss(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))[0] > 0
