@@ -1,11 +1,4 @@
-"""Published PSNR in dB and SSIM: of five networks by the DRSformer paper (CVPR 2023, table 1), else by their authors.
-
-Restormer's on the test sets of Rain13K are of its own paper (CVPR 2022), PSNR only. NeRD-Rain's (README of its code)
-are of pictures of 8 bits, put together from windows of 256 pixels, in the protocols of the data sets. SFHformer's and
-FADformer's (READMEs of their code) are of results that were not rounded, nor was their luma; FADformer's on DID-Data
-and DDN-Data are of saved pictures. SFHformer's pictures were cut to multiples of 8, FADformer's put together from four
-overlapping corners.
-"""
+"""Published PSNR in dB and SSIM of networks on data sets, and how they came about."""
 
 _DATA_SETS = ("Rain200L", "Rain200H", "DID-Data", "DDN-Data", "SPA-Data")
 _TABLE = {
@@ -24,4 +17,14 @@ PUBLISHED: dict[str, dict[str, tuple[float, float | None]]] = {
 }
 PUBLISHED["Restormer"] |= {
     name: (psnr, None) for name, psnr in zip(_RAIN13K, (31.46, 38.99, 32.00, 34.18, 33.19), strict=True)
+}
+# How the numbers came about, for whoever compares.
+_BY_DRSFORMER = "by the DRSformer paper (CVPR 2023, table 1)"
+NOTES = {
+    **dict.fromkeys(("DRSformer", "IDT", "SPDNet", "DualGCN"), _BY_DRSFORMER),
+    "Restormer": f"{_BY_DRSFORMER}; on the test sets of Rain13K by its own paper, PSNR only",
+    "NeRDRain": "by its authors' README, of pictures of 8 bits that were put together from windows of 256 pixels",
+    "SFHformer": "by its authors' README, of results and luma that were not rounded, cut to multiples of 8",
+    "FADformer": "by its authors' README, of results and luma that were not rounded, put together from four corners; "
+    "on DID-Data and DDN-Data of saved pictures",
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from drsformer_arch.compare.measurement import MACS_AT, Measurement
-from drsformer_arch.compare.published import PUBLISHED
+from drsformer_arch.compare.published import NOTES, PUBLISHED
 from drsformer_arch.system import escapes
 
 COST = ("parameters", f"MACs at {MACS_AT}x{MACS_AT}", "s per picture", "peak memory")
@@ -76,8 +76,13 @@ def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) ->
             cells.append(" / ".join(texts) + (f" ({theirs})" if theirs else ""))
         rows.append([escapes.markdown(result.label), *cost(result), *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    origins: dict[str, list[str]] = {}
+    for result in results:
+        if any(published(result, name) for name in names):
+            origins.setdefault(NOTES[result.network or ""], []).append(result.network or "")
+    sources = [f"Published of {', '.join(dict.fromkeys(networks))}: {origin}." for origin, networks in origins.items()]
     notes = "PSNR in dB. Measured here, in parentheses as published; bold: the best of those measured here."
-    return "\n".join([table, "", notes, *map(escapes.markdown, conditions), ""])
+    return "\n".join([table, "", notes, *map(escapes.markdown, (*sources, *conditions)), ""])
 
 
 def csv_of_means(results: Sequence[Measurement]) -> bytes:

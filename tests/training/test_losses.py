@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.models import vgg11
 
 import drsformer_arch.plugin  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.archs import NeRDRain
@@ -167,6 +166,3 @@ def test_weights_of_the_perceptual_loss_come_from_a_file(tmp_path):
     path.write_bytes(b"not a file of weights")
     with pytest.raises(UserError, match=r"perceptual_opt\.weights: .*vgg\.pth holds no weights of this VGG"):
         build_loss({**section, "weights": str(path)})
-    torch.save(vgg11().state_dict(), path)
-    loss = build_loss({**section, "vgg_type": "vgg11", "layer_weights": {"conv1_1": 1.0}, "weights": str(path)})
-    assert loss(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))[0] > 0
