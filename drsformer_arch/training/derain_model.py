@@ -65,9 +65,12 @@ class DerainModel(ValidatedModel):
         """Move a network to its device; wrap it for distributed training on CPUs too, and honour `channels_last`."""
         if self.opt.get("channels_last"):
             net = net.to(memory_format=torch.channels_last)
+        if self.opt["dist"]:
+            # A loss may leave out pictures of a network that returns several, and the layers that only they need.
+            self.opt.setdefault("find_unused_parameters", len(contract_of(net).output_scales) > 1)
         if self.opt["dist"] and self.device.type == "cpu":
             return DistributedDataParallel(
-                net.to(self.device), find_unused_parameters=self.opt.get("find_unused_parameters", False)
+                net.to(self.device), find_unused_parameters=self.opt["find_unused_parameters"]
             )
         return super().model_to_device(net)
 

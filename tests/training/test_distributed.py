@@ -1,6 +1,7 @@
 """Several real processes (gloo, CPU): the same losses, the same scores, and what happens when one dies."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden_weights import small_arguments
 from tests.runs import TRAIN_DISTRIBUTED, drsformer, losses, several, train_distributed, write
 
 LIMIT = 60  # seconds within which a job must end after one of its processes was killed
@@ -55,6 +57,20 @@ def test_processes_train_and_validate_like_one(options, tmp_path):
     run(tmp_path, 3)  # 10 pictures: shares of different size
     assert manifest(tmp_path, 1)["best"] == scores
     assert len(list((tmp_path / "experiments/small/visualization").iterdir())) == 10
+
+
+@pytest.mark.parametrize("name", ["NeRDRain", "FADformer"])
+def test_networks_train_together_whose_layers_no_loss_needs(name, options, tmp_path):
+    """Those of pictures that are not compared, and what makes a prior that nobody reads; batch norms beside."""
+    options["network_g"] = {"type": name, **small_arguments()[name]}
+    options["train"] |= {"effective_batch_size": 4, "total_iter": 3}
+    options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}
+    options["datasets"].pop("val")
+    options.pop("val")
+    write(tmp_path, options)
+    together = losses(run(tmp_path, 2))
+    assert len(together) == 3
+    assert all(math.isfinite(float(value)) for value in together.values())
 
 
 @pytest.mark.parametrize("restarts", [0, 1])
