@@ -6,7 +6,7 @@
     spandrel_support.install()
     model = spandrel.ModelLoader().load_from_file("deraining.pth")
 
-Own and published files of all five networks load, also safetensors. A model takes pictures of any size.
+Own and published files of all networks load, also safetensors. A model takes pictures of any size.
 """
 
 from torch import nn

@@ -89,6 +89,8 @@ def export(
         raise UserError(f"the note {min(reserved)} has its meaning already; give it another name")
     section, state = network_of(weights, param_key)
     net = build_network(section, state, weights)  # also refuses what does not fit
+    if kind == "onnx" and (reason := contract_of(net).not_as_onnx):
+        raise UserError(f"{section['type']} is not exported as ONNX: {reason}; write .pt2 or .safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "safetensors":
         save_safetensors(out, net.state_dict(), section, **notes)
@@ -121,10 +123,8 @@ def _example(program: ForPictures) -> tuple[Tensor, dict[int, Any]]:
     if side:
         return torch.rand(2, channels, side, side), free
     for axis, name in ((2, "height"), (3, "width")):
-        # Of sizes that are padded no name is given: for four halvings their relations are beyond the solver.
-        free[axis] = (
-            torch.export.Dim.DYNAMIC if step == 1 else step * torch.export.Dim(name, min=max(SMALLEST // step, 1))
-        )
+        size = torch.export.Dim(name, min=max(SMALLEST // step, 1))
+        free[axis] = size if step == 1 else step * size
     # Sizes that are no multiples where any will do: a graph traced with others would leave the padding out.
     return torch.rand(2, channels, *((77, 93) if step == 1 else (10 * step, 12 * step))), free
 
