@@ -1,7 +1,7 @@
 """Run a network on pictures of any size: its value range, padding to its size multiple, tiles where memory is short.
 
-Tiles never equal the whole picture: attention, gates and Fourier transforms look at all pixels they are given. Benchmarks
-are run without tiles.
+Tiles never equal the whole picture: attention, gates and Fourier transforms look at all pixels they are given.
+Benchmarks are run without tiles.
 """
 
 import math
