@@ -102,8 +102,9 @@ def test_outputs_and_gradients_equal_the_published_network(name, form, dtype):
     }
     used = {key: value for key, value in facts["grad_l2"].items() if value is not None}
     assert norms.keys() == used.keys()
-    # DualGCN's softmaxes leave gradients that are differences of parts up to 1e8 times as large.
-    smallest = 1e-6 * max(used.values()) if name == "dualgcn_small" and dtype == torch.float32 else 1e-7
+    # DualGCN's softmaxes, and NeRD-Rain's temperatures, have gradients that are differences of far larger parts.
+    cancels = name.startswith(("dualgcn", "nerdrain")) and dtype == torch.float32
+    smallest = 1e-6 * max(used.values()) if cancels else 1e-7
     for key, expected in used.items():
         assert norms[key] == pytest.approx(expected, rel=gradient_tolerance, abs=smallest), key
 
