@@ -25,8 +25,8 @@ SMALL = small_arguments() | {
     "IDT": {"embed_dim": 16, "img_size": 64, "num_heads": [1, 1, 1, 1, 1, 1, 1, 1, 1]},
     "SPDNet": {"n_feats": 8, "n_resblocks": 1},
     "DualGCN": {"channels": 8, "num_levels": 1},
-    "SFHformer": {"embed_dim": [4, 8, 16, 8, 4], "depth": [1, 0, 1, 0, 0], "groups": 2},
-    "FADformer": {"embed_dim": [4, 8, 16, 8, 4], "depth": [1, 0, 1, 0, 0]},
+    "SFHformer": {"embed_dim": [4, 8, 16, 8, 4], "depth": [1, 1, 1, 1, 1], "groups": 2},
+    "FADformer": {"embed_dim": [4, 8, 16, 8, 4], "depth": [1, 1, 1, 1, 1]},
 }
 
 
