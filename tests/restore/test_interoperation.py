@@ -23,7 +23,8 @@ def loader() -> spandrel.ModelLoader:
     registry = spandrel.MAIN_REGISTRY.copy()
     for _ in range(2):
         spandrel_support.install(registry)
-    assert len(registry) == len(spandrel.MAIN_REGISTRY) + len(KINDS)
+    ours = [each for each in registry if isinstance(each.architecture, spandrel_support.DerainingArchitecture)]
+    assert len(ours) == len(KINDS)  # also where a test before has made them known to spandrel's own registry
     return spandrel.ModelLoader("cpu", registry)
 
 
