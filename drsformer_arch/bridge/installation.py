@@ -67,7 +67,7 @@ if hidden is not None and hidden.loader is not None:
 
 
 class Pip(NamedTuple):
-    """How pip is run: its output goes to a log file, of which the interesting lines are shown."""
+    """Runs pip: its output goes to a log file, of which the interesting lines are shown."""
 
     variables: dict[str, str]  # of its environment, beside those of this process
     log: Path

@@ -56,7 +56,7 @@ def pointwise(layer: Any) -> Pointwise:
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What a norm multiplies each channel with in inference, and what it adds, (C,) each."""
+    """Read the factor and the summand of each channel that a norm amounts to in inference, (C,) each."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

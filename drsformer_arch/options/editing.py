@@ -68,7 +68,7 @@ def _inserted(text: str, section: yaml.MappingNode, key: str, value: str) -> str
 
 
 def _end(node: yaml.Node) -> int:
-    """Where a node's last value ends; a section in blocks ends for YAML only where the next one begins."""
+    """Find where a node's last value ends; a section in blocks ends for YAML only where the next one begins."""
     if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
         last = node.value[-1]
         return _end(last[1] if isinstance(node, yaml.MappingNode) else last)

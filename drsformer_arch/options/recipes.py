@@ -126,7 +126,7 @@ def data_sets(data: DataSet, phase: str, names: Sequence[str]) -> str:
 
 
 def published_scores(scores: Mapping[str, tuple[float, float | None]], data: DataSet) -> str:
-    """What is published of a network on a data set, as the end of a sentence."""
+    """Say what is published of a network on a data set, as the end of a sentence."""
     if not data.tests:
         psnr, ssim = scores[data.name]
         return f" {psnr:.2f} dB / {ssim:.4f} ({data.protocol} protocol)."

@@ -58,7 +58,7 @@ STRENGTHS: tuple[Strength, ...] = ("medium", "heavy", "medium")
 
 
 class Samples(NamedTuple):
-    """What the manifest of a folder of samples says."""
+    """Facts that the manifest of a folder of samples holds."""
 
     version: int
     seed: int
