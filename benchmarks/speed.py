@@ -131,28 +131,32 @@ def measure_times(forms: list[str], sizes: list[int], training: bool, args: argp
             if form not in OPTIONAL:  # those must not end the measurement of the others
                 raise
             print(f"{form} is left out: {str(error).splitlines()[0]}", flush=True)
+    return take_turns(runs, sizes, "training" if training else "inference", args)
+
+
+def take_turns(runs: dict[str, Run], sizes: list[int], what: str, args: argparse.Namespace) -> dict:
+    """Measure the seconds of every round of each run: {size: {name: [seconds]}}."""
     times: dict[int, dict[str, list[float]]] = {}
     for size in sizes:
         pictures = pictures_of(size, args.device)
-        times[size] = {form: [] for form in runs}
+        times[size] = {name: [] for name in runs}
         for number in range(args.rounds + args.warmup):
-            for form, run in runs.items():
+            for name, run in runs.items():
                 gc.collect()
                 start = time.perf_counter()
                 run(pictures)
                 if number >= args.warmup:
-                    times[size][form].append(time.perf_counter() - start)
-        figures = ", ".join(f"{form} {statistics.median(times[size][form]):.3f}" for form in runs)
-        print(f"{'training' if training else 'inference'} {size}: {figures} s", flush=True)
+                    times[size][name].append(time.perf_counter() - start)
+        figures = ", ".join(f"{name} {statistics.median(times[size][name]):.3f}" for name in runs)
+        print(f"{what} {size}: {figures} s", flush=True)
     return times
 
 
-def peak_memory(form: str, size: int, training: bool, device: torch.device, threads: int) -> int:
+def peak_memory(run: Run, size: int, device: torch.device) -> int:
     """Measure the bytes that one run in a new process needs at its peak over what was there: weights, libraries.
 
     On Linux the process's resident memory, on GPUs what torch allocated.
     """
-    run = runner(form, training, device, threads)
     pictures = pictures_of(size, device)
     gc.collect()
     before = processor.memory_held(device)
@@ -161,23 +165,30 @@ def peak_memory(form: str, size: int, training: bool, device: torch.device, thre
     return processor.peak_memory(device) - before
 
 
-def measure_memory(forms: list[str], sizes: list[int], training: bool, args: argparse.Namespace) -> dict:
-    """Measure peak memory, {size: {form: bytes}}, each in a new process with the system's default allocator."""
+def measure_memory(
+    names: list[str], sizes: list[int], script: str, last: list[str], args: argparse.Namespace
+) -> dict[int, dict[str, int]]:
+    """Measure peak memory, {size: {name: bytes}}, each in a new process with the system's default allocator.
+
+    Args:
+        names: of what runs; a process is `script --one NAME SIZE`.
+        sizes: of the pictures.
+        script: prints bytes as its last word.
+        last: further words for `--one`.
+        args: device and threads, which the process gets.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     memory: dict[int, dict[str, int]] = {}
     for size in sizes:
-        for form in forms:
-            command = [sys.executable, __file__, "--one", form, str(size), "train" if training else "infer"]
+        for name in names:
+            command = [sys.executable, script, "--one", name, str(size), *last]
             command += ["--device", str(args.device), "--threads", str(args.threads)]
             done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
             if done.returncode:
-                print(f"memory of {form} at {size}: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+                print(f"memory of {name} at {size}: {done.stderr.strip().splitlines()[-1:]}", flush=True)
                 continue
-            memory.setdefault(size, {})[form] = int(done.stdout.split()[-1])
-            print(
-                f"memory {'training' if training else 'inference'} {size} {form}: {memory[size][form] / 2**30:.2f} GiB",
-                flush=True,
-            )
+            memory.setdefault(size, {})[name] = int(done.stdout.split()[-1])
+            print(f"memory {' '.join(last)} {size} {name}: {memory[size][name] / 2**30:.2f} GiB", flush=True)
     return memory
 
 
@@ -291,7 +302,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.one:
-        print(peak_memory(args.one[0], int(args.one[1]), args.one[2] == "train", args.device, args.threads))
+        form, size, training = args.one[0], int(args.one[1]), args.one[2] == "training"
+        print(peak_memory(runner(form, training, args.device, args.threads), size, args.device))
         return
     args.kept = args.kept and processor.keep_freed_memory(processor.UNLIMITED)
     described = machine(args)
@@ -303,8 +315,8 @@ def main() -> None:
         "machine": described,
         "inference": measure_times(inference, args.sizes, False, args),
         "training": measure_times(training, args.train_sizes, True, args),
-        "inference_memory": measure_memory(inference, args.memory_sizes, False, args),
-        "training_memory": measure_memory(training, args.train_memory_sizes, True, args),
+        "inference_memory": measure_memory(inference, args.memory_sizes, __file__, ["inference"], args),
+        "training_memory": measure_memory(training, args.train_memory_sizes, __file__, ["training"], args),
         "inference_calls": {form: operator_calls(form, False) for form in inference if form not in OPTIONAL},
         "training_calls": {form: operator_calls(form, True) for form in training},
     }

@@ -64,8 +64,6 @@ FUSED: Forms = (  # for inference
     TiledNeRDRainFeedForward,
     TiledSparseTransformerBlock,
     TiledTransformerBlock,
-    TiledNeRDRainFeedForward,
-    TiledNeRDRainBlock,
     TiledExpertSteps,
     DownsampleInDtype,
     UpsampleInDtype,
