@@ -5,9 +5,9 @@
     python benchmarks/networks.py --networks SFHformer-l FADformer --sizes 256 --memory-sizes
 
 Forms: plain, as the network's file says; fast, by `accelerate`, as it trains; fused, by `fuse`, as it infers; bf16,
-fused with features in bfloat16, or under autocast where that is not offered. Forms that a network does not have are left
-out. Weights are drawn, which changes neither time nor memory; pictures are put together from patches where the network
-is for one size.
+fused with features in bfloat16, or under autocast where that is not offered. A form that a network does not have is
+left out. Weights are drawn, which changes neither time nor memory; pictures are put together from patches where the
+network is for one size.
 
 All forms of one network run one after the other in every round of one process. Medians, half the range of the rounds,
 and ratios to the plain form; memory as in `speed.py`. Writes networks.md and networks.json to --out.
