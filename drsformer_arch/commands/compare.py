@@ -8,11 +8,13 @@ from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_im
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
-published numbers in parentheses), pictures.csv, quality_cost.png, crops.png and all result pictures. A network, a data
-set or a picture that fails is named, the rest goes on, and the exit code is 1.
+published numbers in parentheses), differences.csv, .tex and .png (how much every two networks differ on the same
+pictures, with intervals), pictures.csv, quality_cost.png, crops.png and all result pictures. A network, a data set or a
+picture that fails is named, the rest goes on, and the exit code is 1.
 
 examples:
   drsformer compare options/test/DRSformer/Rain200H.yml options/test/Restormer/Rain200H.yml -o results/rain200h
+  drsformer compare ours=seed1.yml ours=seed2.yml theirs=seed1_of_theirs.yml -o results/seeds
   drsformer compare weights/*.pth --data Rain100L=datasets/Rain100L/test --protocol rain200 --limit 20
 """
 
@@ -22,7 +24,12 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands, "compare", run, "compare networks on the same pictures: quality, time, memory, side by side", EXAMPLES
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="test option files, or weight files (with --data)")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="test option files, or weight files (with --data); NAME=FILE names one, several of a name are seeds",
+    )
     parser.add_argument(
         "--data",
         nargs="+",

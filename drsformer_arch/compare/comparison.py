@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from drsformer_arch.compare import figures, tables
+from drsformer_arch.compare import differences, figures, tables
 from drsformer_arch.compare.comparison_page import exhibits_of_comparison, facts_of_comparison
+from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.page.page import write_page
@@ -23,6 +24,10 @@ from drsformer_arch.system.files import refuse_unwritable, write_atomically
 from drsformer_arch.system.names import check_name
 
 OPTION_FILES = (".yml", ".yaml")
+COSTS_SHOWN = "PSNR over seconds per picture, multiplications and memory"
+DIFFERENCES_SHOWN = (
+    "Mean difference in PSNR of every two networks, its interval, and on how many pictures either is better"
+)
 
 
 def compare(
@@ -43,7 +48,8 @@ def compare(
     Networks, data sets and pictures that fail are named on stderr and in the table's notes; the rest goes on.
 
     Args:
-        sources: test option files, and weight files, of our networks.
+        sources: test option files, and weight files, of our networks; NAME=FILE where they shall have a name. Files of
+            one name are trainings of one network that differ in their seeds.
         data: NAME=FOLDER of pairs, for all sources; where empty, option files bring their own.
         protocol: of the scores on `data`.
         out: folder of the results.
@@ -91,8 +97,10 @@ def compare(
         *_ways_of_inference(methods),
         *(f"Failed: {problem}" for problem in problems),
     ]
-    table = tables.markdown_table(results, conditions)
+    pairs = differences.pairs_of(groups_of(results), tables.data_sets(results))
+    table = "\n".join(filter(None, (tables.markdown_table(results, conditions), differences.markdown(pairs))))
     cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
+    overview = [("Quality against cost; a disc's area is the number of parameters", cost, COSTS_SHOWN)]
     contents = {
         "comparison.md": table.encode(),
         "comparison.csv": tables.csv_of_means(results),
@@ -101,18 +109,20 @@ def compare(
         "quality_cost.png": cost,
         "crops.png": crops,
     }
+    if pairs:
+        contents["differences.csv"] = differences.csv(pairs)
+        contents["differences.tex"] = differences.latex(pairs).encode()
+        contents["differences.png"] = figures.intervals(pairs)
+        overview.append((f"Differences with {differences.INTERVALS}", contents["differences.png"], DIFFERENCES_SHOWN))
+    overview.append(("The picture on which the networks differ most", crops, "The same region from every network"))
     for name, content in contents.items():
         with _named_if_unwritten(out / name, complain):
             write_atomically(out / name, content)
     if page is not None:
-        overview = [
-            ("Quality against cost; a disc's area is the number of parameters", cost, "PSNR over seconds per picture"),
-            ("The picture on which the networks differ most", crops, "The same region from every network"),
-        ]
         with _named_if_unwritten(page, complain):
             exhibits = exhibits_of_comparison([rainy, *methods], results, out, complain)
-            title = f"Comparison of {', '.join(result.label for result in results if result.network)}"
-            facts = facts_of_comparison([rainy, *methods], results, conditions)
+            title = f"Comparison of {', '.join(group.title for group in groups_of(results) if group.network)}"
+            facts = facts_of_comparison([rainy, *methods], results, pairs, conditions)
             write_page(page, exhibits, title=title, facts=facts, overview=overview, means=False, complain=complain)
     return table, problems
 
@@ -134,16 +144,48 @@ def _methods(
     """Return the networks of the files that can be used, each with a name of its own; others go to `complain`."""
     methods: list[tuple[str, Method]] = []
     for source in sources:
+        group, file = _named(source)
         try:
-            methods.append((source, _method(source, pictures, imports)))
+            methods.append((file, _method(file, pictures, imports)._replace(group=group)))
         except Exception as error:  # whatever reading a stranger's file raises; the others go on
             if len(sources) == 1:
                 raise
             complain(line_of(error, source))
     if not methods:
         raise UserError("no network can be compared; the problems are named above")
-    labels = distinct_labels([source for source, _ in methods], [method.label for _, method in methods])
-    return [method._replace(label=label) for (_, method), label in zip(methods, labels, strict=True)]
+    return _labelled(methods)
+
+
+def _labelled(methods: Sequence[tuple[str, Method]]) -> list[Method]:
+    """Give each file's network a label of its own: its name, with a number among several trainings, or by its file.
+
+    Raises:
+        UserError: two would have the same, or a file is given twice.
+    """
+    unnamed = [(file, method.label) for file, method in methods if not method.group]
+    by_file = iter(distinct_labels([file for file, _ in unnamed], [label for _, label in unnamed]) if unnamed else ())
+    sizes = Counter(method.group for _, method in methods if method.group)
+    numbers, files, labelled = Counter[str](), set[str](), list[Method]()
+    for file, method in methods:
+        if os.path.realpath(file) in files:
+            raise UserError(f"{file} is given twice")
+        files.add(os.path.realpath(file))
+        numbers[method.group] += 1
+        named = f"{method.group} ({numbers[method.group]})" if sizes[method.group] > 1 else method.group
+        labelled.append(method._replace(label=named or next(by_file)))
+    several = [group for group, size in sizes.items() if size > 1]
+    for name, count in Counter([RAINY_INPUT, *several, *(method.label for method in labelled)]).items():
+        if count > 1:
+            raise UserError(f"two networks would be called {name}; choose other names: NAME=FILE")
+    return labelled
+
+
+def _named(source: str) -> tuple[str, str]:
+    """Split NAME=FILE; the name is empty where there is none."""
+    name, equals, file = source.partition("=")
+    if not equals or Path(source).exists():
+        return "", source
+    return check_name(name, f"NAME of {source}"), file
 
 
 def distinct_labels(sources: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -255,8 +297,15 @@ def _conditions(settings: Settings, results: Sequence[Measurement]) -> list[str]
         for name, scores in result.scores.items()
         if (count := sum(map(math.isinf, scores.psnr)))
     ]
+    fewer = [
+        f"{result.label} on {name}: {missing} of {len(whole.names)} pictures left out."
+        for name, whole in results[0].scores.items()
+        for result in results
+        if (scores := result.scores.get(name)) and (missing := len(whole.names) - len(scores.names))
+    ]
     return [
         f"Pictures: {first}{counted}. Times: mean of all pictures. Memory: at the peak, beyond weights and libraries.",
         f"Hardware: {hardware} ({os.cpu_count()} cores), torch {torch.__version__}.",
+        *fewer,
         *infinite,
     ]

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from drsformer_arch.compare import differences, tables
+from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import Measurement, Method
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.images.pictures import decode, read_file
@@ -11,20 +13,31 @@ from drsformer_arch.system.errors import line_of
 
 
 def facts_of_comparison(
-    methods: Sequence[Method], results: Sequence[Measurement], conditions: Sequence[str]
+    methods: Sequence[Method],
+    results: Sequence[Measurement],
+    pairs: Sequence[differences.Pair],
+    conditions: Sequence[str],
 ) -> list[tuple[str, str]]:
-    """Return the means of all networks on all data sets, the conditions and what the scores are, see `write_page`."""
-    means = [
-        (
-            f"{result.label} on {name}" if result.network else f"{name}, {result.label}",
-            f"PSNR {scores.mean('psnr'):.2f} dB, SSIM {scores.mean('ssim'):.4f}"
-            + (f", {scores.mean('seconds'):.2f} s per picture" if result.network else ""),
-        )
-        for result in results
-        for name, scores in result.scores.items()
-    ]
+    """Return the means and differences of all networks, the conditions and what the scores are, see `write_page`."""
+    means = []
+    for group in groups_of(results):
+        for name in tables.data_sets(group.members):
+            psnr, ssim = (
+                f"{group.mean(name, what):.{digits}f}{tables.spread(group, name, what, digits)}"
+                for what, digits in differences.DIGITS.items()
+            )
+            seconds = f", {group.mean(name, 'seconds'):.2f} s per picture" if group.network else ""
+            label = f"{group.title} on {name}" if group.network else f"{name}, {group.label}"
+            means.append((label, f"PSNR {psnr} dB, SSIM {ssim}{seconds}"))
     protocols = list(dict.fromkeys(compared.protocol for method in methods for compared in method.pictures))
-    return [*means, ("Conditions", " ".join(conditions)), *scores_and_version(protocols)]
+    said = [("Differences", differences.METHOD)] if pairs else []
+    return [
+        *means,
+        *differences.facts(pairs),
+        *said,
+        ("Conditions", " ".join(conditions)),
+        *scores_and_version(protocols),
+    ]
 
 
 def exhibits_of_comparison(
@@ -45,6 +58,8 @@ def exhibits_of_comparison(
         taking_part = [result for result in results if result.network and name in result.scores]
         for at, stem in zip(of_input.at, of_input.names, strict=True):
             for result in taking_part:
+                if stem not in result.scores[name].names:
+                    continue  # it was named
                 path = out / "pictures" / result.label / name / f"{stem}.png"
                 title = f"{stem} by {result.label}" + (f" ({name})" if len(every) > 1 else "")
                 try:

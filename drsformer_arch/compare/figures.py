@@ -1,6 +1,7 @@
 """Figures of a comparison: quality against cost, and the same region from every method."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from drsformer_arch.compare.measurement import Measurement, Method
-from drsformer_arch.compare.tables import data_sets, quality, seconds
+from drsformer_arch.compare.differences import INTERVALS, Pair
+from drsformer_arch.compare.groups import Group, groups_of
+from drsformer_arch.compare.measurement import MACS_AT, Measurement, Method
+from drsformer_arch.compare.tables import data_sets
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.images.tensors import to_picture
@@ -20,38 +23,77 @@ from drsformer_arch.plot.figures import png
 from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
+MOST_PAIRS = 100  # in a figure
+COSTS: dict[str, Callable[[Group], float]] = {
+    "seconds per picture": lambda group: group.seconds,
+    f"GMACs at {MACS_AT}x{MACS_AT}": lambda group: group.macs / 1e9,
+    "peak memory in GiB": lambda group: group.memory / 2**30,
+}
 
 
 def quality_against_cost(results: Sequence[Measurement]) -> bytes:
-    """Draw PSNR over seconds per picture, a panel per data set; a disc's area is the number of parameters (PNG)."""
+    """Draw PSNR over seconds, multiplications and memory, a row per data set (PNG).
+
+    A disc's area is the number of parameters; bars show the standard deviation between several trainings.
+    """
     names = data_sets(results)
-    networks = [result for result in results if result.network]
-    figure = Figure(figsize=(2.6 + 4.2 * len(names), 3.8))
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    most = max(result.parameters for result in networks)
-    for panel, name in zip(panels, names, strict=True):
-        for index, result in enumerate(networks):
-            ours = quality(result, name)
-            if ours is not None:
-                size = 30 + 600 * result.parameters / most
-                panel.scatter(seconds(result), ours.psnr, s=size, alpha=0.6, color=f"C{index}", linewidths=0)
-        for result in results:
-            rainy = None if result.network else quality(result, name)
-            if rainy:
-                panel.axhline(rainy.psnr, color="gray", linestyle=":", linewidth=1, zorder=0)
-                label = in_figure(result.label)
-                panel.text(0.99, rainy.psnr, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
-        panel.set(
-            xscale="log", title=in_figure(name), xlabel="seconds per picture (left is faster)", ylabel="PSNR in dB"
-        )
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.margins(0.2)
-        panel.grid(alpha=0.3, linewidth=0.5)
-    labels = [f"{in_figure(result.label)}, {result.parameters / 1e6:.2f} M" for result in networks]
+    groups = groups_of(results)
+    networks = [group for group in groups if group.network]
+    figure = Figure(figsize=(2.6 + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), len(COSTS), squeeze=False, sharex="col", sharey="row")
+    most = max(group.parameters for group in networks)
+    for row, name in zip(panels, names, strict=True):
+        for panel, (what, cost_of) in zip(row, COSTS.items(), strict=True):
+            for index, group in enumerate(networks):
+                psnr, cost = group.mean(name, "psnr"), cost_of(group)
+                if psnr is not None and cost > 0:
+                    size, colour = 30 + 600 * group.parameters / most, f"C{index}"
+                    panel.scatter(cost, psnr, s=size, alpha=0.6, color=colour, linewidths=0)
+                    panel.errorbar(cost, psnr, group.spread(name, "psnr"), color=colour, capsize=3, linewidth=1)
+            for group in groups:
+                rainy = None if group.network else group.mean(name, "psnr")
+                if rainy is not None:
+                    panel.axhline(rainy, color="gray", linestyle=":", linewidth=1, zorder=0)
+                    label = in_figure(group.label)
+                    panel.text(0.99, rainy, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
+            panel.set(xscale="log", title=in_figure(name), xlabel=f"{what} (left is less)")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.margins(0.2)
+            panel.grid(alpha=0.3, linewidth=0.5)
+        row[0].set_ylabel("PSNR in dB")
+    labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
     discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=f"C{index}") for index in range(len(networks))]
-    panels[-1].legend(discs, labels, title="parameters", loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+    figure.legend(discs, labels, title="parameters", loc="outside right upper", frameon=False)
+    return png(figure)
+
+
+def intervals(pairs: Sequence[Pair]) -> bytes:
+    """Draw the differences in PSNR of every two networks with their intervals, a panel per data set (PNG)."""
+    names = list(dict.fromkeys(pair.data_set for pair in pairs))
+    labels = list(dict.fromkeys(pair.label for pair in pairs))[:MOST_PAIRS]
+    figure = Figure(figsize=(3 + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for panel, name in zip(panels, names, strict=True):
+        panel.axvline(0, color="gray", linewidth=1)
+        for pair in pairs:
+            found = pair.of["psnr"]
+            if pair.data_set != name or pair.label not in labels or found is None:
+                continue
+            at, colour = labels.index(pair.label), "C0" if found.is_clear else "gray"
+            if found.interval is not None:
+                panel.plot(found.interval, (at, at), color=colour, linewidth=2)
+            panel.plot(found.mean, at, marker="o", color=colour)
+            place = panel.get_yaxis_transform()
+            panel.text(1.01, at, found.counts, transform=place, va="center", fontsize=7, color="gray")
+        panel.set(title=in_figure(name), xlabel="difference of PSNR in dB (right: the first is better)")
+        panel.grid(alpha=0.3, linewidth=0.5, axis="x")
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(left=False)
+    panels[0].set_yticks(range(len(labels)), [in_figure(label) for label in labels])
+    panels[0].set_ylim(len(labels) - 0.5, -0.5)
+    figure.supxlabel(f"{INTERVALS}; right: pictures better / equal / worse", fontsize=7, color="gray")
     return png(figure)
 
 
@@ -65,6 +107,7 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
         pictures = next(p for method in methods for p in method.pictures if p.name == name)
         index = most_different(results, name)
         scores = results[0].scores[name]
+        picture = scores.names[index]
         sample = PairedRainDataset({**pictures.options, "phase": "val"})[scores.at[index]]
         rainy, target = to_picture(sample["lq"]), to_picture(sample["gt"])
         region = rainiest_region(rainy, target)
@@ -72,14 +115,15 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
         whole.imshow(rainy)
         corner, side = (region[1].start, region[0].start), region[0].stop - region[0].start
         whole.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="red", linewidth=2))
-        whole.set_title(in_figure(f"{name}: {scores.names[index]}"), fontsize=9)
+        whole.set_title(in_figure(f"{name}: {picture}"), fontsize=9)
         for panel, result in zip(panels, results, strict=False):
-            if name in result.scores:
-                scores = result.scores[name]
-                path = out / "pictures" / result.label / name / f"{scores.names[index]}.png"
+            of_result = result.scores.get(name)
+            if of_result and picture in of_result.names:
+                at = of_result.names.index(picture)
+                path = out / "pictures" / result.label / name / f"{picture}.png"
                 panel.imshow(decode(read_file(path), path)[region], interpolation="nearest")
                 panel.set_title(
-                    f"{in_figure(result.label)}\n{scores.psnr[index]:.2f} / {scores.ssim[index]:.4f}", fontsize=9
+                    f"{in_figure(result.label)}\n{of_result.psnr[at]:.2f} / {of_result.ssim[at]:.4f}", fontsize=9
                 )
         panels[len(results)].imshow(target[region], interpolation="nearest")
         panels[len(results)].set_title("target\nPSNR / SSIM", fontsize=9)
@@ -98,8 +142,15 @@ def _panels(block: SubFigure, columns: int) -> list[Axes]:
 
 def most_different(results: Sequence[Measurement], name: str) -> int:
     """Return the index of the picture with the largest range of PSNR over the networks."""
-    scores = [result.scores[name].psnr for result in results if result.network and name in result.scores]
-    return int(np.argmax(np.ptp(np.nan_to_num(np.array(scores), posinf=100), axis=0)))
+    tables = [
+        dict(zip(scores.names, scores.psnr, strict=True))
+        for result in results
+        if result.network and (scores := result.scores.get(name))
+    ]
+    values = [[table.get(picture, math.nan) for table in tables] for picture in results[0].scores[name].names]
+    finite = np.where(np.isposinf(values), 100, values)  # NaN: a network has no result
+    ranges = np.ptp(finite, axis=1)
+    return int(np.argmax(np.nan_to_num(ranges, nan=-1)))
 
 
 def rainiest_region(rainy: np.ndarray, target: np.ndarray) -> tuple[slice, slice]:

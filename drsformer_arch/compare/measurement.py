@@ -60,6 +60,7 @@ class Method(NamedTuple):
     val: dict[str, Any]  # of an option file: precision, tile, tile_overlap, ensemble and published_inference
     pictures: tuple[ComparedSet, ...]
     imports: tuple[str, ...] = ()  # modules and files that its process imports for it
+    group: str = ""  # shared by trainings of one network that differ in their seeds
 
 
 class Settings(NamedTuple):
@@ -94,6 +95,8 @@ class Measurement(NamedTuple):
     macs: int  # multiplications and additions counted as one, for MACS_AT x MACS_AT
     memory: int  # bytes at the peak beyond what the process held before the first picture
     scores: dict[str, MethodScores]  # by data set
+    group: str = ""  # of the method
+    failed: tuple[str, ...] = ()  # a line for each picture that could not be restored or scored
 
 
 def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[str], None]) -> list[Measurement]:
@@ -120,8 +123,10 @@ def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[s
         measured = _in_a_process(method._replace(pictures=pictures), settings, left_out)
         if isinstance(measured, str):
             complain(measured)
-        else:
-            results.append(measured)
+            continue
+        for problem in measured.failed:
+            complain(problem)
+        results.append(measured)
     return results
 
 
@@ -183,8 +188,13 @@ def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[i
     run = partial(run_network, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
-    scores = {data.name: score(method, run, data, settings, left_out[data.name]) for data in method.pictures}
-    return Measurement(method.label, kind, parameters, macs, processor.peak_memory(device) - before, scores)
+    scores, failed = {}, list[str]()
+    for data in method.pictures:
+        bad: dict[int, str] = {}
+        scores[data.name] = score(method, run, data, settings, left_out[data.name], bad=bad)
+        failed += [f"{method.label}: {line}" for line in bad.values()]
+    memory = processor.peak_memory(device) - before
+    return Measurement(method.label, kind, parameters, macs, memory, scores, method.group, tuple(failed))
 
 
 def load_method(method: Method) -> nn.Module:
@@ -203,7 +213,7 @@ def score(
     settings: Settings,
     left_out: Set[int] = frozenset(),
     *,
-    bad: dict[int, str] | None = None,
+    bad: dict[int, str],
 ) -> MethodScores:
     """Restore, time and score the pictures of a data set; without a network they are scored as they are.
 
@@ -213,7 +223,7 @@ def score(
         pictures: the data set.
         settings: of the comparison: its folder, its protocol, how many pictures.
         left_out: indices of pictures that are not looked at.
-        bad: takes a line for each picture that fails; default: the first failure is raised.
+        bad: takes a line for each picture that fails. A network that fails on its first one is not tried on others.
     """
     dataset = PairedRainDataset({**pictures.options, "phase": "val"})
     refuse_equal_results(dataset, pictures.name, keeps_folders=True)
@@ -237,7 +247,7 @@ def score(
             }
             content = encode_png(picture)
         except Exception as error:  # of the libraries that read pictures
-            if bad is None:
+            if run is not None and not result.names:
                 raise
             bad[index] = line_of(error, dataset.paths[index]["lq_path"])
             continue

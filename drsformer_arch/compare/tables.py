@@ -1,8 +1,11 @@
 """A comparison as Markdown, CSV and LaTeX."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from drsformer_arch.compare.differences import DIGITS, interval_of_mean
+from drsformer_arch.compare.groups import Group, groups_of
 from drsformer_arch.compare.measurement import MACS_AT, Measurement
 from drsformer_arch.compare.published import NOTES, PUBLISHED
 from drsformer_arch.system import escapes
@@ -25,56 +28,57 @@ def data_sets(results: Sequence[Measurement]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.scores))
 
 
-def quality(result: Measurement, data_set: str) -> Quality | None:
+def quality(group: Group, data_set: str) -> Quality | None:
     """Return the quality that was measured here."""
-    scores = result.scores.get(data_set)
-    return scores and Quality(scores.mean("psnr"), scores.mean("ssim"))
+    psnr, ssim = (group.mean(data_set, what) for what in ("psnr", "ssim"))
+    return None if psnr is None else Quality(psnr, ssim)
 
 
-def published(result: Measurement, data_set: str) -> Quality | None:
+def published(result: Measurement | Group, data_set: str) -> Quality | None:
     """Return the quality in the papers, where the data set is a benchmark's, with or without `-test` in its name."""
     found = PUBLISHED.get(result.network or "", {}).get(data_set.removesuffix("-test"))
     return found and Quality(*found)
 
 
-def best(results: Sequence[Measurement], data_set: str) -> Quality | None:
+def best(groups: Sequence[Group], data_set: str) -> Quality | None:
     """Return the highest PSNR and the highest SSIM measured, not necessarily of one method."""
-    found = [q for result in results if result.network and (q := quality(result, data_set))]
+    found = [q for group in groups if group.network and (q := quality(group, data_set))]
     return Quality(max(q.psnr for q in found), max(q.ssim or 0.0 for q in found)) if found else None
 
 
-def seconds(result: Measurement) -> float:
-    """Return the mean time of a picture over all data sets."""
-    times = [second for scores in result.scores.values() for second in scores.seconds]
-    return sum(times) / len(times)
-
-
-def cost(result: Measurement) -> list[str]:
+def cost(group: Group) -> list[str]:
     """Return the columns `COST`, empty for the rainy input."""
-    if result.network is None:
+    if group.network is None:
         return [""] * len(COST)
-    memory = f"{result.memory / 2**30:.2f} GiB" if result.memory else ""
-    return [f"{result.parameters / 1e6:.2f} M", f"{result.macs / 1e9:.1f} G", f"{seconds(result):.3f}", memory]
+    memory = f"{group.memory / 2**30:.2f} GiB" if group.memory else ""
+    return [f"{group.parameters / 1e6:.2f} M", f"{group.macs / 1e9:.1f} G", f"{group.seconds:.3f}", memory]
+
+
+def spread(group: Group, data_set: str, what: str, digits: int) -> str:
+    """Return the deviation between trainings as it stands behind a mean; empty where there is one training."""
+    deviation = group.spread(data_set, what)
+    return "" if deviation is None else f" ± {deviation:.{digits}f}"
 
 
 def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) -> str:
     """Write one row per method; bold is the best of those measured here, in parentheses stands what was published."""
-    names = data_sets(results)
+    names, groups = data_sets(results), groups_of(results)
     rows = [["method", *COST, *(f"{escapes.markdown(name)}: PSNR / SSIM" for name in names)]]
     rows.append(["---"] * len(rows[0]))
-    for result in results:
+    for group in groups:
         cells = []
         for name in names:
-            ours, theirs, top = quality(result, name), published(result, name), best(results, name)
+            ours, theirs, top = quality(group, name), published(group, name), best(groups, name)
             if ours is None:
                 cells.append(f"({theirs})" if theirs else "")
                 continue
             texts = [f"{ours.psnr:.2f}", f"{ours.ssim:.4f}"]
-            if result.network and top:
+            if group.network and top:
                 highest = [f"{top.psnr:.2f}", f"{top.ssim:.4f}"]
                 texts = [f"**{a}**" if a == b else a for a, b in zip(texts, highest, strict=True)]
+            texts = [f"{text}{spread(group, name, *of)}" for text, of in zip(texts, DIGITS.items(), strict=True)]
             cells.append(" / ".join(texts) + (f" ({theirs})" if theirs else ""))
-        rows.append([escapes.markdown(result.label), *cost(result), *cells])
+        rows.append([escapes.markdown(group.title), *cost(group), *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     origins: dict[str, list[str]] = {}
     for result in results:
@@ -82,20 +86,27 @@ def markdown_table(results: Sequence[Measurement], conditions: Sequence[str]) ->
             origins.setdefault(NOTES[result.network or ""], []).append(result.network or "")
     sources = [f"Published of {', '.join(dict.fromkeys(networks))}: {origin}." for origin, networks in origins.items()]
     notes = "PSNR in dB. Measured here, in parentheses as published; bold: the best of those measured here."
+    if any(len(group.members) > 1 for group in groups):
+        notes += " Several trainings: mean ± standard deviation of their means."
     return "\n".join([table, "", notes, *map(escapes.markdown, (*sources, *conditions)), ""])
 
 
 def csv_of_means(results: Sequence[Measurement]) -> bytes:
     """Write a CSV file with one line per method and data set."""
     titles = "method,network,data_set,pictures,psnr_db,ssim,published_psnr_db,published_ssim,parameters,macs"
-    lines = [escapes.csv_line(f"{titles},seconds_per_picture,peak_memory_bytes".split(","))]
+    titles += ",seconds_per_picture,peak_memory_bytes,group,psnr_low_db,psnr_high_db,ssim_low,ssim_high"
+    lines = [escapes.csv_line(titles.split(","))]
     for result in results:
         for name, scores in result.scores.items():
             theirs = published(result, name) or ("", "")
             costs = (result.parameters, result.macs, f"{scores.mean('seconds'):.4f}", result.memory)
             means = (len(scores.names), f"{scores.mean('psnr'):.4f}", f"{scores.mean('ssim'):.6f}")
             cells = (result.label, result.network or "", name, *means, *theirs)
-            lines.append(escapes.csv_line((*cells, *(costs if result.network else [""] * len(costs)))))
+            last = [result.group or result.label]
+            for what in DIGITS:
+                interval = interval_of_mean(list(filter(math.isfinite, getattr(scores, what))))
+                last += [f"{end:.6f}" for end in interval] if interval else ["", ""]
+            lines.append(escapes.csv_line((*cells, *(costs if result.network else [""] * len(costs)), *last)))
     return b"".join(lines)
 
 
@@ -112,7 +123,7 @@ def csv_of_pictures(results: Sequence[Measurement]) -> bytes:
 
 def latex_table(results: Sequence[Measurement]) -> str:
     """Write a tabular for the booktabs package; published values are set small below the measured ones."""
-    names = data_sets(results)
+    names, groups = data_sets(results), groups_of(results)
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(COST)}{'cc' * len(names)}}}",
         r"\toprule",
@@ -122,19 +133,20 @@ def latex_table(results: Sequence[Measurement]) -> str:
         + r" \\",
         r"\midrule",
     ]
-    for result in results:
-        cells, below = [escapes.latex(result.label)], [""] * (1 + len(COST))
-        if result.network:
-            cells += [f"{result.parameters / 1e6:.2f}", f"{result.macs / 1e9:.1f}", f"{seconds(result):.3f}"]
-            cells.append(f"{result.memory / 2**30:.2f}")
+    for group in groups:
+        cells, below = [escapes.latex(group.title)], [""] * (1 + len(COST))
+        if group.network:
+            cells += [f"{group.parameters / 1e6:.2f}", f"{group.macs / 1e9:.1f}", f"{group.seconds:.3f}"]
+            cells.append(f"{group.memory / 2**30:.2f}")
         else:
             cells += [""] * len(COST)
         for name in names:
-            ours, theirs, top = quality(result, name), published(result, name), best(results, name)
-            for what, digits in (("psnr", 2), ("ssim", 4)):
+            ours, theirs, top = quality(group, name), published(group, name), best(groups, name)
+            for what, digits in DIGITS.items():
                 value = f"{getattr(ours, what):.{digits}f}" if ours else "--"
-                bold = ours and top and result.network and value == f"{getattr(top, what):.{digits}f}"
-                cells.append(rf"\textbf{{{value}}}" if bold else value)
+                bold = ours and top and group.network and value == f"{getattr(top, what):.{digits}f}"
+                deviation = spread(group, name, what, digits).replace(" ± ", r"\,$\pm$\,")
+                cells.append((rf"\textbf{{{value}}}" if bold else value) + deviation)
                 below.append(rf"{{\scriptsize ({getattr(theirs, what):.{digits}f})}}" if theirs else "")
         lines.append(" & ".join(cells) + r" \\")
         if any(below):

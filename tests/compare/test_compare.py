@@ -46,7 +46,7 @@ def weights(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path, monkeypatch, capsys):
-    """An option file, a checkpoint, files that are none, and a damaged picture."""
+    """An option file, checkpoints of two seeds, files that are none, and a damaged picture."""
     monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)  # these have imported torch already
     shutil.copytree(pairs, tmp_path / "pairs", ignore=shutil.ignore_patterns("*.lmdb"))
     pairs = tmp_path / "pairs"
@@ -65,7 +65,9 @@ def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path,
     out = tmp_path / "out"
     out.mkdir()
     (out / "comparison.csv").symlink_to("/dev/full")
-    files = [str(tmp_path / name) for name in ("nowhere.yml", "broken.pth", "one.yml")] + [str(weights["DualGCN"])]
+    files = [str(tmp_path / name) for name in ("nowhere.yml", "broken.pth", "one.yml")]
+    shutil.copy(weights["DualGCN"], tmp_path / "again.pth")
+    files += [f"DualGCN={weights['DualGCN']}", f"DualGCN={tmp_path / 'again.pth'}"]
     settings = ["--data", f"Rain200H={pairs}", "--protocol", "rain200", "--limit", "3", "-o", str(out)]
     page = tmp_path / "page.html"
     assert main(["compare", *files, *settings, "--report", str(page)]) == 1
@@ -78,9 +80,12 @@ def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path,
         assert name in line
         assert name in (out / "comparison.md").read_text()
 
+    assert "| DualGCN, 2 trainings |" in said.out
+    assert "| DRSformer \N{MINUS SIGN} DualGCN | Rain200H | 2 |" in said.out
     rows = list(csv.DictReader((out / "pictures.csv").open()))
+    methods = ("DRSformer", "DualGCN (1)", "DualGCN (2)")
     assert [(row["method"], row["picture"]) for row in rows] == [
-        (method, name) for method in ("rainy input", "DRSformer", "DualGCN") for name in ("01", "02")
+        (method, name) for method in ("rainy input", *methods) for name in ("01", "02")
     ]
     for row in rows:
         result = cv2.imread(str(out / "pictures" / row["method"] / "Rain200H" / f"{row['picture']}.png"))
@@ -89,17 +94,16 @@ def test_what_can_be_compared_is_and_the_rest_is_named(pairs, weights, tmp_path,
         assert float(row["ssim"]) == pytest.approx(calculate_ssim_rain200(result, target), abs=1e-6)
         if row["method"] == "rainy input":
             assert (result == cv2.imread(str(pairs / "input" / f"{row['picture']}.png"))).all()
-    for name in ("comparison.md", "comparison.tex", "quality_cost.png", "crops.png"):
+    for name in ("comparison.md", "comparison.tex", "quality_cost.png", "differences.tex", "differences.png"):
         assert (out / name).stat().st_size > 100
     assert cv2.imread(str(out / "crops.png")) is not None
     shown = page.read_text()
-    assert all(
-        f'data-name="{name} by {method}"' in shown for name in ("01", "02") for method in ("DRSformer", "DualGCN")
-    )
+    assert all(f'data-name="{name} by {method}"' in shown for name in ("01", "02") for method in methods)
     assert 'data-name="00' not in shown
-    for method in ("DRSformer", "DualGCN"):
+    assert "<dt>DRSformer \N{MINUS SIGN} DualGCN on Rain200H</dt><dd>2 pictures: PSNR " in shown
+    for method, title in (("DRSformer", "DRSformer"), ("DualGCN (1)", "DualGCN, 2 trainings")):
         psnr = [float(row["psnr_db"]) for row in rows if row["method"] == method]
-        assert f"<dt>{method} on Rain200H</dt><dd>PSNR {sum(psnr) / 2:.2f} dB" in shown
+        assert f"<dt>{title} on Rain200H</dt><dd>PSNR {sum(psnr) / 2:.2f}" in shown
 
 
 def test_equal_names_of_weights_are_told_apart_by_their_experiments(pairs, weights, tmp_path, monkeypatch, capsys):
@@ -137,6 +141,9 @@ def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs(
         (["{weights}", "--data", "a=/nowhere", "--protocol", "ddn"], "no folder /nowhere"),
         (["missing.pth", "--data", "a={pairs}", "--protocol", "ddn"], "no file missing.pth"),
         (["{weights}", "{weights}", "--data", "a={pairs}", "--protocol", "ddn"], "is given twice"),
+        (["a={weights}", "a={weights}", "--data", "a={pairs}", "--protocol", "ddn"], "is given twice"),
+        (["../a={weights}", "--data", "a={pairs}", "--protocol", "ddn"], "names a file or folder, which '../a' cannot"),
+        (["rainy input={weights}", "--data", "a={pairs}", "--protocol", "ddn"], "choose other names: NAME=FILE"),
         (["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--limit", "0"], "--limit must be 1 or more"),
     ],
 )
