@@ -26,11 +26,17 @@ from drsformer_arch.commands import (
     split_scenes,
 )
 from drsformer_arch.system import packages, terminal
-from drsformer_arch.system.errors import UserError, debugging, is_debugging, printable, show_traceback
+from drsformer_arch.system.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    GIVEN_UP,
+    UserError,
+    debugging,
+    is_debugging,
+    printable,
+    show_traceback,
+)
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
-GIVEN_UP = "DRSFORMER_GIVEN_UP"  # environment variable: a file by which the processes of a launcher tell each other
 COMMANDS = (
     pipelines,
     options,
@@ -145,7 +151,7 @@ def _run(args: argparse.Namespace) -> int:
     except Exception as error:
         if lacking := packages.missing(error):
             show_traceback(error)
-            print(f"error: {printable(lacking)}", file=sys.stderr)
+            _explain(printable(lacking))
             return EXIT_USER_ERROR
         from drsformer_arch.bridge.trouble import EXIT_TROUBLE, trouble_of  # noqa: PLC0415 - not needed where all goes well
 
@@ -160,11 +166,23 @@ def _run(args: argparse.Namespace) -> int:
             print(f"error: {trouble}{again}", file=sys.stderr)
             return EXIT_TROUBLE
         if isinstance(error, OSError):
-            line = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
-            print(f"error: {printable(line)}", file=sys.stderr)
+            _explain(printable(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
         else:
-            print(f"error: {error}", file=sys.stderr)
+            _explain(str(error))
     return EXIT_USER_ERROR
+
+
+def _explain(mistake: str) -> None:
+    """Print a mistake; of the processes that a launcher started, the first that finds one does."""
+    note = os.environ.get(GIVEN_UP)
+    if note:
+        try:
+            Path(note).touch(exist_ok=False)
+        except FileExistsError:
+            return
+        except OSError:  # the launcher has ended
+            pass
+    print(f"error: {mistake}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ from drsformer_arch.commands.common import (
     announce,
     size_of,
 )
-from drsformer_arch.system.errors import TrainingStopped
-
-EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
+from drsformer_arch.system.errors import EXIT_STOPPED, TrainingStopped, UserError
 
 SUMMARIES = {
     "train": "train from an option file; results go to ./experiments (or to where the option file's experiment is)",
@@ -58,10 +56,17 @@ def add(commands: Any) -> None:
             parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
         if name == "train":
             parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
+            parser.add_argument(
+                "--processes",
+                metavar="N",
+                help="start so many processes on this machine (auto: one per GPU), as scripts/train_distributed.sh",
+            )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    if getattr(args, "processes", None) is not None:
+        return _launch(args)
     from drsformer_arch.bridge import command, option_trials, repairs  # noqa: PLC0415 - torch takes seconds; --help must not
     from drsformer_arch.bridge.option_checks import prepare  # noqa: PLC0415
     from drsformer_arch.options.run_sections import MODEL_TYPES  # noqa: PLC0415
@@ -92,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         command.start(options, args, root=os.getcwd(), is_train=is_train)
     except TrainingStopped as stopped:
-        print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
+        if _is_first():
+            print(f"Stopped after iteration {stopped.iteration}; its state is saved. Go on with --auto_resume.")
         code = EXIT_STOPPED
     repairs.disconnect_processes()
     if page is not None and options["rank"] == 0:
@@ -107,12 +113,28 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
+def _launch(args: argparse.Namespace) -> int:
+    """Start the processes of a training."""
+    from drsformer_arch.bridge import launcher  # noqa: PLC0415 - loads torch
+
+    if args.launcher != "none":
+        raise UserError("--processes starts processes, --launcher says who has started this one: give one of them")
+    return launcher.launch(args, launcher.job_of(args.processes, os.environ))
+
+
+def _is_first() -> bool:
+    """Tell whether this is the process of a job that speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _request_stop(number: int, _frame: Any) -> None:
     from drsformer_arch.training.derain_model import stop_requested  # noqa: PLC0415 - loaded by now
 
     if stop_requested.is_set() and number == signal.SIGINT:
         raise KeyboardInterrupt
+    said_already = stop_requested.is_set()
     stop_requested.set()
     name = signal.Signals(number).name
     again = " (Ctrl-C again: stop at once)" if number == signal.SIGINT else ""
-    print(f"{name}: saving after this iteration, then stopping{again}", file=sys.stderr, flush=True)
+    if _is_first() and not said_already:
+        print(f"{name}: saving after this iteration, then stopping{again}", file=sys.stderr, flush=True)

@@ -9,6 +9,10 @@ from difflib import get_close_matches
 
 from drsformer_arch.system import packages
 
+EXIT_USER_ERROR = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request with its state saved; run again with --auto_resume
+EXIT_INTERRUPTED = 130
+GIVEN_UP = "DRSFORMER_GIVEN_UP"  # environment variable: a file by which the processes of a launcher tell each other
 DEBUG = "DRSFORMER_DEBUG"  # environment variable: 1 shows the tracebacks of errors that are printed as one line
 LONGEST_REASON = 300  # characters of another library's message
 # Line ends, terminal sequences, marks that turn the direction of writing, bytes that are no UTF-8.
