@@ -211,6 +211,8 @@ class Agent(LocalElasticAgent):
         result = super()._monitor_workers(worker_group)
         if result.state in {WorkerState.UNHEALTHY, WorkerState.FAILED}:
             self._judge(result.failures)
+        elif result.state is WorkerState.SUCCEEDED:
+            self.code = 0
         elif result.state is WorkerState.HEALTHY and self.code_elsewhere():
             result = RunResult(state=WorkerState.FAILED)  # what still runs is stopped
             self._remaining_restarts = 0
