@@ -35,6 +35,7 @@ from drsformer_arch.data.datasets.paired_dataset import Dataset_PairedImage, Pai
 from drsformer_arch.data.datasets.rain_synthesis_dataset import RainSynthesisDataset
 from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.training.derain_model import DerainModel, ImageCleanModel
+from drsformer_arch.training.learned_distance import calculate_lpips
 from drsformer_arch.training.losses import (
     EdgeLoss,
     FFTLoss,
@@ -62,7 +63,13 @@ OURS: tuple[tuple[Registry, tuple[Any, ...]], ...] = (
     (LOSS_REGISTRY, (NegativeSSIMLoss, MultiOutputMSELoss, PSNRLoss, EdgeLoss, FFTLoss, FrequencyContrastiveLoss)),
     (MODEL_REGISTRY, (DerainModel, ImageCleanModel)),
     (DATASET_REGISTRY, (PairedRainDataset, Dataset_PairedImage, RainSynthesisDataset, MixedRainDataset)),
-    (METRIC_REGISTRY, tuple(for_basicsr(score) for scores in metrics.PROTOCOLS.values() for score in scores.values())),
+    (
+        METRIC_REGISTRY,
+        (
+            *(for_basicsr(score) for scores in metrics.PROTOCOLS.values() for score in scores.values()),
+            calculate_lpips,
+        ),
+    ),
 )
 
 

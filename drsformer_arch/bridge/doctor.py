@@ -21,6 +21,7 @@ TENSORBOARD_VARIANTS = ("tb-nightly", "tensorboard")
 # Extras: modules, and what they are for.
 EXTRAS = {
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "export to ONNX, derain with ONNX files"),
+    "lpips": (("lpips",), "LPIPS as a score"),
     "spandrel": (("spandrel",), "tools that load weights with spandrel"),
 }
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # of a processor's flags

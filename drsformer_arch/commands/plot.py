@@ -7,7 +7,8 @@ from typing import Any
 
 from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce
 
-EXAMPLES = """EXPERIMENT is a folder of ./experiments, also of a training that still runs. One that cannot be read is
+EXAMPLES = """EXPERIMENT is a folder of ./experiments, also of a training that still runs. Scores are drawn over the
+iterations and over the time of training, in which pauses before resumes do not count. One that cannot be read is
 named, the rest is drawn, and the exit code is 1.
 
 examples:
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: {problem}", file=sys.stderr)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out, draw(curves))
-    runs, panels = len({curve.run for curve in curves}), len({curve.name for curve in curves})
+    runs, panels = len({curve.run for curve in curves}), len({(curve.name, curve.over) for curve in curves})
     more = f"; {panels - MOST_PANELS} more quantities are left out" if panels > MOST_PANELS else ""
     shown = f"{runs} training{'s' * (runs > 1)}, {min(panels, MOST_PANELS)} panels"
     announce(f"{args.out}: {shown}{more}", args.out)

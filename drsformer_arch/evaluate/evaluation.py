@@ -8,6 +8,7 @@ ddn         psnr_ddn (dB), ssim_ddn: the protocol of DID-Data and DDN-Data
 rgb         psnr_rgb (dB), ssim_rgb: all samples of the RGB picture, SSIM as the mean of the three channels
 niqe        niqe: NIQE as BasicSR 1.4.2 computes it (Y, pristine parameters of the authors, 96x96 blocks), lower is
             better; needs no target
+lpips       lpips: LPIPS 0.1 of its authors' package (RGB), by the network of which weights are given, lower is better
 ==========  ===========================================================================================================
 
 The same columns of the rainy pictures begin with `input_`. Pictures of 16 bits are rounded to 8, of which published
@@ -24,13 +25,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from drsformer_arch.data.pairing.result_pairs import ResultPair
-from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
+from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, LPIPS, NIQE, NIQE_BLOCK
 from drsformer_arch.evaluate.summary import PictureScores, Summary
 from drsformer_arch.images.pictures import PICTURE_SUFFIXES, Picture, decode, eight_bits, read_file
 from drsformer_arch.metrics import SCORES, Planes
@@ -39,7 +41,7 @@ from drsformer_arch.system.errors import UserError, did_you_mean, line_of, print
 from drsformer_arch.system.escapes import csv_line
 from drsformer_arch.system.files import atomic_file
 
-GROUPS = tuple(DESCRIPTIONS)
+GROUPS = tuple(group for group in DESCRIPTIONS if group != LPIPS)  # that need no more than the pictures
 PAIRS_PER_WORKER = 8  # fewer are scored before another process has started
 AHEAD = 4  # pairs per worker that are waiting or done and not asked for yet
 
@@ -47,7 +49,7 @@ AHEAD = 4  # pairs per worker that are waiting or done and not asked for yet
 def columns(which: Sequence[str], *, target: bool = True, rainy: bool = False) -> list[str]:
     """Return the columns of column groups, for pairs with or without targets and rainy pictures."""
     own = [f"{what}_{group}" for group in which if group in SCORES and target for what in SCORES[group]]
-    own += [NIQE] * (NIQE in which)
+    own += [NIQE] * (NIQE in which) + [LPIPS] * (LPIPS in which and target)
     return own + [f"{INPUT_PREFIX}{column}" for column in own] * rainy
 
 
@@ -70,7 +72,7 @@ def score_pictures(result: Picture, target: Picture | None, which: Sequence[str]
 
 
 def evaluate(
-    pairs: Sequence[ResultPair], which: Sequence[str], *, workers: int | None = None
+    pairs: Sequence[ResultPair], which: Sequence[str], *, workers: int | None = None, lpips: str | None = None
 ) -> Generator[PictureScores, None, None]:
     """Score pairs in their order; a pair that cannot be scored says why, the rest goes on.
 
@@ -79,28 +81,40 @@ def evaluate(
 
     Args:
         pairs: of `find_result_pairs`.
-        which: column groups of `GROUPS`.
+        which: column groups of `GROUPS`, and "lpips".
         workers: processes; 1: none but this one. Default: as many as there are cores and work for. They are started
             anew (spawn), so that a script needs `if __name__ == "__main__":`.
+        lpips: for the group "lpips", the weights below it, as `training.learned_distance.load_lpips` takes them.
 
     Raises:
-        ModuleNotFoundError: NIQE is BasicSR's, which is not installed.
-        UserError: an unknown group, or worker processes do not start.
+        ModuleNotFoundError: NIQE is BasicSR's, LPIPS that of the package `lpips`, which is not installed.
+        UserError: an unknown group, weights that are none, or worker processes do not start.
     """
     for group in which:
-        if group not in GROUPS:
-            raise UserError(f"unknown scores {group!r}{did_you_mean(group, GROUPS)}")
+        if group not in DESCRIPTIONS:
+            raise UserError(f"unknown scores {group!r}{did_you_mean(group, DESCRIPTIONS)}")
     if NIQE in which:
         packages.require("basicsr")
+    if LPIPS in which:
+        if lpips is None:
+            raise UserError("LPIPS needs a file with the weights of the network below it")
+        learned_distance().load_lpips(lpips)
     if workers is None:
         workers = min(processor.usable_cores(), len(pairs) // PAIRS_PER_WORKER)
     if workers <= 1:
-        return (_score(pair, tuple(which)) for pair in pairs)
-    return _in_processes(pairs, tuple(which), workers)
+        return (_score(pair, tuple(which), lpips) for pair in pairs)
+    return _in_processes(pairs, tuple(which), workers, lpips)
+
+
+def learned_distance() -> Any:
+    """Import what computes LPIPS, and loads torch."""
+    from drsformer_arch.training import learned_distance  # noqa: PLC0415 - only LPIPS needs it
+
+    return learned_distance
 
 
 def _in_processes(
-    pairs: Sequence[ResultPair], which: tuple[str, ...], workers: int
+    pairs: Sequence[ResultPair], which: tuple[str, ...], workers: int, lpips: str | None
 ) -> Generator[PictureScores, None, None]:
     """Score in the order of the pairs. A process that dies takes others along; their pairs are done again."""
     pool = _pool(workers, which)
@@ -109,7 +123,7 @@ def _in_processes(
     def submit(pair: ResultPair) -> None:
         try:
             with _interrupts_held_back():  # from the beginning, in the process that this may start
-                running.append((pair, pool.submit(_score, pair, which)))
+                running.append((pair, pool.submit(_score, pair, which, lpips)))
         except BrokenProcessPool as error:
             running.append((pair, Future()))
             running[-1][1].set_exception(error)
@@ -121,7 +135,7 @@ def _in_processes(
             return future.result()
         except BrokenProcessPool:
             pool.shutdown()
-            row = _alone(pair, which)
+            row = _alone(pair, which, lpips)
             again = [pair for pair, _ in running]
             running.clear()
             pool = _pool(workers, which)
@@ -151,13 +165,13 @@ def _in_processes(
 
 def _pool(workers: int, which: tuple[str, ...]) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")  # safe whatever threads the caller has
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which,))
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(NIQE in which or LPIPS in which,))
 
 
-def _alone(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
+def _alone(pair: ResultPair, which: tuple[str, ...], lpips: str | None) -> PictureScores:
     """Score in a process alone: what killed one among others may fit the memory, or kills only its own."""
     with _pool(1, which) as pool, _interrupts_held_back():
-        future = pool.submit(_score, pair, which)
+        future = pool.submit(_score, pair, which, lpips)
     try:
         return future.result()
     except BrokenProcessPool:
@@ -177,16 +191,16 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(with_niqe: bool) -> None:
+def _start_worker(with_torch: bool) -> None:
     worker.set_up()
     processor.keep_freed_memory()
-    if with_niqe:
-        import torch  # noqa: PLC0415 - only BasicSR's NIQE needs it
+    if with_torch:
+        import torch  # noqa: PLC0415 - only NIQE and LPIPS need it
 
         torch.set_num_threads(1)
 
 
-def _score(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
+def _score(pair: ResultPair, which: tuple[str, ...], lpips: str | None = None) -> PictureScores:
     """Read and score one pair; whatever decoders and metrics raise becomes its problem."""
     subject, pictures = pair.result, dict[Path, Picture]()
     try:
@@ -198,9 +212,9 @@ def _score(pair: ResultPair, which: tuple[str, ...]) -> PictureScores:
                 raise UserError(f"{pair.result} is {_size(pictures[pair.result])} but {path} is {_size(picture)}")
         planes = {path: _planes(picture) for path, picture in pictures.items()}
         target = planes[pair.target] if pair.target is not None else None
-        scores = _scores(planes[pair.result], target, which)
+        scores = _scores(planes[pair.result], target, which, lpips)
         if pair.rainy is not None:
-            of_input = _scores(planes[pair.rainy], target, which)
+            of_input = _scores(planes[pair.rainy], target, which, lpips)
             scores |= {f"{INPUT_PREFIX}{column}": value for column, value in of_input.items()}
     except Exception as error:  # of many libraries, and none may end the other pairs
         return PictureScores(pair, {}, line_of(error, subject))
@@ -217,7 +231,7 @@ def _planes(picture: Picture) -> Planes:
     return Planes(picture)
 
 
-def _scores(result: Planes, target: Planes | None, which: Sequence[str]) -> dict[str, float]:
+def _scores(result: Planes, target: Planes | None, which: Sequence[str], lpips: str | None = None) -> dict[str, float]:
     scores: dict[str, float] = {}
     if target is not None:
         if result.picture.shape[:2] != target.picture.shape[:2]:
@@ -234,6 +248,9 @@ def _scores(result: Planes, target: Planes | None, which: Sequence[str]) -> dict
         quality = _niqe(_in_colour(result.picture))
         if quality is not None:
             scores[NIQE] = quality
+    if LPIPS in which and target is not None:
+        pictures = (_in_colour(planes.picture) for planes in (result, target))
+        scores[LPIPS] = learned_distance().lpips_of(*pictures, lpips)
     return scores
 
 
@@ -262,7 +279,12 @@ def _niqe(picture: npt.NDArray[np.uint8]) -> float | None:
 
 
 def score_files(
-    pairs: Sequence[ResultPair], which: Sequence[str], out: Path | None = None, *, workers: int | None = None
+    pairs: Sequence[ResultPair],
+    which: Sequence[str],
+    out: Path | None = None,
+    *,
+    workers: int | None = None,
+    lpips: str | None = None,
 ) -> Summary:
     """Score pairs with a progress bar; a picture that fails is named on stderr, the rest goes on.
 
@@ -272,10 +294,11 @@ def score_files(
         out: CSV file with one line per picture, in the order of the pairs; it is replaced when the last one is done.
             Where that fails after scores were computed, `Summary.unwritten` says why, and all pictures are scored.
         workers: as `evaluate` takes them.
+        lpips: likewise.
 
     Raises:
-        ModuleNotFoundError: NIQE is BasicSR's, which is not installed.
-        UserError: an unknown group, `out` is a folder or named as a picture, or worker processes do not start.
+        ModuleNotFoundError: as `evaluate`.
+        UserError: as `evaluate`, or `out` is a folder or named as a picture, or worker processes do not start.
         OSError: `out` cannot be written, as is seen before anything is scored, or nobody reads the pipe any more.
     """
     if out is not None and (out.is_dir() or out.suffix.lower() in PICTURE_SUFFIXES):
@@ -286,7 +309,7 @@ def score_files(
     summary = Summary(names)
     with (
         tqdm(total=len(pairs), unit="picture", disable=None, delay=2) as bar,
-        closing(evaluate(pairs, which, workers=workers)) as scored,
+        closing(evaluate(pairs, which, workers=workers, lpips=lpips)) as scored,
     ):
         rows = _counted(scored, summary, bar)
         if out is not None:

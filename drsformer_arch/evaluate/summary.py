@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from drsformer_arch.data.pairing.result_pairs import ResultPair
-from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, NIQE, NIQE_BLOCK
+from drsformer_arch.evaluate.score_names import DESCRIPTIONS, INPUT_PREFIX, LOWER_IS_BETTER, NIQE_BLOCK
 from drsformer_arch.system.errors import FEW, first_few, printable
 
 
@@ -23,7 +23,7 @@ class ScoreStatistics:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.sign = -1 if name.endswith(NIQE) else 1  # lower is better, or higher
+        self.sign = -1 if name.removeprefix(INPUT_PREFIX) in LOWER_IS_BETTER else 1
         self.count, self.sum, self.infinite = 0, 0.0, 0
         self.worst: tuple[float, str] | None = None  # with the name of its picture
         self.missing, self.names_missing = 0, list[str]()  # pictures without a value; of these only the first names

@@ -16,7 +16,8 @@ from drsformer_arch.options.safe_yaml import OptionLoader, Options, load_yaml
 from drsformer_arch.options.section_base import Section
 from drsformer_arch.system.errors import UserError, did_you_mean
 
-LOWER_IS_BETTER = ("calculate_niqe",)  # of BasicSR's metrics, which take the higher one for better if nothing is said
+# BasicSR takes the higher score for better if nothing is said.
+LOWER_IS_BETTER = ("calculate_niqe", "calculate_lpips")
 OFFICIAL_GRAD_CLIP = 0.01  # what `use_grad_clip: true` meant in the published model class
 
 

@@ -148,7 +148,10 @@ class Metric(Typed):
 
     crop_border: kinds.Natural = basicsr("margin that is not scored; needed by BasicSR's metrics", 0, "pixels")
     test_y_channel: bool = basicsr("score the luma channel only", False)
-    better: Literal["higher", "lower"] = basicsr("which score is better; `lower` for NIQE", "higher")
+    better: Literal["higher", "lower"] = basicsr("which score is better; `lower` for NIQE and LPIPS", "higher")
+    weights: str | None = option(
+        "file with the weights of AlexNet, VGG16 or SqueezeNet 1.1 for `calculate_lpips`", None
+    )
 
 
 class Val(AnyVal, extra="forbid"):

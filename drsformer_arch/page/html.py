@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from drsformer_arch.evaluate.score_names import GAIN_PREFIX, INPUT_PREFIX, LOWER_IS_BETTER, METRICS
 from drsformer_arch.page.previews import LARGEST_SIDE, QUALITY, RESIDUAL_TOP, residual_colours
-from drsformer_arch.plot.curves import Curve
+from drsformer_arch.plot.curves import ITERATIONS, Curve
 from drsformer_arch.system import escapes
 from drsformer_arch.system.errors import printable
 
@@ -269,6 +269,8 @@ def _curves_json(curves: Sequence[Curve]) -> str:
     """Return the panels for the script; JSON knows no infinities, and "<" must not end the block."""
     panels: dict[str, dict[str, Any]] = {}
     for curve in curves:
+        if curve.over != ITERATIONS:
+            continue
         points = [point for point in curve.points if all(map(math.isfinite, point))]
         if points:
             name, unit, run = map(printable, (curve.name, curve.unit, curve.run))

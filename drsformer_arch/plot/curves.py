@@ -4,6 +4,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,12 @@ from drsformer_arch.system.errors import UserError, line_of, printable
 from drsformer_arch.training import training_records
 
 LEARNING_RATE = ("learning rate", "")
+ITERATIONS, SECONDS = "iteration", "seconds of training"  # over which curves are drawn
 MOST_CURVES = 100  # of an experiment
 LONGEST_LINE = 10_000  # characters; what follows in a line is no number that is shown
 
 # What BasicSR's logger writes of a training, and what BasicSR and DerainModel write of a validation.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 _OPTION = re.compile(r" {4}(total_iter|val_freq): ([\d.e+]+)$")
 _START = re.compile(r"Start training from epoch: \d+, iter: (\d+)")
 _STEP = re.compile(r"\[epoch:\s*\d+, iter:\s*([\d,]+), lr:\(([^,)]+)")
@@ -27,20 +30,21 @@ _Series = dict[tuple[str, str], dict[int, float]]  # name and unit of a curve â†
 
 
 class Curve(NamedTuple):
-    """One quantity over a training; curves of one name share a panel."""
+    """One quantity over a training; curves of one name over the same share a panel."""
 
     name: str
     unit: str
     run: str
-    points: Sequence[tuple[float, float]]  # iteration, value
+    points: Sequence[tuple[float, float]]  # iteration or seconds, value
+    over: str = ITERATIONS
 
 
 def read_curves(folder: Path) -> list[Curve]:
-    """Read scores of validations, losses and the learning rate over the iterations.
+    """Read scores of validations, losses and the learning rate over the iterations, and scores over the time, too.
 
     Args:
         folder: of an experiment, with `training.jsonl` or one or several `train_*.log`. A resumed run replaces what an
-            earlier one did after the iteration from which it goes on.
+            earlier one did after the iteration from which it goes on; the pause before it counts for no time.
 
     Raises:
         UserError: no log in the folder, or nothing in the logs yet.
@@ -53,16 +57,17 @@ def read_curves(folder: Path) -> list[Curve]:
     if not logs:
         raise UserError(f"no training log (train_*.log) in {folder}; a folder of ./experiments is meant")
     series: _Series = {}
+    times: dict[int, float] = {}
     for log in logs:
         try:
             with log.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-                damaged = _read(lines, series)
+                damaged = _read(lines, series, times)
         except OSError as error:
             _note(f"{log} is passed over: {error.strerror}")
             continue
         if damaged:
             _note(f"{log}: {damaged} lines are passed over, as their numbers cannot be read")
-    curves = _in_order(series, folder)
+    curves = _in_order(series, times, folder)
     if not curves:
         raise UserError(f"the logs in {folder} tell of no iteration yet")
     return curves
@@ -103,7 +108,8 @@ def _note(line: str) -> None:
 
 def _from_records(folder: Path) -> list[Curve]:
     series: _Series = {}
-    for record in training_records.read(folder, _note):
+    records = training_records.read(folder, _note)
+    for record in records:
         at = record["iter"]
         if "data_set" in record:
             for metric in record.keys() - {"iter", "data_set"}:
@@ -116,22 +122,28 @@ def _from_records(folder: Path) -> list[Curve]:
             named["gradient norm", ""] = record["grad_norm"]
         for curve, value in named.items():
             series.setdefault(curve, {})[at] = float(value)
-    return _in_order(series, folder)
+    return _in_order(series, training_records.clock(records), folder)
 
 
-def _in_order(series: _Series, folder: Path) -> list[Curve]:
-    """Return the curves in the order scores, losses, the rest."""
+def _in_order(series: _Series, times: dict[int, float], folder: Path) -> list[Curve]:
+    """Return the curves in the order scores, each over the time, too, where that is known, losses, the rest."""
     curves = [Curve(*name, folder.resolve().name, sorted(series[name].items())) for name in series if series[name]]
     if len(curves) > MOST_CURVES:
         _note(f"{folder} has {len(curves):,} kinds of numbers in its log; the first {MOST_CURVES} are shown")
         del curves[MOST_CURVES:]
     rank = [0 if " of " in name else 1 if name.startswith("loss") else 2 for name, *_ in curves]
-    return [curve for _, curve in sorted(zip(rank, curves, strict=True), key=lambda pair: pair[0])]
+    ordered = []
+    for is_no_score, curve in sorted(zip(rank, curves, strict=True), key=lambda pair: pair[0]):
+        ordered.append(curve)
+        if times and not is_no_score:
+            points = [(training_records.seconds_until(times, int(at)), value) for at, value in curve.points]
+            ordered.append(curve._replace(points=points, over=SECONDS))
+    return ordered
 
 
-def _read(lines: Iterable[str], series: _Series) -> int:
-    """Add the points of one log; returns how many lines hold other numbers than a training writes."""
-    log, damaged = _Log(series), 0
+def _read(lines: Iterable[str], series: _Series, times: dict[int, float]) -> int:
+    """Add the points and times of one log; returns how many lines hold other numbers than a training writes."""
+    log, damaged = _Log(series, times), 0
     for line in lines:
         try:
             log.read(line.rstrip()[:LONGEST_LINE])
@@ -143,8 +155,11 @@ def _read(lines: Iterable[str], series: _Series) -> int:
 class _Log:
     """A log, as far as it was read."""
 
-    def __init__(self, series: _Series) -> None:
+    def __init__(self, series: _Series, times: dict[int, float]) -> None:
         self.series = series
+        self.times = times  # seconds of training by iteration
+        self.began: datetime | None = None
+        self.seconds_before = 0.0  # of the runs that this one goes on
         self.options: dict[str, int] = {}
         self.start = self.iteration = 0
         self.ended, self.data_set = False, ""
@@ -163,11 +178,19 @@ class _Log:
             for points in self.series.values():
                 for later in [at for at in points if at > self.start]:
                     del points[later]
+            self.seconds_before = training_records.seconds_until(self.times, self.start)
+            for later in [at for at in self.times if at > self.start]:
+                del self.times[later]
+            self.times[self.start] = self.seconds_before
+            self.began = _time(line)
         elif match := _STEP.search(line):
             self.iteration = _iteration(match[1].replace(",", ""))
             self._add(*LEARNING_RATE, self.iteration, match[2])
             for loss, value in _LOSS.findall(line.rpartition("] ")[2]):
                 self._add(f"loss {loss}", "", self.iteration, value)
+            now = _time(line)
+            if now and self.began and now >= self.began:
+                self.times[self.iteration] = self.seconds_before + (now - self.began).total_seconds()
         elif "INFO: End of training" in line:
             self.ended = True
         elif match := _VALIDATION.search(line):
@@ -188,6 +211,11 @@ class _Log:
         protocol = f" ({match[2]})" if match[2] else ""
         at = self.options.get("total_iter", at) if self.ended else at
         self._add(f"{name} of {self.data_set}{protocol}", unit, at, match[3])
+
+
+def _time(line: str) -> datetime | None:
+    match = _TIME.match(line)
+    return datetime.strptime(match[0], "%Y-%m-%d %H:%M:%S,%f") if match else None
 
 
 def _iteration(number: str | float) -> int:

@@ -23,9 +23,9 @@ def draw(curves: Sequence[Curve]) -> bytes:
     """Draw one panel per quantity, one colour per run (PNG).
 
     Args:
-        curves: of all runs; those of one name share a panel, of which there are `MOST_PANELS` at most.
+        curves: of all runs; those of one name over the same share a panel, of which there are `MOST_PANELS` at most.
     """
-    names = list(dict.fromkeys(curve.name for curve in curves))[:MOST_PANELS]
+    names = list(dict.fromkeys((curve.name, curve.over) for curve in curves))[:MOST_PANELS]
     runs = list(dict.fromkeys(curve.run for curve in curves))
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(6 * COLUMNS, 3.6 * rows), layout="constrained")
@@ -33,7 +33,7 @@ def draw(curves: Sequence[Curve]) -> bytes:
     for panel in panels[len(names) :]:
         panel.remove()
     for panel, name in zip(panels, names, strict=False):
-        _draw(panel, [curve for curve in curves if curve.name == name], runs)
+        _draw(panel, [curve for curve in curves if (curve.name, curve.over) == name], runs)
     if len(runs) > 1:
         handles = [panels[0].plot([], [], color=f"C{index}", label=in_figure(run))[0] for index, run in enumerate(runs)]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 4), frameon=False)
@@ -57,7 +57,7 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
     if is_loss and everything and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
         panel.set_yscale("log")
     title = f"{curves[0].name} in {curves[0].unit}" if curves[0].unit else curves[0].name
-    panel.set(title=in_figure(title), xlabel="iteration")
+    panel.set(title=in_figure(title), xlabel=curves[0].over)
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)

@@ -10,7 +10,7 @@ SETUP_TRAINING = "drsformer setup-training"
 BASE = ("torch", "einops", "numpy", "safetensors", "pydantic", "cv2", "PIL", "yaml", "lmdb", "tqdm")
 OF_SOME = ("tifffile", "zstandard", "imagecodecs", "matplotlib", "scipy")  # commands, or kinds of files
 OF_BASICSR = ("torchvision", "addict", "future", "requests", "skimage", "tensorboard", "yapf", "setuptools")
-EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "spandrel": "spandrel"}
+EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "spandrel": "spandrel", "lpips": "lpips"}
 _PACKAGES = {
     "cv2": "opencv-python",
     "PIL": "pillow",
@@ -41,7 +41,7 @@ def cure(module: str) -> str | None:
     if module in OF_BASICSR:
         return f"BasicSR needs the package {package}, which is not installed; this installs it: {SETUP_TRAINING}"
     if module in EXTRAS:
-        kind = {"onnx": "ONNX"}.get(EXTRAS[module], EXTRAS[module])
+        kind = {"onnx": "ONNX", "lpips": "LPIPS"}.get(EXTRAS[module], EXTRAS[module])
         return f"{kind} needs the package {package}: pip install 'drsformer-basicsr[{EXTRAS[module]}]'"
     if module in BASE or module in OF_SOME:
         return f"drsformer needs the package {package}: pip install {package}"

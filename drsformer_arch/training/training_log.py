@@ -10,8 +10,8 @@ import torch
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
 from drsformer_arch.system import processor
+from drsformer_arch.training import training_records
 from drsformer_arch.training.batch_plan import batch_plan
-from drsformer_arch.training.training_records import append, forget_after
 
 # isort: split
 from basicsr.utils import MessageLogger, get_root_logger
@@ -45,7 +45,10 @@ class TrainingLog(MessageLogger):
         self.device = torch.device("cuda" if gpu else "cpu")
         self.logger = self.measures = Measures(get_root_logger())
         if opt["rank"] == 0:
-            forget_after(self.folder, start_iter, self.measures.logger.warning)
+            training_records.forget_after(self.folder, start_iter, self.measures.logger.warning)
+        times = training_records.clock(training_records.read(self.folder))
+        self.seconds_before = training_records.seconds_until(times, start_iter)  # of the runs that this one goes on
+        self.began = time.monotonic()
 
     @master_only
     def __call__(self, log_vars: dict[str, Any]) -> None:
@@ -71,12 +74,13 @@ class TrainingLog(MessageLogger):
             **losses,
             **({} if gradient is None else {GRADIENT_NORM: gradient}),
             "seconds_per_iter": seconds,
+            training_records.ELAPSED: self.seconds_before + time.monotonic() - self.began,
             "data_share": share,
             "batch": batch,
             "peak_memory_bytes": memory,
             "eta_seconds": (time.time() - self.start_time) / done * (self.last_iter - iteration),
         }
-        append(self.folder, record)
+        training_records.append(self.folder, record)
         super().__call__(values)
         if self.use_tb_logger and gradient is not None:
             self.tb_logger.add_scalar(GRADIENT_NORM, gradient, iteration)

@@ -6,7 +6,8 @@ and a log that cannot be written does not stop a training.
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from drsformer_arch.system.json_files import parse_json
 NAME = "training.jsonl"  # in the experiment's folder
 MOST_BYTES = 2**30  # 300,000 steps take a thirteenth
 MOST_ITERATIONS = 10**12
+MOST_SECONDS = 10**12
+ELAPSED = "elapsed_seconds"  # of a step's record: since the start, pauses left out
 Complain = Callable[[str], object]
 
 
@@ -88,6 +91,33 @@ def is_iteration(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Tell whether this is a number that fits a float, be it infinite or NaN."""
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000)
+
+
+def clock(records: Iterable[Mapping[str, Any]]) -> dict[int, float]:
+    """Say how many seconds a training had taken at its iterations, pauses before resumes left out.
+
+    Args:
+        records: of its steps; others are passed over. Those of older versions do not say the time since the start: the
+            iterations since the one before count with the mean that they do say.
+    """
+    times: dict[int, float] = {}
+    at, seconds = 0, 0.0
+    for record in records:
+        if "seconds_per_iter" in record:
+            passed = float(record.get(ELAPSED, seconds + (record["iter"] - at) * float(record["seconds_per_iter"])))
+            if 0 <= passed <= MOST_SECONDS:
+                at, seconds = record["iter"], passed
+                times[at] = seconds
+    return times
+
+
+def seconds_until(times: Mapping[int, float], iteration: int) -> float:
+    """Estimate the seconds until an iteration from those of others; evenly between them and behind, from 0 on."""
+    known = [(0, 0.0), *sorted(times.items())]
+    for (first, begin), (second, end) in pairwise(known):
+        if iteration <= second or second == known[-1][0]:
+            return begin + (iteration - first) * (end - begin) / max(second - first, 1)
+    return 0.0
 
 
 def forget_after(folder: Path, iteration: int, complain: Complain | None = None) -> None:

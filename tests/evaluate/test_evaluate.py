@@ -348,10 +348,10 @@ def test_pictures_are_read_little_ahead_and_closing_stops(workers, folders):
 def test_a_run_that_ends_early_leaves_the_old_csv(folders, monkeypatch):
     score = evaluation._score
 
-    def interrupted(pair: ResultPair, which: tuple[str, ...]) -> evaluation.PictureScores:
+    def interrupted(pair: ResultPair, *settings: object) -> evaluation.PictureScores:
         if pair.name.startswith("c"):
             raise KeyboardInterrupt
-        return score(pair, which)
+        return score(pair, *settings)
 
     (folders / "scores.csv").write_text("before")
     monkeypatch.setattr(evaluation, "_score", interrupted)

@@ -107,7 +107,10 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     again = [record for record in training_records.read(trained) if "lr" in record]
     timeless = ("iter", "lr", "l_pix", "grad_norm")
     assert [[one[key] for key in timeless] for one in again] == [[one[key] for key in timeless] for one in steps]
-    assert "1 training, 5 panels" in drsformer(folder, "plot", "experiments/small", "-o", "training.png")
+    times = [one["elapsed_seconds"] for one in again]
+    assert times[:4] == [one["elapsed_seconds"] for one in steps[:4]]
+    assert times == sorted(times)
+    assert "1 training, 7 panels" in drsformer(folder, "plot", "experiments/small", "-o", "training.png")
     assert cv2.imread(str(folder / "training.png")).shape[1] > 1000
     flip_a_byte(states / "4.state")
     with fault("checkpoint asked for is damaged"):

@@ -1,5 +1,6 @@
 """The page of results: in a real browser what a visitor can do, without one what is written."""
 
+import json
 import math
 import re
 import shutil
@@ -17,7 +18,7 @@ from drsformer_arch.cli import main
 from drsformer_arch.metrics import calculate_psnr_rain200
 from drsformer_arch.page.page import Exhibit, write_page
 from drsformer_arch.page.previews import LARGEST_SIDE, residual_map
-from drsformer_arch.plot.curves import Curve, read_curves
+from drsformer_arch.plot.curves import ITERATIONS, SECONDS, Curve, read_curves
 from drsformer_arch.system.errors import UserError, printable
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -529,21 +530,44 @@ def test_curves_of_a_resumed_training(tmp_path):
     folder.mkdir()
     with pytest.raises(UserError, match="no training log"):
         read_curves(folder)
-    first = LOG.format(epoch=0, start=0) + STEP.format(600, 0.5) + OURS.format("a", 20.5) + BASICSR.format("b", 30.5)
-    first += STEP.format(1200, 0.4) + STEP.format(1800, 0.3) + OURS.format("a", 21.5)
-    (folder / "train_small_20261123_200900.log").write_text(first)
-    second = LOG.format(epoch=1, start=1500) + STEP.format(2400, 0.2) + OURS.format("a", 22.5) + STEP.format(3000, 0.1)
+
+    def step(iteration: int, loss: float, clock: str) -> str:
+        return STEP.format(iteration, loss).replace("20:09:01", clock)
+
+    first = LOG.format(epoch=0, start=0) + step(600, 0.5, "20:09:06") + OURS.format("a", 20.5)
+    first += BASICSR.format("b", 30.5) + step(1200, 0.4, "20:09:12") + step(1800, 0.3, "20:09:18")
+    (folder / "train_small_20261123_200900.log").write_text(first + OURS.format("a", 21.5))
+    # It goes on an hour later from the middle of what was done.
+    second = LOG.format(epoch=1, start=1500).replace("20:09", "21:00") + step(2400, 0.2, "21:00:09")
+    second += OURS.format("a", 22.5) + step(3000, 0.1, "21:00:15")
     second += OURS.format("a", 23.5) + "2026-11-23 20:09:03,000 INFO: End of training. Time consumed: 0:00:01\n"
     second += OURS.format("a", 23.5) + "2026-11-23 20:09:03,000 INFO: a line of tomorrow\n\t# psnr\n"
-    (folder / "train_small_20261123_200903.log").write_text(second)
+    (folder / "train_small_20261123_210000.log").write_text(second)
     assert {curve.run for curve in read_curves(folder)} == {"small"}
-    assert [(curve.name, curve.unit, curve.points) for curve in read_curves(folder)] == [
-        ("PSNR of a (rain200)", "dB", [(1000, 20.5), (2000, 22.5), (3000, 23.5)]),
-        ("PSNR of b", "dB", [(1000, 30.5)]),
-        ("loss l_pix", "", [(600, 0.5), (1200, 0.4), (2400, 0.2), (3000, 0.1)]),
-        ("loss l_g", "", [(600, 2.0), (1200, 2.0), (2400, 2.0), (3000, 2.0)]),
-        ("learning rate", "", [(600, 3e-4), (1200, 3e-4), (2400, 3e-4), (3000, 3e-4)]),
+    assert [(curve.name, curve.unit, curve.over, curve.points) for curve in read_curves(folder)] == [
+        ("PSNR of a (rain200)", "dB", ITERATIONS, [(1000, 20.5), (2000, 22.5), (3000, 23.5)]),
+        ("PSNR of a (rain200)", "dB", SECONDS, [(10.0, 20.5), (20.0, 22.5), (30.0, 23.5)]),
+        ("PSNR of b", "dB", ITERATIONS, [(1000, 30.5)]),
+        ("PSNR of b", "dB", SECONDS, [(10.0, 30.5)]),
+        ("loss l_pix", "", ITERATIONS, [(600, 0.5), (1200, 0.4), (2400, 0.2), (3000, 0.1)]),
+        ("loss l_g", "", ITERATIONS, [(600, 2.0), (1200, 2.0), (2400, 2.0), (3000, 2.0)]),
+        ("learning rate", "", ITERATIONS, [(600, 3e-4), (1200, 3e-4), (2400, 3e-4), (3000, 3e-4)]),
     ]
+
+    # Our own records: those of older versions say how long an iteration took, others the time without pauses.
+    records = [
+        {"iter": 500, "lr": 1e-3, "seconds_per_iter": 0.02},
+        {"iter": 1000, "lr": 1e-3, "seconds_per_iter": 0.04},
+        {"iter": 1000, "data_set": "a", "psnr": 20.0},
+        {"iter": 2000, "lr": 1e-3, "seconds_per_iter": 9.0, "elapsed_seconds": 70.0},
+        {"iter": 2500, "data_set": "a", "psnr": 21.0},
+    ]
+    (folder / "training.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    curves = {(curve.name, curve.over): curve.points for curve in read_curves(folder)}
+    assert curves["PSNR of a", SECONDS] == [(30.0, 20.0), (90.0, 21.0)]
+    assert curves["learning rate", ITERATIONS] == [(500, 1e-3), (1000, 1e-3), (2000, 1e-3)]
+    assert main(["plot", str(folder), "-o", str(tmp_path / "plot.png")]) == 0
+    assert cv2.imread(str(tmp_path / "plot.png")) is not None
 
 
 def test_the_command_shows_what_can_be_shown(pairs, tmp_path, capsys):
