@@ -58,6 +58,15 @@ def trained(options: dict, tmp_path: Path) -> Path:
     return tmp_path / "experiments/small"
 
 
+def assert_goes_on(steps: list[dict], again: list[dict]) -> None:
+    """Assert that a training resumed after its fourth step made the same ones, and that its clock went on."""
+    timeless = ("iter", "lr", "l_pix", "grad_norm")
+    assert [[one[key] for key in timeless] for one in again] == [[one[key] for key in timeless] for one in steps]
+    times = [one["elapsed_seconds"] for one in again]
+    assert times[:4] == [one["elapsed_seconds"] for one in steps[:4]]
+    assert times == sorted(times)
+
+
 def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     folder, states, models = trained.parents[1], trained / "training_states", trained / "models"
     assert sorted(path.name for path in states.iterdir()) == [
@@ -105,11 +114,7 @@ def test_checkpoints_are_kept_verified_and_compared(trained, options, fault):
     assert_same(whole[1], torch.load(states / "8.state"))
     assert json.loads((states / "8.json").read_text())["best"] == manifest["best"]
     again = [record for record in training_records.read(trained) if "lr" in record]
-    timeless = ("iter", "lr", "l_pix", "grad_norm")
-    assert [[one[key] for key in timeless] for one in again] == [[one[key] for key in timeless] for one in steps]
-    times = [one["elapsed_seconds"] for one in again]
-    assert times[:4] == [one["elapsed_seconds"] for one in steps[:4]]
-    assert times == sorted(times)
+    assert_goes_on(steps, again)
     assert "1 training, 7 panels" in drsformer(folder, "plot", "experiments/small", "-o", "training.png")
     assert cv2.imread(str(folder / "training.png")).shape[1] > 1000
     flip_a_byte(states / "4.state")
