@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training_memory import activation_bytes
 
 from drsformer_arch import DRSformer
 from drsformer_arch.fast import accelerate
 from drsformer_arch.options.reading import load_yaml
 from drsformer_arch.system import processor
 from drsformer_arch.training.lr_scheduler import build_optimizer
+from drsformer_arch.training.memory import activation_bytes
 
 RECIPES = Path(__file__).resolve().parent.parent / "options/train/DRSformer"
 WARM_UP = 1
@@ -51,7 +51,8 @@ def measure(recipe: dict[str, Any], device: torch.device, bf16: bool, rounds: in
     patch = recipe["datasets"]["train"]["gt_size"]
     net = accelerate(DRSformer(**arguments))
     state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
-    gib = (state + activation_bytes(net, 1, patch, bf16)) / 2**30
+    kept = activation_bytes(lambda: accelerate(DRSformer(**arguments)), 1, patch, bf16=bf16)
+    gib = (state + kept) / 2**30
     net.to(device)
     optimizer_options = dict(recipe["train"]["optim_g"])
     optimizer = build_optimizer(optimizer_options.pop("type"), list(net.parameters()), optimizer_options)

@@ -1,42 +1,23 @@
 """Memory that training needs: weights, gradients and the optimizer's moments, plus what is kept for backward.
 
-Activations are counted: the bytes of all distinct tensors that autograd saves in one forward pass, parameters excluded.
-They grow in proportion to batch and pixels. A GPU needs more (workspace, fragmentation, its context): how many patches
-fit, of the divisors of an effective batch, is an estimate (`drsformer_arch.options.recipes.largest_batch`).
+Activations are counted (`drsformer_arch.training.memory`). A GPU needs more (workspace, fragmentation, its context):
+how many patches fit, of the divisors of an effective batch, is an estimate
+(`drsformer_arch.options.recipes.largest_batch`).
 
     python benchmarks/training_memory.py                         # every network, a patch of its recipe's size
     python benchmarks/training_memory.py --networks DRSformer --patch 64 --batch 4 --bf16
 """
 
 import argparse
-
-import torch
+from functools import partial
 
 from drsformer_arch import archs
-from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import accelerate
 from drsformer_arch.options.recipes import largest_batch
-from drsformer_arch.restore.tiling import forward_scaled
+from drsformer_arch.training.memory import activation_bytes
 
 NETWORKS = {kind.__name__: kind for kind in archs.NETWORKS}
 PATCHES = {"DualGCN": 100}  # of the recipes; all others 128
-
-
-def activation_bytes(net: torch.nn.Module, batch: int, patch: int, bf16: bool) -> int:
-    """Count the bytes that one forward pass keeps for its backward pass."""
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # holding the storage keeps its address from being used again
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
-    with precision, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward_scaled(net, torch.rand(batch, 3, patch, patch), contract_of(net).value_range)
-    return sum(storage.nbytes() for storage in kept.values())
 
 
 def main() -> None:
@@ -50,10 +31,11 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.networks:
         options = {"with_mefc": False} if name == "DRSformer" and args.without_mefc else {}
-        net, patch = accelerate(NETWORKS[name](**options)), args.patch or PATCHES.get(name, 128)
+        build = partial(NETWORKS[name], **options)
+        net, patch = build(), args.patch or PATCHES.get(name, 128)
         state = 4 * sum(parameter.numel() * parameter.element_size() for parameter in net.parameters())
         for bf16 in (True,) if args.bf16 else (False, True):
-            activations = activation_bytes(net, args.batch, patch, bf16)
+            activations = activation_bytes(lambda: accelerate(build()), args.batch, patch, bf16=bf16)  # noqa: B023
             print(
                 f"{name}, patch {patch}, batch {args.batch}, {'bf16' if bf16 else 'float32'}: weights, gradients, "
                 f"moments {state / 2**20:.0f} MiB, activations {activations / 2**20:.0f} MiB"

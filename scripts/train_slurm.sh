@@ -7,8 +7,9 @@
 # Submit it from the folder that holds experiments/ and datasets/, with the environment active. PROCESSES: per node (one
 # per GPU; one without GPUs); RESTARTS: how often a crash is answered by starting again in the same job (3).
 #
-# Slurm sends SIGTERM two minutes before the time limit; the training saves, and the job is queued again, as it is where
-# Slurm preempts it or a node fails. What is cancelled (scancel), wrong (exit code 2) or crashes in all tries (1) is not.
+# The first node checks the training, then all start it. Slurm sends SIGTERM two minutes before the time limit; the
+# training saves, and the job is queued again, as it is where Slurm preempts it or a node fails. What is cancelled
+# (scancel), a mistake (exit code 2) or crashes in all tries (1) is not.
 #SBATCH --job-name=drsformer
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
@@ -17,7 +18,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=slurm-%j.log
 set -uo pipefail
-# A task of an array by both numbers: the plain number of the last one means all of them.
+# A task of an array by both numbers: the plain number of its last one means all of them.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 export NODES=$SLURM_JOB_NUM_NODES
@@ -30,19 +31,36 @@ export MASTER
 
 stopped=
 training=
-# The signal reaches this script only; the processes save and end when they get it.
-trap 'stopped=yes; [ -z "$training" ] || scancel --signal=TERM "$job.0"' TERM
-# --wait: where one node's task is lost, the others end a minute later.
-srun --wait=60 drsformer train "$@" --processes "$processes" --auto_resume &
-training=$!
-while kill -0 "$training" 2>/dev/null; do # a signal ends a wait, not the training
-    wait "$training"
-done
-code=0
-wait "$training" || code=$?
-state=$(squeue --noheader --format=%T --jobs="$job" 2>/dev/null)
+stop() { # the signal reaches this script only; the processes save and end when they get it
+    stopped=yes
+    [ -z "$training" ] && return
+    for _ in 1 2 3 4 5; do # the step may only just begin
+        scancel --signal=TERM "$job.0" && return
+        sleep 1
+    done
+}
+trap stop TERM
+await() { # a signal ends a wait, not what is waited for
+    while kill -0 "$1" 2>/dev/null; do
+        wait "$1"
+    done
+    code=0
+    wait "$1" || code=$?
+}
+
+drsformer train "$@" --processes "$processes" --auto_resume --check &
+await $!
+if [ "$code" = 0 ] && [ -z "$stopped" ]; then
+    # --wait: where one node's task is lost, the others end a minute later.
+    CHECK=no srun --wait=60 drsformer train "$@" --processes "$processes" --auto_resume &
+    training=$!
+    await $training
+elif [ "$code" = 0 ]; then
+    code=75
+fi
 # A job that is being cancelled is not RUNNING any more; one that Slurm preempts is queued again by Slurm itself.
-if [ -n "$stopped" ] && [ "$code" != 0 ] && [ "$code" != 2 ] && [ "$state" = RUNNING ]; then
+if [ -n "$stopped" ] && [ "$code" != 0 ] && [ "$code" != 2 ] &&
+    [ "$(squeue --noheader --format=%T --jobs="$job" 2>/dev/null)" = RUNNING ]; then
     scontrol requeue "$job" && exit 0
 fi
 [ "$code" -lt 128 ] || code=1 # killed

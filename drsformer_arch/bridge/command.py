@@ -1,8 +1,10 @@
 """Run BasicSR's pipelines for the `drsformer` command, which hands over options that were checked already."""
 
 import argparse
+import contextlib
 import os
 import random
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,17 +55,35 @@ def lock_experiment(name: str, *, distributed: bool) -> None:
     """
     if distributed and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
         return
-    path = Path("experiments", f".{name}.lock")
+    path = _lock_of(name)
     path.parent.mkdir(exist_ok=True)
     path.touch()
+    _take(path, name)
+    for left in Path("experiments", name).glob("*/.*.tmp"):  # what a killed run was writing
+        left.unlink()
+
+
+def refuse_second_run(name: str) -> None:
+    """Refuse an experiment that another run is at, and leave nothing behind.
+
+    Raises:
+        UserError: another run is at it.
+    """
+    if _lock_of(name).exists():
+        os.close(_take(_lock_of(name), name))
+
+
+def _lock_of(name: str) -> Path:
+    return Path("experiments", f".{name}.lock")
+
+
+def _take(path: Path, name: str) -> int:
     try:
-        lock(path, wait=False)
+        return lock(path, wait=False)
     except BlockingIOError:
         raise UserError(
             f"another training named {name} is running here; give this one another name (--force_yml name=...)"
         ) from None
-    for left in Path("experiments", name).glob("*/.*.tmp"):  # what a killed run was writing
-        left.unlink()
 
 
 def start(options: dict[str, Any], args: argparse.Namespace, *, root: str, is_train: bool) -> None:
@@ -89,8 +109,23 @@ def start(options: dict[str, Any], args: argparse.Namespace, *, root: str, is_tr
             *PICTURE_HOOKS,
         )
     )
-    try:
+    with explained(options):
         (plugin.train_pipeline if is_train else plugin.test_pipeline)(root)
+
+
+@contextlib.contextmanager
+def explained(options: dict[str, Any]) -> Iterator[None]:
+    """Say what ends a run in one line, as far as it is known.
+
+    Args:
+        options: of the run.
+
+    Raises:
+        MachineError: see `start`.
+        UserError: see `start`.
+    """
+    try:
+        yield
     except Exception as error:
         trouble = trouble_of(error, options["datasets"])
         if trouble is not None:
@@ -122,6 +157,12 @@ def fill_in(
     else:
         print("Disable distributed.", flush=True)
     options["rank"], options["world_size"] = get_dist_info()
+    complete(options, args, root_path, is_train)
+    return options, args
+
+
+def complete(options: dict[str, Any], args: argparse.Namespace, root_path: str, is_train: bool) -> None:
+    """Complete checked options of a process whose rank among how many is known; see `fill_in`."""
     if options.get("manual_seed") is None:
         options["manual_seed"] = random.randint(1, 10000)
     set_random_seed(options["manual_seed"] + options["rank"])
@@ -143,7 +184,6 @@ def fill_in(
     if is_train and "debug" in options["name"]:
         options["val"]["val_freq"] = 8
         options["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 8}
-    return options, args
 
 
 def expand_users(section: dict[str, Any], keys: Any) -> None:

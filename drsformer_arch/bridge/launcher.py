@@ -11,8 +11,10 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +26,6 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters, RendezvousTimeoutError, registry
-from torch.distributed.elastic.utils import store as store_utilities
 
 from drsformer_arch.bridge.trouble import EXIT_TROUBLE, MachineError
 from drsformer_arch.system import processor
@@ -32,8 +33,10 @@ from drsformer_arch.system.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_US
 
 PORT = 29500  # torchrun's
 STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
-ENDED = "drsformer_ended"  # key of the store that the machines share: the exit code with which one of them ended
+# Keys of the store that the machines share: the exit code with which one of them ended, and how many know it.
+ENDED, KNOWN = "drsformer_ended", "drsformer_known"
 PATIENCE = 30  # seconds within which all machines learn that one has ended
+GRACE = 5  # seconds for processes to end in whose job nothing can be saved any more
 _FINAL = (EXIT_USER_ERROR, EXIT_STOPPED, EXIT_INTERRUPTED)  # codes that starting again does not cure, in this order
 
 
@@ -46,6 +49,7 @@ class Job(NamedTuple):
         meeting: host and port where they meet; empty with one machine.
         name: equal on all machines, of no other job that meets there.
         restarts: how often a crash is answered by starting again.
+        checks: first, in a process of its own, whether the training can start.
     """
 
     processes: int
@@ -53,6 +57,7 @@ class Job(NamedTuple):
     meeting: str
     name: str
     restarts: int
+    checks: bool
 
     @property
     def world_size(self) -> int:
@@ -74,7 +79,8 @@ def job_of(processes: str, environment: Mapping[str, str]) -> Job:
         meeting = f"{meeting}:{PORT}"
     started = max(1, torch.cuda.device_count()) if processes == "auto" else _number("--processes", processes)
     restarts = _number("RESTARTS", environment.get("RESTARTS") or "3", least=0)
-    return Job(started, machines, meeting, environment.get("JOB") or "drsformer", restarts)
+    checks = environment.get("CHECK") != "no"
+    return Job(started, machines, meeting, environment.get("JOB") or "drsformer", restarts, checks)
 
 
 def _number(name: str, text: str, least: int = 1) -> int:
@@ -107,7 +113,7 @@ def launch(args: argparse.Namespace, job: Job) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processor.usable_cores() // job.processes)))
     else:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    alone = job.machines == 1
+    agent, alone = None, job.machines == 1
     parameters = RendezvousParameters(
         backend="c10d",
         endpoint=job.meeting or "localhost:0",  # a free port: several jobs on one machine do not meet
@@ -117,14 +123,16 @@ def launch(args: argparse.Namespace, job: Job) -> int:
         local_addr="localhost" if alone else None,
     )
     with _handled_signals(), tempfile.TemporaryDirectory(prefix="drsformer") as folder:
-        os.environ[GIVEN_UP] = str(Path(folder, "given_up"))
         try:
+            if job.checks and (code := _check([command, *_arguments(args), "--check"], job)):
+                return code
+            os.environ[GIVEN_UP] = str(Path(folder, "given_up"))
             rendezvous = registry.get_rendezvous_handler(parameters)
             spec = WorkerSpec(
                 role="training",
                 local_world_size=job.processes,
                 entrypoint=command,
-                args=tuple(_arguments(args)),
+                args=(*_arguments(args), "--launcher", "pytorch"),
                 rdzv_handler=rendezvous,
                 max_restarts=job.restarts if args.auto_resume else 0,
                 local_addr=parameters.local_addr,
@@ -133,12 +141,13 @@ def launch(args: argparse.Namespace, job: Job) -> int:
             try:
                 agent.run()
             finally:
-                rendezvous.shutdown()
+                if not agent.told:
+                    rendezvous.shutdown()
         except SignalException:
             print("Stopped before the training began; the same command starts it.", file=sys.stderr)
             return EXIT_STOPPED
         except RendezvousError as error:
-            if agent.code_elsewhere():
+            if agent is not None and agent.code_elsewhere():
                 return agent.code
             raise MachineError(_lost(job, error)) from error
     return agent.code
@@ -146,7 +155,7 @@ def launch(args: argparse.Namespace, job: Job) -> int:
 
 def _arguments(args: argparse.Namespace) -> Iterator[str]:
     """Write the command line of a process."""
-    yield from ("train", "-opt", args.opt, "--launcher", "pytorch")
+    yield from ("train", "-opt", args.opt)
     for name in ("auto_resume", "debug"):
         if getattr(args, name):
             yield f"--{name}"
@@ -154,6 +163,17 @@ def _arguments(args: argparse.Namespace) -> Iterator[str]:
         yield from ("--import", module)
     if args.force_yml:
         yield from ("--force_yml", *args.force_yml)
+
+
+def _check(command: list[str], job: Job) -> int:
+    """Check a training in a process that leaves no memory behind; returns its exit code."""
+    with subprocess.Popen([*command, "--processes", str(job.processes)]) as checking:
+        try:
+            code = checking.wait()
+        except SignalException:
+            checking.terminate()
+            raise
+    return code if code >= 0 else EXIT_TROUBLE  # killed
 
 
 def _lost(job: Job, error: RendezvousError) -> str:
@@ -185,11 +205,13 @@ class Agent(LocalElasticAgent):
 
     Attributes:
         code: the exit code of the training.
+        told: the other machines know that this one has ended, and meet no more.
     """
 
     def __init__(self, spec: WorkerSpec, job: Job) -> None:
         super().__init__(spec, DefaultLogsSpecs())
         self.code = 0
+        self.told = False
         self._job = job
         self._stopped = False
         self._ignored = [number for number in STOPS if signal.getsignal(number) is signal.SIG_IGN]
@@ -250,13 +272,18 @@ class Agent(LocalElasticAgent):
     def _end_everywhere(self) -> None:
         """Tell the other machines, and stay until they know, as their store may be here."""
         store = self._worker_group.store
-        if self._job.machines == 1 or store is None:
+        if self._job.machines == 1 or store is None or self.told:
             return
+        self.told = True
+        deadline = time.monotonic() + PATIENCE
         with contextlib.suppress(RuntimeError):  # a machine that cannot be reached any more
-            if not store.check([ENDED]):
-                store.set(ENDED, str(self.code))
-            self._worker_group.spec.rdzv_handler.set_closed()
-            store_utilities.barrier(store, self._job.machines, "drsformer_end", PATIENCE)
+            store.set(ENDED, str(self.code))
+            self._worker_group.spec.rdzv_handler.shutdown()
+            known = store.add(KNOWN, 1)
+            while known < self._job.machines and time.monotonic() < deadline:
+                time.sleep(0.1)
+                known = store.add(KNOWN, 0)
+            time.sleep(1)  # for the others to see that all know
 
     def code_elsewhere(self) -> bool:
         """Take over the exit code with which another machine ended, if one did."""
@@ -266,6 +293,10 @@ class Agent(LocalElasticAgent):
         with contextlib.suppress(RuntimeError):
             if store.check([ENDED]):
                 self.code = int(store.get(ENDED))
+                if self._pcontext is not None:
+                    self._pcontext.close(signal.SIGTERM, GRACE)
+                if self.code != EXIT_STOPPED:
+                    print(f"Another machine ended the training (exit code {self.code}) and says why.", file=sys.stderr)
                 self._end_everywhere()
                 return True
         return False

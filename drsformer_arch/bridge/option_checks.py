@@ -38,8 +38,10 @@ def prepare(
     imports: Sequence[str] = (),
     is_train: bool,
     distributed: bool,
+    processes: int = 1,
     resumes: bool = False,
     debug: bool = False,
+    elsewhere: bool = False,
 ) -> dict[str, Any]:
     """Read an option file and find its mistakes before anything is created or moved.
 
@@ -49,8 +51,10 @@ def prepare(
         imports: of `--import`, beside those that the file names.
         is_train: train or test.
         distributed: started by torchrun or Slurm.
+        processes: that share an iteration.
         resumes: continues an experiment instead of moving its folder away.
         debug: BasicSR's debug mode, under a name of its own.
+        elsewhere: only checked here, where there may be no GPU.
 
     Raises:
         UserError: one line that names the file and the option.
@@ -62,7 +66,11 @@ def prepare(
         register_outside([*imports_of(options, path), *imports])
         if imports:
             options["import"] = [*names_of(options), *imports]
-        messages += _check(options, path, is_train=is_train, distributed=distributed, resumes=resumes)
+        messages += _check(
+            options, is_train=is_train, distributed=distributed, processes=processes, elsewhere=elsewhere
+        )
+        if is_train:
+            _refuse_archiving_the_option_file(path, options, resumes)
     except UserError as error:
         raise UserError(line_of(error, path)) from None
     except Exception as error:  # a file can hold anything: what trips over it is said in one line too
@@ -72,7 +80,7 @@ def prepare(
     return options
 
 
-def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: bool, resumes: bool) -> list[str]:
+def _check(options: dict[str, Any], *, is_train: bool, distributed: bool, processes: int, elsewhere: bool) -> list[str]:
     """Check options that were read; returns one message per thing that is done otherwise than the file says."""
     messages = []
     ours = options["model_type"] in MODEL_TYPES
@@ -95,10 +103,14 @@ def _check(options: dict[str, Any], path: str, *, is_train: bool, distributed: b
     else:
         option_trials.check_loggers(options["logger"])
     if ours:
-        messages += _check_training(options, network, distributed, wanted)
+        messages += _check_training(options, network, distributed, processes, wanted)
+        if options["datasets"]["train"].get("prefetch_mode") == "cuda" and not torch.cuda.is_available():
+            lacking = "datasets.train.prefetch_mode: cuda needs a GPU"
+            if not elsewhere:
+                raise UserError(lacking)
+            messages.append(f"{lacking}, and this machine has none")
     else:
         option_trials.try_basicsr(find(MODEL_REGISTRY, options["model_type"], "model_type"), options["train"])
-    _refuse_archiving_the_option_file(path, options, resumes)
     return messages
 
 
@@ -213,23 +225,23 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
         raise UserError(f"val.tile: {name} has tiles of its own, {only}x{only}; remove the option")
 
 
-def _check_training(options: dict[str, Any], network: Any, distributed: bool, wanted: int | str) -> list[str]:
+def _check_training(
+    options: dict[str, Any], network: Any, distributed: bool, processes: int, wanted: int | str
+) -> list[str]:
     """Refuse what `DerainModel` would refuse while it starts; returns notes where there is something to say.
 
     Args:
         options: with the number of GPUs that are used.
         network: see `check_names`.
         distributed: started by torchrun or Slurm.
+        processes: that share an iteration.
         wanted: the number of GPUs that the file names.
     """
-    train, dataset = options["train"], options["datasets"]["train"]
+    train = options["train"]
     if not any(train.get(loss) for loss in ("pixel_opt", "perceptual_opt", "losses")):
         raise UserError("there is no loss: option train.pixel_opt is missing (or train.losses, for several)")
-    if dataset.get("prefetch_mode") == "cuda" and not torch.cuda.is_available():
-        raise UserError("datasets.train.prefetch_mode: cuda needs a GPU")
     gpus = torch.cuda.device_count() if options["num_gpu"] == "auto" else options["num_gpu"]
-    world_size = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) if distributed else 1
-    started = {**options, "num_gpu": gpus, "dist": distributed, "world_size": world_size}
+    started = {**options, "num_gpu": gpus, "dist": distributed, "world_size": processes}
     plan = batch_plan(started)
     option_trials.check_batch(started, plan)
     notes = [] if wanted == "auto" else [fewer_pictures(started, plan, int(wanted))]

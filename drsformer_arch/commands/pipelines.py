@@ -56,6 +56,7 @@ def add(commands: Any) -> None:
             parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page that shows all results")
         if name == "train":
             parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state")
+            parser.add_argument("--check", action="store_true", help="check all, print the plan, start nothing")
             parser.add_argument(
                 "--processes",
                 metavar="N",
@@ -65,8 +66,13 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    processes = 1
     if getattr(args, "processes", None) is not None:
-        return _launch(args)
+        if not args.check:
+            return _launch(args)
+        processes = _job(args).world_size
+    elif args.launcher != "none":
+        processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
     from drsformer_arch.bridge import command, option_trials, repairs  # noqa: PLC0415 - torch takes seconds; --help must not
     from drsformer_arch.bridge.option_checks import prepare  # noqa: PLC0415
     from drsformer_arch.options.run_sections import MODEL_TYPES  # noqa: PLC0415
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     is_train, page = args.command == "train", getattr(args, "report", None)
     if is_train:
         args.opt = command.work_where_it_ran(args.opt)
-    distributed = args.launcher != "none"
+    distributed = args.launcher != "none" or getattr(args, "processes", None) is not None
     option_trials.check_launcher(args.launcher)
     asked = [f"val:{name}=true" for name in ("ensemble", "published_inference") if getattr(args, name, False)]
     options = prepare(
@@ -83,9 +89,16 @@ def run(args: argparse.Namespace) -> int:
         imports=args.imports,
         is_train=is_train,
         distributed=distributed,
+        processes=processes,
         resumes=getattr(args, "auto_resume", False),
         debug=args.debug,
+        elsewhere=is_train and args.check,
     )
+    if is_train and args.check:
+        from drsformer_arch.bridge import training_check  # noqa: PLC0415
+
+        training_check.check(options, args, processes)
+        return 0
     if is_train and options["model_type"] in MODEL_TYPES:  # other models know no stop that saves
         signal.signal(signal.SIGINT, _request_stop)
         signal.signal(signal.SIGTERM, _request_stop)
@@ -117,9 +130,16 @@ def _launch(args: argparse.Namespace) -> int:
     """Start the processes of a training."""
     from drsformer_arch.bridge import launcher  # noqa: PLC0415 - loads torch
 
+    return launcher.launch(args, _job(args))
+
+
+def _job(args: argparse.Namespace) -> Any:
+    """Work out what to start; see `launcher.job_of`."""
+    from drsformer_arch.bridge import launcher  # noqa: PLC0415
+
     if args.launcher != "none":
         raise UserError("--processes starts processes, --launcher says who has started this one: give one of them")
-    return launcher.launch(args, launcher.job_of(args.processes, os.environ))
+    return launcher.job_of(args.processes, os.environ)
 
 
 def _is_first() -> bool:

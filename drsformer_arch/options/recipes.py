@@ -134,6 +134,17 @@ def published_scores(scores: Mapping[str, tuple[float, float | None]], data: Dat
     return f"\n# {known} ({data.protocol} protocol)." if known else " nothing that is known here."
 
 
+def estimated_memory(activations: float) -> float:
+    """Estimate the GiB that a training takes of a GPU: nobody has measured it on one.
+
+    Weights, gradients, moments and the GPU's own context: 1.5 GiB. Workspace and gaps: a fifth of the activations.
+
+    Args:
+        activations: GiB that all patches of a backward pass keep for it.
+    """
+    return 1.5 + 1.2 * activations
+
+
 def largest_batch(gpu: int, activations: float, whole: int) -> int:
     """Estimate how many patches a GPU holds at once: nobody has measured it on one.
 
@@ -145,9 +156,8 @@ def largest_batch(gpu: int, activations: float, whole: int) -> int:
     Returns:
         1 at least, which may be too much as well.
     """
-    # Weights, gradients, moments and the GPU's own context: 1.5 GiB. Workspace and gaps: a fifth of the activations.
     # A twentieth of the GPU is the system's.
-    fitting = [n for n in range(1, whole + 1) if whole % n == 0 and 1.5 + n * activations * 1.2 <= 0.95 * gpu]
+    fitting = [n for n in range(1, whole + 1) if whole % n == 0 and estimated_memory(n * activations) <= 0.95 * gpu]
     return max(fitting, default=1)
 
 

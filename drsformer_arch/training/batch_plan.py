@@ -107,7 +107,7 @@ def batch_plan(opt: dict[str, Any]) -> BatchPlan:
     patches = Patches.read(opt["datasets"]["train"], "datasets.train", further_keys=True)
     train = Accumulation.read(opt["train"], "train", further_keys=True)
     # Without a launcher, several GPUs share one process through DataParallel, and the loader serves them together.
-    processes, gpus = (opt["world_size"], 1) if opt.get("dist") else (1, max(1, int(opt.get("num_gpu") or 0)))
+    processes, gpus = int(opt.get("world_size", 1)), 1 if opt.get("dist") else max(1, int(opt.get("num_gpu") or 0))
 
     stages, last, loaded = [], 0, 0
     for mini, side, length, whole in patches.stages(train.total_iter, train.effective_batch_size):
@@ -136,7 +136,7 @@ def fewer_pictures(opt: dict[str, Any], plan: BatchPlan, gpus: int) -> str | Non
     """
     if Accumulation.read(opt["train"], "train", further_keys=True).effective_batch_size is not None:
         return None
-    meant = batch_plan({**opt, "dist": False, "num_gpu": gpus})
+    meant = batch_plan({**opt, "dist": False, "world_size": 1, "num_gpu": gpus})
     was, now = (
         [batches.effective_batch(stage.last_iteration) for stage in batches.stages] for batches in (meant, plan)
     )
