@@ -1,22 +1,20 @@
 """The HTML of a page, its table of scores in it, but for the pictures that follow as inert text."""
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from statistics import fmean
 from string import Template
 from typing import Any, NamedTuple
 
 from drsformer_arch.evaluate.score_names import GAIN_PREFIX, INPUT_PREFIX, LOWER_IS_BETTER, METRICS
+from drsformer_arch.page.pieces import asset, assets, hash_of, viewer
 from drsformer_arch.page.previews import LARGEST_SIDE, QUALITY, RESIDUAL_TOP, residual_colours
 from drsformer_arch.plot.curves import ITERATIONS, Curve
 from drsformer_arch.system import escapes
 from drsformer_arch.system.errors import printable
 
-_ASSETS = files("drsformer_arch.page") / "assets"
 _PICTURES_HERE = "<!--pictures-->"  # in page.html
 
 
@@ -119,15 +117,15 @@ def page_html(
     """Return the page before and after the pictures."""
     columns = columns_of(rows)
     averaged = [column for column in columns if means and not column.key.startswith((INPUT_PREFIX, GAIN_PREFIX))]
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = assets("base.css", "viewer.css", "page.css"), assets("viewer.js", "page.js")
     colours = ", ".join(f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in residual_colours())
     style = f":root {{ --residual: linear-gradient(to right, {colours}); }}\n{style}"
     # Hashes instead of 'unsafe-inline': markup that came in with a name could not run, even if it were not escaped.
     policy = (
-        f"default-src 'none'; img-src data: blob:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        f"default-src 'none'; img-src data: blob:; style-src {hash_of(style)}; script-src {hash_of(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    page = Template(_asset("page.html")).substitute(
+    page = Template(asset("page.html")).substitute(
         policy=policy,
         style=style,
         script=script,
@@ -142,20 +140,12 @@ def page_html(
         rows="".join(_row_html(index, row, columns) for index, row in enumerate(rows)),
         hidden="" if rows else " hidden",
         residual=_residual_text(rows),
-        residual_top=RESIDUAL_TOP,
+        viewer=viewer(f'<p class="legend" hidden>0 <span class="colours"></span> {RESIDUAL_TOP} of 255 and more</p>\n'),
         quality=QUALITY,
         largest=LARGEST_SIDE,
     )
     before, _, after = page.rpartition(_PICTURES_HERE)
     return before, after
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def image_html(content: bytes, alt: str, kind: str, size: Sequence[int] | None = None) -> str:

@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,12 +19,8 @@ from drsformer_arch.page.page import Exhibit, write_page
 from drsformer_arch.page.previews import LARGEST_SIDE, residual_map
 from drsformer_arch.plot.curves import ITERATIONS, SECONDS, Curve, read_curves
 from drsformer_arch.system.errors import UserError, printable
+from tests.page.browsers import CONTRASTS, expect, until, wait_until
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),  # without a sandbox it also runs as root
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 RAINY, RESULT, TARGET = (200, 40, 40), (40, 160, 40), (40, 40, 200)
 HOSTILE = (
     "<img src=x onerror=hacked=1>",
@@ -36,7 +31,6 @@ HOSTILE = (
     "bytes \udcff",
     "lines\u2028 \x1b[31m \u202e `${hacked=1}`",
 )
-PATIENCE = 60_000  # ms until a browser on a busy machine must have done what it was told
 
 
 def plain(colour: tuple[int, ...], height: int = 80, width: int = 120) -> Callable[[], np.ndarray]:
@@ -51,42 +45,6 @@ def exhibit(index: int) -> Exhibit:
     if index == 1:
         scores = {}
     return Exhibit(f"picture {index}", plain(RESULT), plain(TARGET), plain(RAINY), scores)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} on PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no browser: playwright is not installed")
-    playwright.expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=SWITCHES)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page; whatever it complains of or asks for beside itself fails the test."""
-    complaints, asked, contexts = [], set(), []
-
-    def opened(path: Path, **options: Any) -> Any:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.add(request.url))
-        page.goto(path.as_uri())
-        asked.discard(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith(("blob:", "data:"))] == []
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +67,6 @@ def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def expect(locator: Any) -> Any:
-    """Return Playwright's assertions, which wait for what a page does by and by, such as drawing."""
-    return pytest.importorskip("playwright.sync_api").expect(locator)
-
-
 def expect_names(page: Any, names: list[str]) -> None:
     """Assert that the table names these, in this order."""
     expect(page.locator("tbody tr:visible th")).to_have_text(names)
@@ -121,18 +74,6 @@ def expect_names(page: Any, names: list[str]) -> None:
 
 def decoded(page: Any) -> int:
     return page.evaluate("document.querySelectorAll('.card img[src^=blob]').length")
-
-
-def until(page: Any, condition: Callable[[], bool]) -> None:
-    """Wait for what no locator tells; Playwright's own way evaluates text in the page, which the page forbids."""
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not condition():
-        assert time.monotonic() < deadline, "never"
-        page.wait_for_timeout(30)
-
-
-def wait_until(page: Any, expression: str) -> None:
-    until(page, lambda: page.evaluate(expression))
 
 
 def expect_colours(page: Any, stage: Any, *, left: tuple[int, ...], right: tuple[int, ...]) -> None:
@@ -297,42 +238,6 @@ def test_curves_can_be_read(sixty, visit):
     box = panel.get_by_role("img").bounding_box()
     page.mouse.move(box["x"] + box["width"] - 12, box["y"] + 50)
     expect(panel.get_by_text("iteration 2,990")).to_be_visible()
-
-
-CONTRASTS = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const parsed = (colour) => {  // of any notation
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const [red, green, blue, alpha] = canvas.getImageData(0, 0, 1, 1).data;
-    return [red, green, blue, alpha / 255];
-  };
-  const over = (front, back) => front.slice(0, 3).map((value, i) => value * front[3] + back[i] * (1 - front[3]));
-  const light = (rgb) => {
-    const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-    const [r, g, b] = rgb.map((value) => linear(value / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const background = (element) => {
-    if (!element) return [255, 255, 255];
-    const own = parsed(getComputedStyle(element).backgroundColor);
-    return own[3] === 1 ? own.slice(0, 3) : over(own, background(element.parentElement));
-  };
-  const low = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!own || element.disabled || !element.checkVisibility({ visibilityProperty: true })) continue;
-    const style = getComputedStyle(element);
-    const ink = element instanceof SVGElement ? style.fill : style.color;
-    const back = background(element);
-    const [a, b] = [light(over(parsed(ink), back)), light(back)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const size = parseFloat(style.fontSize);
-    if (ratio < (size >= 24 ? 3 : 4.5)) low.push([element.outerHTML.slice(0, 80), ratio]);
-  }
-  return low;
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,0 +1,255 @@
+"use strict";
+// The worker behind the page: pictures in, derained ones out. Behind png.js and photographs.js in the same worker.
+// It mirrors drsformer_arch/restore/tiling.py, so that results are those of `drsformer derain --tile`.
+
+const SMALLEST_TILE = 64;
+
+// ---- sizes, as tiling.py has them ----
+
+const upTo = (length, multiple) => Math.ceil(length / multiple) * multiple;
+
+function evenTile(length, largest, overlap, multiple) {
+  if (length <= largest) return length;
+  const count = Math.ceil((length - overlap) / (largest - overlap));
+  return Math.min(upTo(Math.ceil((length + (count - 1) * overlap) / count), multiple), largest);
+}
+
+function tileStarts(length, tile, overlap) {
+  const starts = [];
+  for (let at = 0; at < length - tile; at += tile - overlap) starts.push(at);
+  return [...starts, Math.max(length - tile, 0)];
+}
+
+/** Share of a tile that starts at each of `starts`, at each of its pixels: they add up to 1 everywhere. */
+function shares(length, tile, overlap, starts) {
+  const ramp = Float32Array.from({ length: tile }, (_, at) => Math.min(at + 1, tile - at, overlap + 1));
+  const sums = new Float32Array(length);
+  for (const start of starts) ramp.forEach((weight, at) => (sums[start + at] += weight));
+  return starts.map((start) => ramp.map((weight, at) => weight / sums[start + at]));
+}
+
+/** Side of the tiles for so many pixels at once; 0: the picture whole. */
+function tileFor({ width, height }, pixels) {
+  return width * height <= pixels ? 0 : Math.max(Math.floor(Math.sqrt(pixels) / 8) * 8, SMALLEST_TILE);
+}
+
+/** Tiles of a picture, row by row, each with the shares of its rows and columns. */
+function planOf({ width, height }, tile, multiple) {
+  const whole = !tile || (width <= tile && height <= tile);
+  const overlap = whole ? 0 : Math.min(32, Math.floor(tile / 4));
+  const [rows, columns] = [height, width].map((side) => (whole ? side : evenTile(side, tile, overlap, multiple)));
+  const [tops, lefts] = [tileStarts(height, rows, overlap), tileStarts(width, columns, overlap)];
+  const [down, across] = [shares(height, rows, overlap, tops), shares(width, columns, overlap, lefts)];
+  const tiles = tops.flatMap((top, i) =>
+    lefts.map((left, j) => ({ top, left, rows, columns, down: down[i], across: across[j] })),
+  );
+  return { tiles, rows, tops };
+}
+
+// ---- from samples to what the network takes, and back ----
+
+/** Where a padded axis takes its samples: the picture is reflected, or its border repeated where it is small. */
+const places = (length, padded, reflect) =>
+  Int32Array.from({ length: padded }, (_, at) => (at < length ? at : reflect ? 2 * (length - 1) - at : length - 1));
+
+/** Planes (3, H, W) in [0, 1] of a tile, padded below and to the right; gray counts as R = G = B. */
+function planesOf({ width, channels, bits, samples }, { top, left, rows, columns }, { multiple, smallest }) {
+  const sides = [rows, columns];
+  const first = sides.map((side) => Math.max(side, smallest));
+  const last = first.map((side) => upTo(side, multiple));
+  const reflects = (from, to) => from.every((side, axis) => to[axis] - side < side);
+  // Twice, as tiling.py does: up to the smallest size, then to the multiple.
+  const [ys, xs] = sides.map((side, axis) => {
+    const inner = places(side, first[axis], reflects(sides, first));
+    return places(first[axis], last[axis], reflects(first, last)).map((at) => inner[at]);
+  });
+  const [h, w] = last;
+  const planes = new Float32Array(3 * h * w);
+  const top16 = bits === 16 ? 65535 : 255;
+  for (let y = 0, to = 0; y < h; y++) {
+    const row = (top + ys[y]) * width + left;
+    for (let x = 0; x < w; x++, to++) {
+      const at = (row + xs[x]) * channels;
+      for (let c = 0; c < 3; c++) planes[c * h * w + to] = samples[at + (channels === 3 ? c : 0)] / top16;
+    }
+  }
+  return { planes, shape: [1, 3, h, w] };
+}
+
+/** Collects the results of tiles in their order; only as many rows as they overlap are kept as fractions. */
+class Canvas {
+  constructor({ width, height, channels, bits }, { rows, tops }) {
+    Object.assign(this, { width, height, channels, tops, rows });
+    this.band = new Float32Array(rows * width * 3);
+    this.most = bits === 16 ? 65535 : 255;
+    this.samples = new (bits === 16 ? Uint16Array : Uint8ClampedArray)(width * height * channels);
+  }
+
+  add({ top, left, rows, columns, down, across }, planes, [, , h, w]) {
+    for (let y = 0; y < rows; y++) {
+      for (let x = 0; x < columns; x++) {
+        const share = down[y] * across[x];
+        const to = (y * this.width + left + x) * 3;
+        for (let c = 0; c < 3; c++) this.band[to + c] += planes[c * h * w + y * w + x] * share;
+      }
+    }
+    if (left + columns === this.width) this.finish(top);
+  }
+
+  /** Round the rows that no later tile reaches, and move the others up. */
+  finish(top) {
+    const next = this.tops[this.tops.indexOf(top) + 1] ?? this.height;
+    const { band, channels, most, samples } = this;
+    const count = (next - top) * this.width;
+    const rounded = most === 255 ? (value) => value : Math.round; // an array of 8 bits rounds by itself
+    const clamped = (value) => (value < 0 ? 0 : value > 1 ? 1 : value); // NaN stays
+    for (let at = 0, to = top * this.width * channels; at < count; at++) {
+      const [r, g, b] = [clamped(band[3 * at]), clamped(band[3 * at + 1]), clamped(band[3 * at + 2])];
+      if (Number.isNaN(r + g + b)) throw new Problem("the network returned no numbers for it");
+      if (channels === 1) samples[to++] = rounded(((r + g + b) / 3) * most);
+      else {
+        samples[to++] = rounded(r * most);
+        samples[to++] = rounded(g * most);
+        samples[to++] = rounded(b * most);
+      }
+    }
+    band.copyWithin(0, 3 * count);
+    band.fill(0, band.length - 3 * count);
+  }
+}
+
+// ---- the network, in workers of its own ----
+
+let parts = null; // {code, runtime, wasm, model, count, threads, ...} of the page
+let crew = []; // workers with the network, each {worker, free, run}
+
+function hired() {
+  const url = URL.createObjectURL(new Blob([parts.code], { type: "text/javascript" }));
+  const worker = new Worker(url);
+  const { runtime, wasm, model, threads } = parts;
+  const answers = [];
+  const ask = (message, moved = []) =>
+    new Promise((resolve, reject) => {
+      answers.push([resolve, reject]);
+      worker.postMessage(message, moved);
+    });
+  worker.onmessage = ({ data }) => {
+    const [resolve, reject] = answers.shift();
+    if (data.error === undefined) resolve(data);
+    else reject(new Error(data.error));
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    for (const [, reject] of answers.splice(0)) reject(new Error(event.message || "the worker failed"));
+  };
+  const ready = ask({ runtime, wasm, model, threads }).finally(() => URL.revokeObjectURL(url));
+  return { worker, ready, run: (tile) => ask(tile, [tile.planes.buffer]) };
+}
+
+function dismiss() {
+  for (const { worker } of crew.splice(0)) worker.terminate();
+}
+
+/** Run the tiles of a picture, some at a time, and put their results together in order. */
+async function restored(picture, plan, report) {
+  const { tiles } = plan;
+  const count = Math.min(parts.count, tiles.length);
+  while (crew.length < count) crew.push(hired());
+  const used = crew.slice(0, count);
+  await Promise.all(used.map(({ ready }) => ready));
+  const canvas = new Canvas(picture, plan);
+  report(0, tiles.length);
+  const running = [];
+  const begin = (index) => {
+    const input = planesOf(picture, tiles[index], parts);
+    const { shape } = input;
+    const result = used[index % count].run(input).then(({ planes }) => ({ planes, shape }));
+    result.catch(() => {}); // it is awaited in its turn
+    running.push(result);
+  };
+  for (let index = 0; index < count; index++) begin(index);
+  for (let index = 0; index < tiles.length; index++) {
+    const { planes, shape } = await running[index];
+    running[index] = null;
+    if (index + count < tiles.length) begin(index + count);
+    canvas.add(tiles[index], planes, shape);
+    report(index + 1, tiles.length);
+  }
+  return canvas.samples;
+}
+
+// ---- what the page asks for ----
+
+async function derain({ id, file, type }) {
+  const picture = await readPhotograph(file, parts.largest);
+  const { width, height } = picture;
+  postMessage({ id, state: "opened", width, height });
+  for (let pixels = parts.pixels; ; ) {
+    const tile = tileFor(picture, pixels);
+    const report = (done, of) => postMessage({ id, state: "working", done, of });
+    try {
+      const samples = await restored(picture, planOf(picture, tile, parts.multiple), report);
+      const written = await writePhotograph({ ...picture, samples }, type);
+      const result = new Blob([samples]);
+      const notes = [...picture.notes, ...written.notes];
+      postMessage({ id, state: "done", ...written, notes, result, tile, width, height });
+      return;
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      dismiss(); // memory that a worker took stays taken
+      pixels = Math.floor(Math.min(pixels, width * height) / 4);
+      parts.count = 1;
+      if (pixels < SMALLEST_TILE ** 2) throw error;
+    }
+  }
+}
+
+/** Write a result again, in another format, or with a share of the rain put back. */
+async function save({ id, file, type, result, strength }) {
+  const picture = await readPhotograph(file, parts.largest);
+  const buffer = await result.arrayBuffer();
+  const derained = picture.bits === 16 ? new Uint16Array(buffer) : new Uint8ClampedArray(buffer);
+  if (strength < 1) {
+    const { samples } = picture;
+    for (let at = 0; at < derained.length; at++)
+      derained[at] = Math.round(samples[at] + strength * (derained[at] - samples[at]));
+  }
+  postMessage({ id, state: "saved", ...(await writePhotograph({ ...picture, samples: derained }, type)) });
+}
+
+/** The line for people that an error deserves. */
+function lineOf(error) {
+  if (error instanceof Problem) return error.message;
+  if (isOutOfMemory(error)) return "there is not enough memory for it; close other tabs, or take a smaller one";
+  return `it cannot be derained here: ${error?.message ?? error}`;
+}
+
+async function unpacked(text) {
+  const letters = atob(text.trim());
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).blob();
+}
+
+async function start({ settings, packed }) {
+  const [runtime, wasm, model] = await Promise.all(packed.map(unpacked));
+  parts = { ...settings, runtime, wasm, model };
+  crew.push(hired()); // it starts while people choose pictures
+  crew[0].ready.catch(() => {}); // said when a picture needs it
+}
+
+const TASKS = { derain, save };
+let started = null; // the promise of it
+
+self.onmessage = async ({ data }) => {
+  try {
+    if (data.settings) await (started = start(data));
+    else {
+      await started;
+      await TASKS[data.task](data);
+    }
+  } catch (error) {
+    if (isOutOfMemory(error)) dismiss();
+    postMessage({ id: data.id, state: "failed", line: lineOf(error) });
+  }
+};
