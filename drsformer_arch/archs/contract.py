@@ -46,6 +46,7 @@ class Contract:
         patch_size: the only height and width that it takes; larger pictures are put together from patches.
         patch_overlap: pixels that neighbouring patches share.
         patch_weights: makes of patch_size the weights, (patch_size, patch_size), of the mean of overlapping patches.
+        sees_all_pixels: what in it looks at all pixels of a picture, so that tiles change its results.
         not_as_onnx: why the network cannot be exported as ONNX.
         window: side of the windows, in pixels, out of which the authors put results together for their scores.
         corners: multiple to which the authors cut pictures at each of four corners, for the mean of the results.
@@ -62,6 +63,7 @@ class Contract:
     patch_size: int | None = None
     patch_overlap: int = 0
     patch_weights: Callable[[int], Tensor] = equal_weights
+    sees_all_pixels: str | None = None
     not_as_onnx: str | None = None
     window: int | None = None
     corners: int | None = None

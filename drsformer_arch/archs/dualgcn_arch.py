@@ -133,7 +133,8 @@ class DualGCN(RestorationNetwork):
     """
 
     contract = Contract(
-        recognition=Recognition(keys=("middle.sgcn.theta.weight", "head.0.weight"), arguments=arguments_of)
+        sees_all_pixels="graph convolutions",
+        recognition=Recognition(keys=("middle.sgcn.theta.weight", "head.0.weight"), arguments=arguments_of),
     )
 
     def __init__(self, in_channels: int = 3, channels: int = 72, num_levels: int = 5) -> None:

@@ -8,7 +8,6 @@ Kept as the authors compute it: the second half of what a mixer's first convolut
 the last block make a prior that nobody reads.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.archs.contract import Contract, InputError, Recognition, RestorationNetwork, count_modules
+from drsformer_arch.archs import five_levels
+from drsformer_arch.archs.contract import Contract, Recognition
+from drsformer_arch.archs.five_levels import FiveLevels, Projection
 from drsformer_arch.archs.fourier import from_spectrum, spectrum
 from drsformer_arch.archs.precision import in_full_precision
 
@@ -163,18 +164,6 @@ class Layer(nn.Module):
         return x, prior
 
 
-class Projection(nn.Module):
-    """Holds the layers of an embedding or of a resampling under the key `proj` that the checkpoints use."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → what the layers make of it."""
-        return self.proj(x)
-
-
 def downsample(channels: int) -> Projection:
     """Half the size, twice the channels."""
     return Projection(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
@@ -202,17 +191,10 @@ UNUSED_KEYS = re.compile(r"\.mixer\.mixer_gloal\.conv_mid\.0\.(weight|bias)$")
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read all arguments of FADformer from its weights."""
-    channels, in_chans, kernel = state["patch_embed.proj.weight"].shape[:3]
-    return {
-        "in_chans": in_chans,
-        "out_chans": in_chans,
-        "embed_dim": [factor * channels for factor in (1, 2, 4, 2, 1)],
-        "depth": [count_modules(state, f"{layer}.blocks.") for layer in LAYERS],
-        "embed_kernel_size": kernel,
-    }
+    return five_levels.arguments_of(state, LAYERS)
 
 
-class FADformer(RestorationNetwork):
+class FADformer(FiveLevels):
     """Frequency-aware deraining transformer; returns the input picture plus a predicted residual.
 
     The published size is the default; the authors' mini has embed_dim (24, 48, 96, 48, 24) and depth (2, 3, 4, 3, 2).
@@ -230,6 +212,7 @@ class FADformer(RestorationNetwork):
     contract = Contract(
         size_multiple=4,
         smallest_size=12,
+        sees_all_pixels="Fourier units",
         corners=4,
         unused_keys=UNUSED_KEYS,
         recognition=Recognition(
@@ -245,17 +228,15 @@ class FADformer(RestorationNetwork):
         depth: Sequence[int] = (4, 8, 10, 8, 4),
         embed_kernel_size: int = 3,
     ) -> None:
-        channels = embed_dim[0] if embed_dim else 0
-        if list(embed_dim) != [factor * channels for factor in (1, 2, 4, 2, 1)] or channels % 4 or channels <= 0:
-            raise ValueError(f"embed_dim must be [e, 2e, 4e, 2e, e] with e a multiple of 4, not {list(embed_dim)}")
-        if len(depth) != 5 or min(depth) < 0:
-            raise ValueError(f"depth must be five numbers of blocks, not {list(depth)}")
-        if in_chans != out_chans:
-            raise ValueError(f"in_chans ({in_chans}) and out_chans ({out_chans}) must be equal")
-        if embed_kernel_size % 2 == 0:
-            raise ValueError(f"embed_kernel_size must be odd, not {embed_kernel_size}")
-        super().__init__()
-        self.contract = dataclasses.replace(self.contract, picture_channels=in_chans)
+        super().__init__(
+            in_chans=in_chans,
+            out_chans=out_chans,
+            embed_dim=embed_dim,
+            depth=depth,
+            embed_kernel_size=embed_kernel_size,
+            divisor=4,
+        )
+        channels = embed_dim[0]
         self.patch_embed = Projection(conv(in_chans, channels, embed_kernel_size))
         self.layer1, self.layer2, self.layer3, self.layer4, self.layer5 = (
             Layer(width, blocks) for width, blocks in zip(embed_dim, depth, strict=True)
@@ -298,12 +279,3 @@ class FADformer(RestorationNetwork):
         x = self.skip1(torch.cat((self.upsample2(x), fine), dim=1))
         x, _ = self.layer5(x, self.up_rcp2(prior))
         return self.patch_unembed(x) + image
-
-    def check(self, image: Tensor) -> None:
-        """Refuse pictures that the network was not built for, see `forward`."""
-        channels, height, width = image.shape[1:]
-        wanted, smallest = self.contract.picture_channels, self.contract.smallest_size
-        if channels != wanted:
-            raise InputError(f"FADformer was built for {wanted} channels, the picture has {channels}")
-        if height % 4 or width % 4 or min(height, width) < smallest:
-            raise InputError(f"height and width must be multiples of 4 and at least {smallest}, not {height}x{width}")

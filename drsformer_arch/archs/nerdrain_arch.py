@@ -23,12 +23,11 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor, nn
 
-from drsformer_arch.archs import restormer_arch
+from drsformer_arch.archs import restormer_arch, spdnet_arch
 from drsformer_arch.archs.contract import Contract, InputError, Recognition, RestorationNetwork, count_modules
 from drsformer_arch.archs.u_shape import (
     ChannelReduction,
     Downsample,
-    LayerNorm,
     Level,
     NormType,
     PatchEmbedding,
@@ -93,20 +92,11 @@ class GatedFeedForward(restormer_arch.GatedFeedForward):
         self.dwconv = DepthwiseConv(2 * hidden, bias)  # type: ignore[assignment]  # the same under another key
 
 
-class TransformerBlock(nn.Module):
-    """MDTA, then GDFN, each after a norm and beside the identity."""
+class TransformerBlock(restormer_arch.TransformerBlock):
+    """Block of Restormer, two keys apart."""
 
-    def __init__(self, channels: int, heads: int, hidden: int, bias: bool, norm_type: NormType) -> None:
-        super().__init__()
-        self.norm1 = LayerNorm(channels, norm_type)
-        self.attn = TransposedAttention(channels, heads, bias)
-        self.norm2 = LayerNorm(channels, norm_type)
-        self.ffn = GatedFeedForward(channels, hidden, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → the same shape."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.ffn(self.norm2(x))
+    attention = TransposedAttention
+    feed_forward = GatedFeedForward
 
 
 class MultiLayerPerceptron(nn.Module):
@@ -139,26 +129,13 @@ class ImplicitRepresentation(nn.Module):
         return x
 
 
-class BidirectionalFusion(nn.Module):
-    """BF: two maps emphasise what they agree on, and are added with a weight of their own at every pixel."""
+class BidirectionalFusion(spdnet_arch.PriorGuidance):
+    """BF: two maps emphasise what they agree on as in SPDNet, and are added."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.query_conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.key_conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.gamma1 = nn.Conv2d(2 * channels, 2, 3, padding=1)
-        self.gamma2 = nn.Conv2d(2 * channels, 2, 3, padding=1)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]  # the sum of what SPDNet takes apart
         """x, y: (N, C, H, W) each → the same shape; not symmetric."""
-        agreement = torch.sigmoid(self.query_conv(x) * self.key_conv(y))
-
-        def weighted(plain: Tensor, gamma: nn.Conv2d) -> Tensor:
-            agreed = plain * agreement
-            keep, add = gamma(torch.cat((plain, agreed), dim=1)).split(1, dim=1)
-            return keep * plain + add * agreed
-
-        return weighted(x, self.gamma1) + weighted(y, self.gamma2)
+        guided_x, guided_y = super().forward(x, y)
+        return guided_x + guided_y
 
 
 class Pass(NamedTuple):
@@ -221,6 +198,7 @@ class NeRDRain(RestorationNetwork):
     contract = Contract(
         size_multiple=16,
         smallest_size=16,
+        sees_all_pixels="attention between channels",
         not_as_onnx="PyTorch's exporter does not come to an end with its four halvings and free sizes",
         window=256,
         output_scales=(1, 2, 4, 2, 2, 4, 4),

@@ -71,12 +71,15 @@ class GatedFeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """MDTA, then GDFN, each after a norm and beside the identity."""
 
+    attention: type[TransposedAttention] = TransposedAttention
+    feed_forward: type[GatedFeedForward] = GatedFeedForward
+
     def __init__(self, channels: int, heads: int, hidden: int, bias: bool, norm_type: NormType) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels, norm_type)
-        self.attn = TransposedAttention(channels, heads, bias)
+        self.attn = self.attention(channels, heads, bias)
         self.norm2 = LayerNorm(channels, norm_type)
-        self.ffn = GatedFeedForward(channels, hidden, bias)
+        self.ffn = self.feed_forward(channels, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) → the same shape."""

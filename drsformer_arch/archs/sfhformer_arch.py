@@ -8,7 +8,6 @@ Kept as the authors compute it: the spectrum is convolved as it is stored, row 0
 global half passes GELU twice; with one group the weights of the groups are all 1.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drsformer_arch.archs.contract import Contract, InputError, Recognition, RestorationNetwork, count_modules
+from drsformer_arch.archs import five_levels
+from drsformer_arch.archs.contract import Contract, Recognition
+from drsformer_arch.archs.five_levels import FiveLevels, Projection
 from drsformer_arch.archs.fourier import from_spectrum, spectrum
 from drsformer_arch.archs.precision import in_full_precision
 
@@ -161,18 +162,6 @@ class Layer(nn.Module):
         return self.blocks(x)
 
 
-class Projection(nn.Module):
-    """Holds the layers of an embedding or of a resampling under the key `proj` that the checkpoints use."""
-
-    def __init__(self, proj: nn.Module) -> None:
-        super().__init__()
-        self.proj = proj
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) → what the layers make of it."""
-        return self.proj(x)
-
-
 def downsample(channels: int) -> Projection:
     """Half the size, twice the channels."""
     return Projection(nn.Sequential(nn.Conv2d(channels, 2 * channels, 2, stride=2)))
@@ -188,20 +177,11 @@ LAYERS = ("layer1", "layer2", "layer3", "layer8", "layer9")  # down, middle and 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read all arguments of SFHformer from its weights."""
-    embedding = state["patch_embed.proj.weight"]
-    channels, in_chans, kernel = embedding.shape[:3]
     groups = next((len(value) for key, value in state.items() if key.endswith(".FFC.weight.0.weight")), 1)
-    return {
-        "in_chans": in_chans,
-        "out_chans": in_chans,
-        "embed_dim": [factor * channels for factor in (1, 2, 4, 2, 1)],
-        "depth": [count_modules(state, f"{layer}.blocks.") for layer in LAYERS],
-        "embed_kernel_size": kernel,
-        "groups": groups,
-    }
+    return five_levels.arguments_of(state, LAYERS) | {"groups": groups}
 
 
-class SFHformer(RestorationNetwork):
+class SFHformer(FiveLevels):
     """Spatial-frequency hybrid transformer; returns the input picture plus a predicted residual.
 
     Sizes of the authors: s with depth (2, 2, 4, 2, 2), m (4, 4, 8, 4, 4), l (6, 6, 10, 6, 6).
@@ -220,6 +200,7 @@ class SFHformer(RestorationNetwork):
     contract = Contract(
         size_multiple=4,
         smallest_size=4,
+        sees_all_pixels="Fourier units",
         recognition=Recognition(
             keys=("patch_embed.proj.weight", "skip2.weight", "patch_unembed.proj.0.weight", "upsample4.proj.0.weight"),
             arguments=arguments_of,
@@ -235,19 +216,17 @@ class SFHformer(RestorationNetwork):
         embed_kernel_size: int = 3,
         groups: int = 1,
     ) -> None:
-        channels = embed_dim[0] if embed_dim else 0
-        if list(embed_dim) != [factor * channels for factor in (1, 2, 4, 2, 1)] or channels % 2 or channels <= 0:
-            raise ValueError(f"embed_dim must be [e, 2e, 4e, 2e, e] with an even e, not {list(embed_dim)}")
-        if len(depth) != 5 or min(depth) < 0:
-            raise ValueError(f"depth must be five numbers of blocks, not {list(depth)}")
-        if in_chans != out_chans:
-            raise ValueError(f"in_chans ({in_chans}) and out_chans ({out_chans}) must be equal")
-        if embed_kernel_size % 2 == 0:
-            raise ValueError(f"embed_kernel_size must be odd, not {embed_kernel_size}")
+        super().__init__(
+            in_chans=in_chans,
+            out_chans=out_chans,
+            embed_dim=embed_dim,
+            depth=depth,
+            embed_kernel_size=embed_kernel_size,
+            divisor=2,
+        )
+        channels = embed_dim[0]
         if groups < 1 or 4 * channels % groups:
             raise ValueError(f"groups must divide {4 * channels}, not be {groups}")
-        super().__init__()
-        self.contract = dataclasses.replace(self.contract, picture_channels=in_chans)
         self.patch_embed = Projection(nn.Conv2d(in_chans, channels, embed_kernel_size, padding=embed_kernel_size // 2))
         self.layer1, self.layer2, self.layer3, self.layer8, self.layer9 = (
             Layer(width, blocks, groups) for width, blocks in zip(embed_dim, depth, strict=True)
@@ -277,12 +256,3 @@ class SFHformer(RestorationNetwork):
         x = self.layer8(self.skip2(torch.cat((self.upsample3(x), middle), dim=1)))
         x = self.layer9(self.skip1(torch.cat((self.upsample4(x), fine), dim=1)))
         return self.patch_unembed(x) + image
-
-    def check(self, image: Tensor) -> None:
-        """Refuse pictures that the network was not built for, see `forward`."""
-        channels, height, width = image.shape[1:]
-        wanted = self.contract.picture_channels
-        if channels != wanted:
-            raise InputError(f"SFHformer was built for {wanted} channels, the picture has {channels}")
-        if height % 4 or width % 4:
-            raise InputError(f"height and width must be multiples of 4, not {height}x{width}")

@@ -248,6 +248,7 @@ class SPDNet(RestorationNetwork):
     contract = Contract(
         value_range=255.0,
         smallest_size=5,
+        sees_all_pixels="squeeze-and-excitation",
         output_scales=(1, 1, 1),
         unused_keys=UNUSED_KEYS,
         recognition=Recognition(keys=("sub1.DWT_2.conv.weight", "output1.weight"), arguments=arguments_of),

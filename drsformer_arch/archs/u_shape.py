@@ -136,7 +136,7 @@ class UShape(RestorationNetwork):
         others: see the networks.
     """
 
-    contract = Contract(size_multiple=8)  # three halvings
+    contract = Contract(size_multiple=8, sees_all_pixels="attention between channels")  # three halvings
 
     def __init__(
         self,

@@ -96,6 +96,10 @@ def _check(options: dict[str, Any], *, is_train: bool, distributed: bool, proces
         _check_sizes(options, network)
         if isinstance(network, nn.Module):
             _check_channels(options, network)
+        why = contract_of(network).sees_all_pixels
+        if why and options["val"].get("tile"):
+            name = options["network_g"]["type"]
+            messages.append(f"val.tile: tiles change the results of {name}, which looks at whole pictures ({why})")
     if not is_train:
         return messages
     if BASICSR_DEBUG in options["name"]:
@@ -209,6 +213,7 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
     """Patches, padding and tiles must suit the network."""
     name = options["network_g"]["type"]
     multiple, only = contract_of(network).size_multiple, contract_of(network).patch_size
+    smallest = contract_of(network).smallest_size
     train = options["datasets"].get("train", {})
     if train.get("type") in DATASETS and "gt_size" not in train:
         raise UserError("option datasets.train.gt_size is missing: the side of the patches in pixels")
@@ -219,6 +224,10 @@ def _check_sizes(options: dict[str, Any], network: Any) -> None:
                 raise UserError(f"datasets.train.{key}: {size} is not the {only} that {name} was built for")
             if size % multiple:
                 raise UserError(f"datasets.train.{key}: {size} is no multiple of {multiple}, which the network needs")
+            if size < smallest:
+                raise UserError(
+                    f"datasets.train.{key}: {size} is below {smallest}, the smallest that the network takes"
+                )
     if options["val"].get("window_size", multiple) % multiple:
         raise UserError(f"val.window_size must be a multiple of {multiple}, which the network needs")
     if only and options["val"].get("tile"):

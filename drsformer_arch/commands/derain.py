@@ -1,6 +1,7 @@
 """`drsformer derain`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,5 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if restorer.device.type == "cpu":
         processor.tune()
     problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
+    if note := restorer.note_on_tiles():
+        print(f"note: {note}; --tile 0 computes them whole, where memory allows", file=sys.stderr)
     announce(f"{len(jobs) - len(problems)} of {len(jobs)} files derained with {restorer.describe()}", args.out)
     return EXIT_SOME_FAILED if problems else 0

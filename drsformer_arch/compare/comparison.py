@@ -269,6 +269,7 @@ def _own_pictures(source: str, options: dict[str, Any]) -> list[ComparedSet]:
 
 WAYS_OF_INFERENCE = {
     "ensemble": "Mean over the eight symmetries of each picture",
+    "tile": "Larger pictures in tiles, which change the results of networks that look at whole ones",
     "published_inference": "Run as by the network's authors, in windows or from corners where they do",
 }
 

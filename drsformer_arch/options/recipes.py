@@ -236,8 +236,9 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float | None]
 
 
 def summary_of(text: str) -> str:
-    """Return what an option file of ours is, as its first line behind the schema's says."""
-    return text.splitlines()[1].removeprefix("# ")
+    """Return what an option file of ours is, as its first line behind the schema's says, and the next if it ends so."""
+    first, second = (line.removeprefix("# ") for line in text.splitlines()[1:3])
+    return f"{first} {second}" if first.endswith(":") else first
 
 
 # In the head of an option file: a command that names another one.

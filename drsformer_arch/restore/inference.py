@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drsformer_arch.archs.contract import contract_of
+from drsformer_arch.archs.contract import Contract, contract_of
 from drsformer_arch.restore.tiling import Network, restore
 
 Run = Callable[[Tensor], Tensor]  # (N, C, h, w), RGB in [0, 1] → the same shape
@@ -46,6 +46,12 @@ def infer(net: Network, image: Tensor, *, as_published: bool = False, ensemble: 
         return restore(net, part, **{**options, "tile": 0})
 
     return mean_of_symmetries(run, image) if ensemble else run(image)
+
+
+def in_tiles(contract: Contract, height: int, width: int, tile: int, *, as_published: bool) -> bool:
+    """Tell whether `infer` puts a picture together from tiles of a side of `tile`, 0 for whole pictures."""
+    has_its_own = contract.patch_size or (as_published and (contract.window or contract.corners))
+    return bool(tile) and max(height, width) > tile and not has_its_own
 
 
 def windows(length: int, side: int) -> Iterator[Window]:

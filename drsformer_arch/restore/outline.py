@@ -4,6 +4,7 @@ Arguments come from files of strangers. What they ask for is bounded before anyt
 """
 
 import inspect
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, did_you_mean
 
 LARGEST_NUMBER = 2**16  # among the arguments of a network: channels, blocks, heads, sides in pixels
-BLOCKS = "blocks"  # in the names of arguments that may be 0: a level without blocks passes its input on
+BLOCKS = re.compile(r"blocks|^depth$")  # names of arguments that may be 0: a level without blocks passes its input on
 LONGEST_LIST = 100
 LONGEST_SHOWN = 80  # characters of a message
 MOST_TENSORS = 5_000  # five times those of the largest network here
@@ -97,7 +98,7 @@ def _check(kind: type[nn.Module], arguments: Mapping[str, Any], where: str) -> N
             raise UserError(f"{where}.{key} must be a plain value or a short list, not {_shown(value)}")
         if not all(abs(part) <= LARGEST_NUMBER for part in parts if isinstance(part, int | float)):  # nor is NaN
             raise UserError(f"{where}.{key} must be at most {LARGEST_NUMBER:,}, not {_shown(value)}")
-        problem = problem_of_argument(value, hints.get(key, Any), least=0 if BLOCKS in key else 1)
+        problem = problem_of_argument(value, hints.get(key, Any), least=0 if BLOCKS.search(key) else 1)
         if problem:
             raise UserError(f"{where}.{key} {problem}, not {_shown(value)}")
 

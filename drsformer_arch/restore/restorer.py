@@ -14,7 +14,7 @@ from torch import nn
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.fast import dtype_of
 from drsformer_arch.images.tensors import to_picture, to_tensor
-from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.inference import in_tiles, infer
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
 from drsformer_arch.restore.tiling import inference_form
@@ -57,6 +57,9 @@ class Restorer:
         runtime: what computes, PyTorch or ONNX Runtime; default: as the kind of file says.
         param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
 
+    Attributes:
+        used_tiles: whether a picture was computed in tiles so far.
+
     Raises:
         UserError: weights that cannot be used.
     """
@@ -79,6 +82,7 @@ class Restorer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tile, self.overlap, self.memory = tile, overlap, memory
         self.ensemble, self.published_inference = ensemble, published_inference
+        self.used_tiles = False
         path = Path(type(weights).__name__) if isinstance(weights, nn.Module) else find_weights(weights)
         if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
             raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
@@ -127,11 +131,22 @@ class Restorer:
     def describe(self) -> str:
         """Say in one line which network computes, where and how."""
         if isinstance(self.net, OnnxProgram):
-            return f"{self.net.network['type']} by ONNX Runtime on {self.device}, float32"
+            return f"{self._name()} by ONNX Runtime on {self.device}, float32"
         parameters = sum(value.numel() for value in self.net.state_dict().values()) / 1e6
         bf16 = self.autocast or dtype_of(self.net) is torch.bfloat16
-        name, precision = type(self.net).__name__, "bf16" if bf16 else "float32"
-        return f"{name} ({parameters:.2f} M parameters) on {self.device}, {precision}"
+        precision = "bf16" if bf16 else "float32"
+        return f"{self._name()} ({parameters:.2f} M parameters) on {self.device}, {precision}"
+
+    def note_on_tiles(self) -> str | None:
+        """Say in one line that tiles changed results; None where they did not, or nobody knows."""
+        why = contract_of(self.net).sees_all_pixels
+        if not self.used_tiles or why is None:
+            return None
+        return f"tiles change the results of {self._name()}, which looks at whole pictures ({why})"
+
+    def _name(self) -> str:
+        program = isinstance(self.net, OnnxProgram)
+        return str(self.net.network["type"]) if program else type(self.net).__name__
 
     def _with_smaller_and_smaller_tiles(self, rainy: torch.Tensor) -> torch.Tensor:
         """Derain (N, 3, H, W), RGB in [0, 1]; pictures stay on the CPU where they are computed in tiles."""
@@ -151,7 +166,7 @@ class Restorer:
     def _derain(self, rainy: torch.Tensor, tile: int) -> torch.Tensor:
         overlap = min(self.overlap, tile // 4) if tile else 0
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return infer(
+            derained = infer(
                 self.net,
                 rainy,
                 as_published=self.published_inference,
@@ -160,6 +175,9 @@ class Restorer:
                 overlap=overlap,
                 device=self.device,
             ).float()
+        height, width = rainy.shape[-2:]
+        self.used_tiles |= in_tiles(contract_of(self.net), height, width, tile, as_published=self.published_inference)
+        return derained
 
     def _tile_that_fits(self, rainy: torch.Tensor) -> int:
         """Choose the side of tiles by the free memory; 0 for whole pictures."""

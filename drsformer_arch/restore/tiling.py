@@ -1,6 +1,6 @@
 """Run a network on pictures of any size: its value range, padding to its size multiple, tiles where memory is short.
 
-Tiles never equal the whole picture: attention, gates and Fourier transforms look at all pixels they are given.
+Tiles never equal the whole picture where something in a network looks at all pixels it is given, as its contract says.
 Benchmarks are run without tiles.
 """
 

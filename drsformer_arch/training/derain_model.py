@@ -27,6 +27,8 @@ from drsformer_arch.training.training_log import GRADIENT_NORM
 from drsformer_arch.training.validated_model import ValidatedModel
 
 # isort: split
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 
@@ -82,7 +84,7 @@ class DerainModel(ValidatedModel):
         get_root_logger().info(f"Network {type(bare).__name__}: {count:,} parameters")
 
     def init_training_settings(self) -> None:
-        """Set up the batch plan and mixed precision, then losses, optimizer and schedule as SRModel does."""
+        """Set up batch plan, mixed precision, average, losses, optimizer, schedule; SRModel knows no `train.losses`."""
         train = self.opt["train"]
         self.plan = batch_plan(self.opt)
         get_root_logger().info(self.plan.describe())
@@ -92,21 +94,36 @@ class DerainModel(ValidatedModel):
         if self.amp_dtype and not self.opt["dist"] and self.opt["num_gpu"] > 1:
             # DataParallel opens autocast in threads that do not know the chosen type and would take float16.
             raise UserError("train.amp with several GPUs needs one process per GPU: torchrun and --launcher pytorch")
-        terms = train.get("losses")
-        alone = terms and not any(train.get(key) for key in ("pixel_opt", "perceptual_opt"))
+        self.net_g.train()
+        self.ema_decay = train.get("ema_decay", 0)
+        if self.ema_decay > 0:
+            self._begin_average()
         try:
-            if alone:  # SRModel refuses to train without one of its two losses
-                train["pixel_opt"] = {"type": "L1Loss"}
-            super().init_training_settings()
-            self.loss_terms = LossTerms(terms).to(self.device) if terms else None
+            self.cri_pix, self.cri_perceptual = (
+                build_loss(train[key]).to(self.device) if train.get(key) else None
+                for key in ("pixel_opt", "perceptual_opt")
+            )
+            self.loss_terms = LossTerms(train["losses"]).to(self.device) if train.get("losses") else None
+            if not (self.cri_pix or self.cri_perceptual or self.loss_terms):
+                raise UserError("there is no loss: option train.pixel_opt is missing (or train.losses, for several)")
+            self.setup_optimizers()
+            self.setup_schedulers()
         except UserError:
             raise
         except (TypeError, ValueError) as error:
             raise UserError(f"train: {error}") from error
-        finally:
-            if alone:
-                del train["pixel_opt"]
-                self.cri_pix = None
+
+    def _begin_average(self) -> None:
+        """Build the averaged network: from its own weights where the pretrained file has some, else as the trained."""
+        path = self.opt["path"]
+        get_root_logger().info(f"The weights are averaged with a decay of {self.ema_decay}")
+        self.net_g_ema = build_network(self.opt["network_g"]).to(self.device)
+        if path.get("pretrain_network_g"):
+            strict = path.get("strict_load_g", True)
+            self.load_network(self.net_g_ema, path["pretrain_network_g"], strict, "params_ema")
+        else:
+            self.model_ema(0)
+        self.net_g_ema.eval()
 
     def setup_optimizers(self) -> None:
         """Build the optimizer as SRModel does, but leave the options their `type`."""

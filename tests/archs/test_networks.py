@@ -28,6 +28,7 @@ KINDS = {kind.__name__: kind for kind in archs.NETWORKS}
 @pytest.mark.parametrize("name", KINDS)
 def test_networks_run_on_pictures_of_any_size(name):
     net = load_golden_weights(KINDS[name](**SMALL[name]), gain=0.5).eval()
+    assert net.contract.sees_all_pixels or net.contract.patch_size  # so that nobody takes tiles for whole pictures
     for height, width in ((1, 1), (2, 90), (33, 70), (64, 64)):
         picture = torch.rand(2, 3, height, width)
         with torch.no_grad():

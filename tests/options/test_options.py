@@ -250,6 +250,16 @@ def test_mistakes_are_named_in_one_line(options, tmp_path, keys, value, message)
     assert "\n" not in str(error.value)
 
 
+def test_a_network_without_blocks_trains_on_patches_that_it_takes(options, tmp_path):
+    options["network_g"] = {"type": "FADformer", "depth": [0] * 5}
+    path = write(tmp_path / "options.yml", options)
+    prepare(path, [], is_train=True, distributed=False)
+    with pytest.raises(
+        UserError, match=r"datasets\.train\.gt_size: 8 is below 12, the smallest that the network takes"
+    ):
+        prepare(path, ["datasets:train:gt_size=8"], is_train=True, distributed=False)
+
+
 # Of each kind some: places and what the command line says, names, values that mean nothing or are out of range.
 TRAIN_ONLY = [
     ("path", {"experiments_root": "elsewhere"}, "option path.experiments_root has no place in an option file"),

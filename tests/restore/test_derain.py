@@ -226,6 +226,8 @@ def test_tiles_are_chosen_by_memory_and_shrink_when_it_is_not_enough(weights):
     assert max(max(size) for size in sizes) <= 160
     assert len(sizes) > 1
     assert np.abs(tiled.astype(int) - whole).mean() < 2
+    assert "tiles change the results of DRSformer" in (restorer.note_on_tiles() or "")
+    assert Restorer(weights).note_on_tiles() is None
 
     class Scarce(torch.nn.Module):
         """A network that has memory for 128x128 pixels only."""
