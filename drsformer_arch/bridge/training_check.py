@@ -52,6 +52,7 @@ def check(options: dict[str, Any], args: argparse.Namespace, processes: int) -> 
         if processes > 1:
             options["num_gpu"] = min(gpus, 1)  # of each process
         train_loader, sampler, val_loaders, _, total = loaders.create_train_val_dataloader(options, logger)
+        sampler.set_epoch(options.get("start_iter", 0) // sampler.iterations_per_epoch)
         batch = loaders.collate([train_loader.dataset[index] for index in islice(sampler, train_loader.batch_size)])
         for loader in val_loaders:
             loader.dataset[0]
