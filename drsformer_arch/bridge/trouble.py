@@ -1,5 +1,6 @@
 """Trouble of the machine, not of the input: what happened and what to do, in one line. Running again may help."""
 
+import contextlib
 import errno
 import re
 import shutil
@@ -122,11 +123,17 @@ def _worker_ended(words: str, datasets: Mapping[str, Any]) -> str:
 
 
 def _roots(datasets: Mapping[str, Any]) -> Iterator[Path]:
+    from drsformer_arch.data.store.staging import staged_path  # noqa: PLC0415 - see _cut_short
+
     for section in datasets.values():
         for part in (section, *(section.get("sets") or ())):
             for key, value in part.items():
                 if key.startswith("dataroot") and isinstance(value, str):
-                    yield Path(value).expanduser()
+                    root = Path(value).expanduser()
+                    yield root
+                    with contextlib.suppress(UserError, OSError):
+                        if part.get("stage"):
+                            yield staged_path(root, part["stage"])
 
 
 def _cut_short(root: Path) -> str | None:

@@ -66,12 +66,13 @@ def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Pat
             and not name.startswith(".")
             and not above.startswith(os.path.join(os.path.realpath(os.path.join(at, name)), ""))
         )
+        prefix = f"{os.path.relpath(at, folder)}/".replace(os.sep, "/").removeprefix("./")
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
             if name.startswith(".") or suffix.lower() not in PICTURE_SUFFIXES:
                 continue
             path = Path(at, name)
-            key = os.path.join(os.path.relpath(at, folder), stem).removeprefix(f".{os.sep}").replace(os.sep, "/")
+            key = prefix + stem
             if key in found:
                 raise UserError(f"two pictures have the same key {key!r}: {found[key]} and {path}")
             found[key] = path

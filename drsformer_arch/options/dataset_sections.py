@@ -134,6 +134,7 @@ class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
     dataroot_lq: str = basicsr("rainy pictures: a folder, or an LMDB in BasicSR's layout", None)
     dataroot_gt: str | None = basicsr("clean pictures: a folder, or an LMDB in BasicSR's layout", None)
     partial: bool = option("accept a store of which shards are missing", False)
+    stage: str | None = option("folder on the node's own disk, to which the store is copied and where it is read", None)
     filename_tmpl: kinds.Template = basicsr("name of a rainy picture; {} stands for that of the clean one", "{}")
     use_vflip: bool = option("mirror half of the training patches upside down, where `use_rot` is false", False)
     resize: kinds.Factors = option("range from which training draws a factor to resize each pair", None, "factor")
@@ -145,6 +146,8 @@ class PairedPictures(Source, json_schema_extra={"oneOf": SOURCES}):
                 raise refusal(" is missing (or dataroot_lq and dataroot_gt)", "dataroot")
             if self.dataroot_gt is None:
                 raise refusal(" is missing", "dataroot_gt")
+        if self.dataroot is None and self.stage is not None:
+            raise refusal(": only a store is staged, which is named as dataroot", "stage")
         for key in ("dataroot_lq", "dataroot_gt", "filename_tmpl"):
             if self.dataroot is not None and key in self.model_fields_set and getattr(self, key) is not None:
                 raise refusal(": give either dataroot, or dataroot_lq and dataroot_gt", key)
@@ -157,6 +160,7 @@ class SyntheticRain(Source):
     type: Literal["RainSynthesisDataset"] = basicsr("the class of the data set")
     dataroot_gt: str = basicsr("clean pictures: a folder, a store, or an LMDB in BasicSR's layout")
     partial: bool = option("accept a store of which shards are missing", False)
+    stage: str | None = option("folder on the node's own disk, to which the store is copied and where it is read", None)
     presets: Rains = option(f"kinds of rain to draw, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
     rain_seed: kinds.Seed = option("seed of the rain in validation and tests, the same every time", 0)
     resize: kinds.Factors = option("range from which training draws a factor to resize each picture", None, "factor")

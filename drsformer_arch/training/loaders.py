@@ -147,11 +147,11 @@ class ResumableSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         whole = self.iterations_per_epoch * self.batch * self.processes
-        order = torch.randperm(whole, generator=generator).tolist()
+        order = torch.randperm(whole, generator=generator)  # a list of numbers would take five times the memory
         for iteration in range(self._skip(), self.iterations_per_epoch):
             first = (iteration * self.processes + self.rank) * self.batch
             for position in range(first, first + self.batch):
-                yield order[position] % self.size, seed_of(self.seed, self.epoch, position)
+                yield int(order[position]) % self.size, seed_of(self.seed, self.epoch, position)
 
 
 def collate(samples: list[Any]) -> Any:

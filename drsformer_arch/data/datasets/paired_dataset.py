@@ -1,12 +1,11 @@
 """Pairs of rainy and clean pictures from stores, folders or BasicSR's LMDB."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from drsformer_arch.data.datasets import samples
-from drsformer_arch.data.datasets.sources import Pairs, Paths, match_pairs, open_pairs
+from drsformer_arch.data.datasets.sources import Pairs, Paths, log, match_pairs, open_pairs
 from drsformer_arch.images.tensors import to_tensor
 from drsformer_arch.options import dataset_sections
 from drsformer_arch.options.dataset_sections import section_of
@@ -19,9 +18,10 @@ class PairedRainDataset(Dataset[Any]):
 
     Options: `dataroot`, a store or a folder with `input` and `target` (or `lq` and `gt`, and the like); or
     `dataroot_lq` and `dataroot_gt`, two folders or two LMDBs in BasicSR's layout, with `filename_tmpl`. Further
-    `partial` (accept a store with missing shards), `gt_size`, `use_hflip`, `use_rot` (upside down and transposed),
-    `use_vflip` (upside down; for `use_rot: false`), and `resize`, two factors between which training resizes both
-    pictures of a pair. An unknown option is an error instead of being ignored.
+    `partial` (accept a store with missing shards), `stage` (copy a store to the node's disk first), `gt_size`,
+    `use_hflip`, `use_rot` (upside down and transposed), `use_vflip` (upside down; for `use_rot: false`), and `resize`,
+    two factors between which training resizes both pictures of a pair. An unknown option is an error instead of being
+    ignored.
 
     Samples: `lq` and `gt` (3, H, W) float32 RGB in [0, 1], `lq_path`, `gt_path`. Training draws a random crop and one
     of 8 symmetries from Python's global generator, in BasicSR's order; pictures smaller than the patch are reflected.
@@ -32,7 +32,8 @@ class PairedRainDataset(Dataset[Any]):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        _log(translate_dataset(opt))
+        for message in translate_dataset(opt):
+            log(message)
         self.opt, self._section = opt, section_of(opt, dataset_sections.PairedRainDataset)
         try:
             self._pairs = _open(self._section)
@@ -70,18 +71,7 @@ class Dataset_PairedImage(PairedRainDataset):
     """`PairedRainDataset` under the published fork's name."""
 
 
-def _log(messages: Sequence[str]) -> None:
-    if messages:
-        from drsformer_arch.bridge import importable  # noqa: F401, PLC0415 - the fork's options are read by BasicSR alone
-
-        # isort: split
-        from basicsr.utils import get_root_logger  # noqa: PLC0415
-
-        for message in messages:
-            get_root_logger().info(message)
-
-
 def _open(section: dataset_sections.PairedRainDataset) -> Pairs:
     if section.dataroot is not None:
-        return open_pairs(section.dataroot, partial=section.partial)
+        return open_pairs(section.dataroot, partial=section.partial, stage=section.stage)
     return match_pairs(section.dataroot_lq, section.dataroot_gt or "", section.filename_tmpl)

@@ -23,9 +23,10 @@ class RainSynthesisDataset(Dataset[Any]):
 
     Options: `dataroot_gt`, a folder of clean pictures, an LMDB in BasicSR's layout, or a store, of which the clean
     pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights
-    (default: `rain_presets.RAINS`); `gt_size`, `use_hflip`, `use_rot`, `partial` as in `PairedRainDataset`; `resize`,
-    two factors between which training resizes a picture before it rains; `drawn_scenes`, the share of training samples
-    in which `drawn_scenes.draw_scene` puts lines, text, grass or hair in the picture's place or in front of it.
+    (default: `rain_presets.RAINS`); `gt_size`, `use_hflip`, `use_rot`, `partial`, `stage` as in `PairedRainDataset`;
+    `resize`, two factors between which training resizes a picture before it rains; `drawn_scenes`, the share of
+    training samples in which `drawn_scenes.draw_scene` puts lines, text, grass or hair in the picture's place or in
+    front of it.
 
     Samples: as of `PairedRainDataset`. Training draws everything from Python's global generator; in other phases the
     whole picture gets rain that depends on its index and `rain_seed` alone, so that scores can be compared.
@@ -44,7 +45,9 @@ class RainSynthesisDataset(Dataset[Any]):
         )
         self._presets, self._weights = list(weights), list(weights.values())
         try:
-            self._pictures = open_pictures(self._section.dataroot_gt, partial=self._section.partial)
+            self._pictures = open_pictures(
+                self._section.dataroot_gt, partial=self._section.partial, stage=self._section.stage
+            )
         except UserError as error:
             raise UserError(f"data set {opt['name']}: {error}") from error
         self.paths = Paths(self._pictures)

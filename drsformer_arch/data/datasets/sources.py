@@ -9,7 +9,7 @@ Names are kept as arrays of bytes, which worker processes share instead of copyi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from drsformer_arch.data.pairing.layouts import ROLES, role_of
 from drsformer_arch.data.store.environments import open_shared
 from drsformer_arch.data.store.meta_info import META_INFO, lmdb_keys, name_of_key
+from drsformer_arch.data.store.staging import stage_store
 from drsformer_arch.data.store.store import Store, StoredPicture, is_store
 from drsformer_arch.images.pictures import Picture, decode, pictures_in_folder, read_file
 from drsformer_arch.system.errors import UserError
@@ -33,7 +34,7 @@ class FolderPictures:
         self.folder = folder
         files = pictures_in_folder(folder, recursive=recursive)
         self.keys = list(files)
-        self._files = _names(os.path.relpath(path, folder) for path in files.values())
+        self._files = _names(_below(folder, files.values()))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -156,34 +157,53 @@ class Paths(Sequence[str]):
         return {"lq_path": lq, "gt_path": gt}
 
 
-def open_pictures(folder: str, *, partial: bool = False) -> Pictures:
+def open_pictures(folder: str, *, partial: bool = False, stage: str | None = None) -> Pictures:
     """The pictures of a folder or of an LMDB in BasicSR's layout; the clean ones of a store or a prepared folder.
 
     Raises:
-        UserError: there is nothing of the kind.
+        UserError: there is nothing of the kind; see `stage_store`, too.
     """
-    path = Path(folder).expanduser()
+    path = _staged(Path(folder).expanduser(), stage, partial=partial)
     if is_store(path):
         return StoredTargets(path, partial=partial)
     clean = [path / f"target{ending}" for ending in (".lmdb", "") if (path / f"input{ending}").is_dir()]
     return _open_plain(next((place for place in clean if place.is_dir()), path), recursive=True)
 
 
-def open_pairs(root: str, *, partial: bool = False) -> Pairs:
+def open_pairs(root: str, *, partial: bool = False, stage: str | None = None) -> Pairs:
     """The pairs of a store, or of a folder with `input` and `target` (folders, or LMDBs in BasicSR's layout).
 
     The two may also have the other names that `drsformer prepare` knows, such as `lq` and `gt`, `rainy` and `clean`.
 
+    Args:
+        root: the folder.
+        partial: accept a store of which shards are missing.
+        stage: folder on the node's disk to which a store is copied before.
+
     Raises:
-        UserError: there is nothing of the kind, or more than one folder for a side.
+        UserError: there is nothing of the kind, or more than one folder for a side; see `stage_store`, too.
     """
-    path = Path(root).expanduser()
+    path = _staged(Path(root).expanduser(), stage, partial=partial)
     if is_store(path):
         return StoredPairs(path, partial=partial)
     if not path.is_dir():
         raise UserError(f"there is no {root}; drsformer prepare makes it (drsformer prepare --help)")
     lq, gt = (_open_plain(side, recursive=True) for side in _sides(path))
     return MatchedPairs(lq, gt, "{}")
+
+
+def log(message: str) -> None:
+    """Write a line into the log of a training."""
+    from drsformer_arch.bridge import importable  # noqa: F401, PLC0415 - few data sets have something to say
+
+    # isort: split
+    from basicsr.utils import get_root_logger  # noqa: PLC0415
+
+    get_root_logger().info(message)
+
+
+def _staged(path: Path, stage: str | None, *, partial: bool) -> Path:
+    return path if stage is None or not path.is_dir() else stage_store(path, stage, log, partial=partial)
 
 
 def _sides(path: Path) -> tuple[Path, Path]:
@@ -235,6 +255,13 @@ def _open_plain(path: Path, *, recursive: bool) -> FolderPictures | LmdbPictures
     if path.suffix == ".lmdb":
         raise UserError(f"{path} is no LMDB of BasicSR (no {META_INFO})")
     return FolderPictures(path, recursive=recursive)
+
+
+def _below(folder: Path, files: Iterable[Path]) -> Iterator[str]:
+    """Yield paths relative to a folder in which they are known to lie: `os.path.relpath` takes 20 times as long."""
+    start = len(os.path.join(folder, "")) if folder != Path() else 0
+    for path in files:
+        yield os.fspath(path)[start:]
 
 
 def _names(names: Any) -> np.ndarray:

@@ -26,12 +26,12 @@ def lmdb_keys(folder: Path | str) -> list[str]:
     path = Path(folder, META_INFO)
     try:
         with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-            fits = [_LINE.fullmatch(line.rstrip()) for line in lines]
+            fits = (_LINE.fullmatch(line.rstrip()) for line in lines)
+            keys = [fit["key"] for fit in fits if fit is not None]  # an empty line does not fit
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    keys = [fit["key"] for fit in fits if fit is not None]  # an empty line does not fit
-    twice = [key for key, count in Counter(keys).items() if count > 1]
-    if twice:
+    if len(set(keys)) < len(keys):
+        twice = [key for key, count in Counter(keys).items() if count > 1]
         raise UserError(
             f"{path} names {len(twice)} pictures more than once ({first_few(twice)}), but an LMDB holds one of a name; "
             "make it anew from files with different names"
