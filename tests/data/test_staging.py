@@ -185,8 +185,9 @@ def test_parts_and_damage(store, tmp_path):
 
 def test_a_disk_without_room_or_right(store, mount):
     disk = mount("disk", "-t", "tmpfs", "-o", "size=8m", "small")
-    with pytest.raises(UserError, match=rf"{disk} has no room for {store}: 0.0 GB are needed, 0.0 GB are free"):
+    with pytest.raises(UserError, match=rf"{disk} has no room for {store}: 0.01 GB are needed, 0.01 GB are free"):
         stage_store(store, str(disk), print)
+    assert not list(disk.iterdir())
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(UserError, match=rf"cannot copy {store} to {disk}/\S+: Read-only file system"):
         stage_store(store, str(disk), print)

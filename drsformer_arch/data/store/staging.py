@@ -5,6 +5,7 @@ one prepared anew, is another copy. Its `store.json` comes last, so that an unfi
 a killed process finished are kept. One process copies, others that want the same copy wait for its lock.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -84,6 +85,8 @@ def stage_store(source: Path, disk: str, say: Callable[[str], None], *, partial:
             return _copy(store, target, say)
         finally:
             os.close(held)
+            with contextlib.suppress(OSError):  # it holds something
+                target.rmdir()
     except OSError as error:
         raise UserError(
             f"cannot copy {source} to {target}: {error.strerror or error} (option stage; free room or choose another "
@@ -108,7 +111,7 @@ def _copy(store: Store, target: Path, say: Callable[[str], None]) -> Path:
     free = shutil.disk_usage(target).free + sum(_size(target / shard.file) for shard in missing)
     if needed > free:
         raise UserError(
-            f"{target.parent} has no room for {store.path}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are "
+            f"{target.parent} has no room for {store.path}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are "
             "free (option stage; free room or choose another folder, or leave it out)"
         )
     for shard in missing:
