@@ -25,6 +25,7 @@ RESUMES = pytest.StashKey[dict[str, str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="many kills, every resume: 20 minutes more")
+    parser.addoption("--cluster", action="store_true", help="several hosts and Slurm, as root: 10 minutes more")
 
 
 def pytest_configure(config: pytest.Config) -> None:
