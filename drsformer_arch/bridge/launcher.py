@@ -27,6 +27,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters, RendezvousTimeoutError, registry
 
+from drsformer_arch.bridge import peers
 from drsformer_arch.bridge.trouble import EXIT_TROUBLE, MachineError
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USER_ERROR, GIVEN_UP, UserError
@@ -217,6 +218,7 @@ class Agent(LocalElasticAgent):
         self._ignored = [number for number in STOPS if signal.getsignal(number) is signal.SIG_IGN]
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        peers.break_silent_connections(PATIENCE)
         started = super()._start_workers(worker_group)  # which sets handlers that kill what has not ended in 30 seconds
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN if number in self._ignored else self._pass_on)

@@ -22,7 +22,10 @@ from typing import Any
 
 import torch
 
-from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
+from drsformer_arch.bridge import (
+    importable,  # noqa: F401 - makes BasicSR importable
+    peers,
+)
 from drsformer_arch.bridge.outside import copy_imported_files, imports_of, register_outside
 from drsformer_arch.data.store.environments import open_shared
 from drsformer_arch.data.store.meta_info import lmdb_keys, name_of_key
@@ -91,6 +94,7 @@ def init_dist(
     if launcher == "pytorch":
         options.pop("port", None)  # torchrun chose one
         options |= _store_of_this_attempt()
+        peers.meet(**{name: options[name] for name in ("store", "rank", "world_size")})
     if gpu and torch.cuda.is_available():
         basicsr_init_dist(launcher, backend, **options)
     elif launcher == "pytorch":

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from drsformer_arch.bridge import peers
 from drsformer_arch.system.errors import LONGEST_REASON, UserError, is_out_of_memory, printable
 
 EXIT_TROUBLE = 1
@@ -35,7 +36,8 @@ _BY_WORDS = (
     (re.compile(r"Too many open files|items of ancdata"), _HANDLES),
     (re.compile(r"can't start new thread|Resource temporarily unavailable"), _PROCESSES),
     (re.compile(r"MemoryError|bad_alloc|Unable to allocate|_ALLOC_FAILED"), _MEMORY),
-    (re.compile(r"^(Runtime|Dist\w+)Error: .*(Connection (closed|reset) by peer|gloo/transport|NCCL error)"), _PEERS),
+    (re.compile(r"^(RuntimeError: .*(Connection (closed|reset) by peer|gloo/transport)|Dist\w+Error: )"), _PEERS),
+    (re.compile(r"^RuntimeError: .*NCCL error"), _PEERS),
 )
 
 
@@ -60,6 +62,8 @@ def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) 
             continue
         if advice == "shared memory":
             return _of_shared_memory()
+        if advice == _PEERS and (lost := peers.lost()):
+            advice = f"processes of this training are lost: {lost}"
         if advice == "worker":
             return _worker_ended(str(cause), datasets or {})
         words = printable(" ".join(str(error).split())[:LONGEST_REASON])

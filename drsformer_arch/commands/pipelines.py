@@ -128,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _launch(args: argparse.Namespace) -> int:
     """Start the processes of a training."""
+    # Connections that end as another machine ends make torch print its stack, in the best of trainings. Read at import.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from drsformer_arch.bridge import launcher  # noqa: PLC0415 - loads torch
 
     return launcher.launch(args, _job(args))

@@ -1,4 +1,4 @@
-"""Rehearsals on several hosts, with --cluster: they need root, Linux's namespaces, and for Slurm its Debian packages."""
+"""Rehearsals on several hosts, with --cluster: they need root, Linux's namespaces and Debian's packages of Slurm."""
 
 import copy
 import os
@@ -59,7 +59,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 @pytest.fixture
 def training(options: dict, tmp_path: Path) -> Callable[..., Training]:
-    """Make option files of a small network in a folder to submit from, with far more iterations than any test waits for."""
+    """Make option files of a small network in a folder to submit from; their iterations outlast a test."""
     options["train"] |= {"effective_batch_size": 2, "total_iter": 100000}
     options["train"]["scheduler"]["periods"] = [4, 100000]
     options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}

@@ -1,8 +1,6 @@
 """A Slurm of one head and two nodes, each a host of its own on this machine, and what tests ask of its jobs."""
 
 import re
-import subprocess
-import time
 from pathlib import Path
 
 from tests.cluster.hosts import LIMIT, TOOLS, Hosts, wait_until

@@ -47,9 +47,7 @@ def test_a_second_job_of_one_name_is_refused_and_a_cancelled_one_is_over(queue, 
         measured("second refused after", queue.wait_for(second, "FAILED", SOON))
         said = (small.folder / f"slurm-{second}.log").read_text()
         assert queue.job(second)["ExitCode"] == "2:0", said
-        assert re.findall("^error: .*", said, re.MULTILINE) == [
-            "error: another training named small is running here; give this one another name (--force_yml name=...)"
-        ], said
+        assert said.count("error: another training named small is running here; give this one another name") == 1, said
         assert "Traceback" not in said
         small.wait_for_iteration(small.iterations()[-1] + 3)
     with fault("scancel of a Slurm job"):
