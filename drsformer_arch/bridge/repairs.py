@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,6 +118,8 @@ def disconnect_processes() -> None:
     Nothing may refer to the model any more, since `DistributedDataParallel` holds the connection.
     """
     if torch.distributed.is_initialized():
+        # All is done or saved: a stop that ends what is left of this process would make a failure of it.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         gc.collect()  # the model refers to itself
         torch.distributed.destroy_process_group()
 

@@ -30,6 +30,7 @@ def test_a_time_limit_saves_and_queues_again(queue, training, fault, measured):
         measured("saved and queued again after", queue.wait_for(job, "PENDING", SOON))
         saved = stopped_at(small)
         small.end_after(3)
+        queue.say("scontrol", "update", f"job={job}", "TimeLimit=60")  # a busy machine is slow
         measured("first iteration again after", small.wait_for_iteration(saved + 1))
         measured("done after", queue.wait_for(job, "COMPLETED", SOON))
         assert f", iter: {saved}.\n" in small.log()

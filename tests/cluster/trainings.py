@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.cluster.hosts import wait_until
 from tests.runs import write
 
-BEGINS = 120  # seconds until the first iteration, on a busy machine with two processors
+BEGINS = 180  # seconds until the first iteration, on a busy machine with two processors
 
 
 class Training:

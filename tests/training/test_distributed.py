@@ -101,6 +101,7 @@ def test_a_killed_process_ends_the_job_or_starts_it_again(restarts, options, tmp
         if restarts == 0:
             assert code == 1
             assert re.search(r"Process 1 \(local rank 1, pid \d+\) was killed by SIGKILL", said), said[-3000:]
+            assert "error: processes of this training are lost: ended: rank 1 on " in said
         else:
             assert code == 0, said[-3000:]
             assert "starting all again (1 tries left)" in said
