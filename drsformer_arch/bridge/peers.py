@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -85,13 +86,15 @@ def break_silent_connections(seconds: int) -> None:
         seconds: of silence.
     """
     for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:
-            if connection.type != socket.SOCK_STREAM or connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        with contextlib.suppress(OSError):  # what listed them has ended
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 continue
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, seconds // 3))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            with socket.socket(fileno=os.dup(int(name))) as connection:
+                if connection.family in {socket.AF_INET, socket.AF_INET6}:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, seconds // 3))
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _named(ranks: Iterable[int], peers: list[Peer]) -> str:
@@ -100,16 +103,21 @@ def _named(ranks: Iterable[int], peers: list[Peer]) -> str:
 
 def _own_address() -> str:
     """Find the address under which the machine where all meet sees this one."""
-    master = socket.getaddrinfo(os.environ.get("MASTER_ADDR", "localhost"), 9, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(master[0], socket.SOCK_DGRAM) as sending:
-        sending.connect(master[4])  # sends nothing
-        return str(sending.getsockname()[0])
+    for family, kind, _, _, master in socket.getaddrinfo(_meeting(), 9, type=socket.SOCK_DGRAM):
+        with contextlib.suppress(OSError), socket.socket(family, kind) as sending:
+            sending.connect(master)  # sends nothing
+            return str(sending.getsockname()[0])
+    return socket.gethostname()
+
+
+def _meeting() -> str:
+    return os.environ.get("MASTER_ADDR", "localhost")
 
 
 def _state_of(peer: Peer, here: Peer) -> str:
     address = peer.address
     if peer.host != here.host and address.startswith(("127.", "::1")):  # as Debian's /etc/hosts names the own machine
-        address = os.environ.get("MASTER_ADDR", address)
+        address = _meeting()
     try:
         socket.create_connection((address, peer.port), PATIENCE).close()
     except ConnectionRefusedError:
