@@ -57,6 +57,9 @@ class Host:
         assert expect is None or done.returncode == expect, f"{command}: {done.stdout}"
         return done.stdout
 
+    def ended(self) -> bool:
+        return self._outer.poll() is not None
+
     def end(self) -> None:
         """End all processes of the host by SIGKILL, as a reset does; its network card goes with them."""
         self._outer.kill()

@@ -9,6 +9,7 @@ from tests.runs import ENVIRONMENT, several
 TOOLS = {**TOOLS, "munged": "munge", "slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wlm"}
 HEAD, NODES = "head", ("n1", "n2")
 DIED = 10  # seconds of silence after which a node counts as dead; 300 where nobody sets SlurmdTimeout
+KILL_WAIT = 30  # seconds between SIGTERM and SIGKILL, as by default
 CONFIGURATION = """
 ClusterName=rehearsal
 SlurmctldHost=head
@@ -35,7 +36,7 @@ SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1
 SlurmdParameters=config_overrides
 SlurmdTimeout={died}
 InactiveLimit=0
-KillWait=30
+KillWait={kill_wait}
 JobRequeue=1
 ReturnToService=2
 PreemptType=preempt/partition_prio
@@ -56,7 +57,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         file = folder / "slurm.conf"
-        file.write_text(CONFIGURATION.format(folder=folder, died=DIED, nodes=",".join(NODES)))
+        file.write_text(CONFIGURATION.format(folder=folder, died=DIED, kill_wait=KILL_WAIT, nodes=",".join(NODES)))
         (folder / "state").mkdir()
         (folder / "munge.key").write_bytes(bytes(range(128)))
         (folder / "munge.key").chmod(0o400)
@@ -127,17 +128,20 @@ class Cluster:
         """End all jobs."""
         self.say("scancel", "-p", "usual")
         self.say("scancel", "-p", "urgent")
+        for node in NODES:
+            if self.hosts[node].ended():
+                self.begin(node)
         try:
-            wait_until(lambda: not self.say("squeue", "-h"), 60)
+            wait_until(lambda: not self.say("squeue", "-h"), 2 * KILL_WAIT)
         except AssertionError:
             for node in NODES:
                 self.die(node)
                 self.begin(node)
-        wait_until(lambda: self.states() == ["idle"] * len(NODES), 60, self.states)
+        wait_until(lambda: self.states() == ["idle"] * len(NODES), 2 * LIMIT, self.states)
 
     def end(self) -> None:
         """End Slurm and all that it runs, at once."""
         self.hosts.end()
 
 
-__all__ = ["DIED", "NODES", "TOOLS", "Cluster"]
+__all__ = ["DIED", "KILL_WAIT", "NODES", "TOOLS", "Cluster"]

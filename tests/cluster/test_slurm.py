@@ -3,7 +3,7 @@
 import re
 
 from tests.cluster.hosts import wait_until
-from tests.cluster.slurm import DIED
+from tests.cluster.slurm import DIED, KILL_WAIT
 
 NODES = "--nodes=2"
 SCRIPT = "scripts/train_slurm.sh"
@@ -68,7 +68,10 @@ def test_a_node_that_dies_ends_the_job_which_goes_on_when_it_is_back(queue, trai
     small.wait_for_iteration(12)
     with fault("node of a Slurm job that dies"):
         queue.die("n2")
-        measured(f"ended (SlurmdTimeout={DIED}) after", queue.wait_for(job, "PENDING", 6 * DIED))
+        measured(
+            f"ended (SlurmdTimeout={DIED}, KillWait={KILL_WAIT}) after",
+            queue.wait_for(job, "PENDING", DIED + KILL_WAIT + SOON),
+        )
         saved = small.saved()[-1]
         small.end_after(3)
         queue.begin("n2")
