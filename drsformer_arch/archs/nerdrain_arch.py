@@ -123,7 +123,8 @@ class ImplicitRepresentation(nn.Module):
         first, *others = (layer for layer in self.imnet.layers if isinstance(layer, nn.Linear))
         seen = 9 * features.shape[1]
         kernel = first.weight[:, :seen].unflatten(1, (-1, 3, 3))
-        x = F.conv2d(features, kernel, first.bias + CELL * first.weight[:, seen + COORDINATES :].sum(dim=1), padding=1)
+        bias = first.bias + CELL * first.weight[:, seen + COORDINATES :].sum(dim=1)
+        x = F.conv2d(features.to(kernel.dtype), kernel, bias, padding=1)
         for layer in others:
             x = F.conv2d(F.relu(x), layer.weight[:, :, None, None], layer.bias)
         return x
