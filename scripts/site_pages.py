@@ -2,7 +2,8 @@
 
 README.md is the site's home, and some other documents are pages too (PAGES). A link from a page to any other file of
 the repository, a network or an option file for example, leads to a page that shows that file. So links are written as
-they work where the repository itself is read, and the site still needs nothing but itself.
+they work where the repository itself is read, and the site still needs nothing but itself. docs/try.md gets the page
+that derains, where it was made.
 """
 
 import os
@@ -22,6 +23,19 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+# The page that derains, where somebody has written it: making it takes a minute, and files from npm.
+DERAIN_PAGE = "assets/derain_page.html"
+HERE = "<!-- the page -->"  # in docs/try.md
+FRAME = (
+    f'<iframe src="{DERAIN_PAGE}" title="The page that derains" loading="lazy" '
+    'style="width: 100%; height: 46rem; border: 1px solid #8886; border-radius: 8px"></iframe>\n\n'
+    f"[The page by itself]({DERAIN_PAGE}), to save and to use without a network connection."
+)
+NOT_MADE = (
+    '!!! note "The page is not in this copy of the site"\n'
+    f"    `drsformer export DRSformer-S -o docs/{DERAIN_PAGE}` before `mkdocs build` puts it here. The commands below "
+    "make it for yourself."
+)
 LINK = re.compile(r'(?P<before>\]\(|\b(?:href|src|data)=")(?P<path>[^)#:"\s]+)(?P<anchor>#[^)"\s]*)?(?=[)"])')
 LANGUAGES = {".py": "python", ".yml": "yaml", ".sh": "bash", ".json": "json", ".toml": "toml", ".md": "markdown"}
 
@@ -74,6 +88,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     name = page.file.src_uri
     if name.startswith("source/"):
         return markdown
+    markdown = markdown.replace(HERE, FRAME if (ROOT / "docs" / DERAIN_PAGE).is_file() else NOT_MADE)
 
     def rewritten(link: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(origin(name)), link["path"]))

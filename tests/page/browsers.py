@@ -1,5 +1,6 @@
 """Helpers of tests in a real browser."""
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,11 @@ SWITCHES = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 PATIENCE = 60_000  # ms until a browser on a busy machine must have done what it was told
+
+
+def found_browser() -> str | None:
+    """Return the program of a browser."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def expect(locator: Any) -> Any:

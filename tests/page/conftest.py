@@ -1,18 +1,17 @@
 """A browser for the tests of pages."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.page.browsers import BROWSERS, PATIENCE, SWITCHES
+from tests.page.browsers import BROWSERS, PATIENCE, SWITCHES, found_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = found_browser()
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} on PATH")
     playwright = pytest.importorskip("playwright.sync_api", reason="no browser: playwright is not installed")

@@ -1,7 +1,9 @@
 """The page that derains, in a real browser: its results are those of `Restorer`, and nothing leaves it."""
 
+import base64
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.page.ort_web import default_folder
 from drsformer_arch.restore.onnx_file import seal
 from tests.conftest import SMALL_NETWORK
-from tests.page.browsers import CONTRASTS, expect
+from tests.page.browsers import CONTRASTS, PATIENCE, SWITCHES, expect, found_browser
+from tests.restore.test_export import checkpoint
 
 needs_ort_web = pytest.mark.skipif(
     not default_folder().is_dir(), reason="no ONNX Runtime Web: scripts/fetch_onnxruntime_web.sh fetches it"
@@ -94,13 +97,24 @@ def choose(page: Any, *paths: Path) -> None:
 @needs_ort_web
 def test_results_are_those_of_restorer_and_bad_pictures_are_a_line(derain_page, pictures, program, visit, tmp_path):
     page = visit(derain_page)  # whatever it asks for beside itself fails this test
-    broken, text = tmp_path / "broken.png", tmp_path / "notes.txt"
-    broken.write_bytes(pictures["large.png"].read_bytes()[:5000])
-    text.write_text("no picture")
-    choose(page, broken, text, *pictures.values())
+    jpeg = pictures["rotated.jpg"].read_bytes()
+    frame = jpeg.index(b"\xff\xc0") + 5  # where its height and width stand
+    bad = {
+        "cut.png": (pictures["large.png"].read_bytes()[:5000], "it is damaged: it is cut off"),
+        "empty.png": (b"", "it is empty"),
+        "noise.jpg": (bytes(range(256)), "this browser cannot read it: it is damaged or of an unknown kind"),
+        "huge.jpg": (
+            jpeg[:frame] + struct.pack(">HH", 9000, 12000) + jpeg[frame + 4 :],
+            "it has 108 megapixels; this page takes up to 50",
+        ),
+        "notes.txt": (b"no picture", "notes.txt is no picture"),
+    }
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    choose(page, *(tmp_path / name for name in bad), *pictures.values())
     expect(page.locator(".finished")).to_have_count(len(pictures))
-    expect(page.get_by_text("notes.txt is no picture")).to_be_visible()
-    expect(page.locator(".failed .notes")).to_have_text(["it is damaged: it is cut off"])
+    for _, line in bad.values():
+        expect(page.get_by_text(line, exact=True).locator("visible=true")).to_have_count(1)
     for name, path in pictures.items():
         if path.suffix != ".png":
             page.get_by_role("combobox", name=f"Format of {name}").select_option("PNG")
@@ -144,6 +158,58 @@ def test_a_jpeg_stays_one_and_a_running_picture_can_be_cancelled(derain_page, pi
     expect(page.locator(".card")).to_have_count(0)
 
 
+GIVEN = """([kind, content]) => {
+  const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], `${kind}.png`, { type: "image/png" }));
+  const event = kind === "paste" ? new ClipboardEvent(kind, { clipboardData: data })
+    : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+  dispatchEvent(event);
+}"""
+
+
+@needs_ort_web
+def test_pictures_are_dropped_and_pasted(derain_page, pictures, visit):
+    page = visit(derain_page)
+    content = base64.b64encode(pictures["gray.png"].read_bytes()).decode()
+    for kind in ("drop", "paste"):
+        page.evaluate(GIVEN, [kind, content])
+    expect(page.locator(".finished h3")).to_have_text(["paste.png", "drop.png"])
+
+
+@needs_ort_web
+def test_a_browser_without_simd_gets_a_line(derain_page, browser):
+    context = browser.new_context()
+    context.add_init_script("WebAssembly.validate = () => false")
+    page = context.new_page()
+    page.goto(derain_page.as_uri())
+    expect(page.get_by_role("alert")).to_contain_text("This browser has no WebAssembly with SIMD")
+    expect(page.get_by_text("Choose pictures")).not_to_be_visible()
+    context.close()
+
+
+@needs_ort_web
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("IDT", "it takes pictures of 64x64 pixels alone"), ("NeRDRain", "PyTorch's exporter does not come to an end")],
+)
+def test_networks_that_do_not_run_in_browsers_are_refused(name, reason, tmp_path, capsys):
+    weights, out = checkpoint(tmp_path, name), tmp_path / "page.html"
+    assert main(["export", str(weights), "-o", str(out)]) == 2
+    assert f"{name} is not written as a page: {reason}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_missing_or_wrong_runtime_is_one_line(program, tmp_path, capsys):
+    arguments = ["export", str(program), "-o", str(tmp_path / "page.html"), "--ort-web", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "ort.wasm.bundle.min.mjs is missing: a page needs ONNX Runtime Web" in capsys.readouterr().err
+    (tmp_path / "ort.wasm.bundle.min.mjs").write_text("another version")
+    assert main(arguments) == 2
+    assert "is not that of ONNX Runtime Web" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+
 @needs_ort_web
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everyone_can_use_it_on_a_phone(scheme, derain_page, pictures, visit):
@@ -163,3 +229,25 @@ def test_everyone_can_use_it_on_a_phone(scheme, derain_page, pictures, visit):
     assert policy.startswith("default-src 'none'; ")
     assert "http" not in policy
     assert "connect-src" not in policy
+
+
+@needs_ort_web
+def test_the_shipped_weights_in_a_browser_with_little_memory(long, browser, tmp_path):
+    if not long:
+        pytest.skip("the export takes a minute: --long")
+    path, picture = tmp_path / "derain.html", tmp_path / "rainy.png"
+    assert main(["export", "DRSformer-S", "-o", str(path)]) == 0
+    assert path.stat().st_size < 16e6
+    pixels = data.astronaut()
+    Image.fromarray(pixels).save(picture)
+    # 8000 pages of 64 KiB: enough for a quarter of the picture.
+    switches = [*SWITCHES, "--js-flags=--wasm-max-mem-pages=8000"]
+    poor = browser.browser_type.launch(executable_path=found_browser(), args=switches)
+    page = poor.new_page()
+    page.set_default_timeout(10 * PATIENCE)
+    page.goto(path.as_uri())
+    choose(page, picture)
+    page.locator(".finished").wait_for()
+    result = read_photograph(saved(page, "rainy.png", tmp_path)).pixels
+    poor.close()
+    assert np.abs(result.astype(int) - Restorer(tile=256)(pixels)).max() <= 1

@@ -94,7 +94,8 @@ const engine = {
 const status = one("[role=status]");
 const NAMES = { "image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WebP" };
 let last = 0; // the number of the last picture
-let pace = settings.seconds; // per pixel; learned from each picture
+let pace = settings.seconds; // per pixel
+let learned = false; // from a picture: before, it is a guess that nobody should read
 
 /** A viewer whose right side lets the rain shine through as the strength says. */
 class Derained extends Viewer {
@@ -152,6 +153,8 @@ class Picture {
     Object.assign(this, { width, height });
     const image = one(".waiting", this.root);
     Object.assign(image, { src: this.source, alt: `${this.name}, rainy`, width, height, hidden: false });
+    image.style.setProperty("--width", width);
+    image.style.setProperty("--height", height);
     this.say("getting ready");
   }
 
@@ -159,7 +162,6 @@ class Picture {
     this.since = performance.now();
     Object.assign(this, { done, of });
     this.begun ??= this.since;
-    this.say(of > 1 ? `deraining, ${done} of ${of} parts` : "deraining");
     this.timer ??= setInterval(() => this.advance(), 200);
     this.advance();
   }
@@ -169,8 +171,10 @@ class Picture {
     const expected = (1000 * pace * this.width * this.height) / this.of;
     const within = this.done < this.of ? 0.95 * (1 - Math.exp((this.since - performance.now()) / expected)) : 0;
     this.bar.value = (this.done + within) / this.of;
-    const left = Math.round((expected * (this.of - this.done - within)) / 1000);
-    this.bar.setAttribute("aria-valuetext", `${Math.round(100 * this.bar.value)} %, about ${left} seconds left`);
+    const left = Math.ceil((expected * (this.of - this.done) - (performance.now() - this.since)) / 1000);
+    const parts = this.of > 1 ? ["deraining", `${this.done} of ${this.of} parts`] : ["deraining"];
+    if (learned && left > 0) parts.push(left < 90 ? `about ${left} s left` : `about ${Math.round(left / 60)} min left`);
+    this.say(parts.join(" · "));
   }
 
   end() {
@@ -186,6 +190,7 @@ class Picture {
   finish({ blob, suffix, notes, result, width, height, tile }) {
     const seconds = (performance.now() - this.begun) / 1000;
     pace = seconds / (width * height);
+    learned = width * height > 10_000; // what small ones take says little
     this.end();
     Object.assign(this, { shown: blob, result, suffix, seconds, tile });
     this.say([`${width}×${height}`, `${seconds.toFixed(1)} s`, ...notes].join(" · "));
@@ -196,7 +201,7 @@ class Picture {
     const types = [...new Set([this.type, "image/png"])];
     this.form.elements.format.append(...types.map((type) => new Option(NAMES[type], type)));
     one(".format", this.root).hidden = types.length < 2;
-    this.form.hidden = false;
+    this.form.hidden = one(".zoom", this.root).hidden = false;
     this.root.classList.add("finished");
   }
 
@@ -213,6 +218,12 @@ class Picture {
     named(".cancel", "Cancel");
     named(".remove", "Remove");
     named(".save", "Save");
+    named(".zoom", "1:1,");
+    const zoom = one(".zoom", this.root);
+    zoom.addEventListener("click", () => {
+      this.viewer.magnify(this.viewer.zoom ? 0 : 1);
+      zoom.setAttribute("aria-pressed", this.viewer.zoom > 0);
+    });
     strength.setAttribute("aria-label", `Strength, ${this.name}`);
     format.setAttribute("aria-label", `Format of ${this.name}`);
     strength.addEventListener("input", () => {

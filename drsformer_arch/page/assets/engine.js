@@ -198,7 +198,7 @@ async function derain({ id, file, type }) {
       if (!isOutOfMemory(error)) throw error;
       dismiss(); // memory that a worker took stays taken
       pixels = Math.floor(Math.min(pixels, width * height) / 4);
-      parts.count = 1;
+      Object.assign(parts, { pixels, count: 1 }); // for the next ones, too
       if (pixels < SMALLEST_TILE ** 2) throw error;
     }
   }
