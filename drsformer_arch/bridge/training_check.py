@@ -51,21 +51,31 @@ def check(options: dict[str, Any], args: argparse.Namespace, processes: int) -> 
         state = repairs.load_resume_state(options)
         if processes > 1:
             options["num_gpu"] = min(gpus, 1)  # of each process
-        train_loader, sampler, val_loaders, _, total = loaders.create_train_val_dataloader(options, logger)
+        read = {**options, "datasets": deepcopy(options["datasets"])}
+        lines = list(_leave_unstaged(read["datasets"]))
+        train_loader, sampler, val_loaders, _, total = loaders.create_train_val_dataloader(read, logger)
+        options["iters_per_epoch"] = read["iters_per_epoch"]
         sampler.set_epoch(options.get("start_iter", 0) // sampler.iterations_per_epoch)
         batch = loaders.collate([train_loader.dataset[index] for index in islice(sampler, train_loader.batch_size)])
         for loader in val_loaders:
             loader.dataset[0]
-        options.pop("val_loaders", None)
         model = build_model(options)
         model.feed_data(batch)
         if state is not None:
             if hasattr(model, "started_with"):
                 model.started_with["num_gpu"] = gpus  # as the run itself says
             model.resume_training(state)
-        for line in (*_of_memory(options, model), *_of_folder(options, state, total)):
+        for line in (*lines, *_of_memory(options, model), *_of_folder(options, state, total)):
             print(line)
     print("Checked: nothing was started.", flush=True)
+
+
+def _leave_unstaged(sections: dict[str, Any]) -> Iterator[str]:
+    """Let stores be read where they are; a check copies nothing."""
+    for phase, section in sections.items():
+        for part in (section, *(section.get("sets") or ())):
+            if part.pop("stage", None) is not None:
+                yield f"datasets.{phase}: a store that is copied to the node's disk first (stage); not now"
 
 
 def _plain_logger() -> logging.Logger:

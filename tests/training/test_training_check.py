@@ -17,6 +17,7 @@ def files(folder: Path) -> dict[str, tuple[float, int]]:
 def test_a_check_says_what_a_training_would_do(options, tmp_path):
     options["train"] |= {"effective_batch_size": 4, "total_iter": 6}
     options["datasets"]["train"] |= {"num_worker_per_gpu": 2, "prefetch_mode": "cuda", "pin_memory": True}
+    options["datasets"]["val"]["stage"] = "disk"
     write(tmp_path, options)
     said = drsformer(tmp_path, "train", "--check", "-opt", "small.yml", "--processes", "2")
     assert [path.name for path in tmp_path.iterdir()] == ["small.yml"]
@@ -28,6 +29,7 @@ def test_a_check_says_what_a_training_would_do(options, tmp_path):
         "Network DRSformer: ",
         "Batch plan: 32 px, effective batch 4 = 2 process(es) x 2 picture(s) x 1 accumulation step(s)",
         "Memory: about 1.5 GiB per process",
+        "datasets.val: a store that is copied to the node's disk first (stage); not now",
         "It would begin anew, in ",
     ):
         assert said.count(part) == 1, said
