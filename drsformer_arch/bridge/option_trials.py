@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from drsformer_arch.archs.contract import contract_of
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable
@@ -30,7 +30,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, Registry
 
 Build = Callable[[Options], object]  # something from a section, or an exception
-LOADS_WEIGHTS = "PerceptualLoss"  # of BasicSR: VGG's
+LOADS_WEIGHTS, PERCEPTUAL = "PerceptualLoss", "train.perceptual_opt"  # of BasicSR: VGG's
 SIDE = 256  # of the pictures that metrics are tried on, in pixels; NIQE needs 2 x 2 blocks of 96
 LAUNCHERS = {
     "pytorch": ("torchrun (scripts/train_distributed.sh)", ("RANK", "WORLD_SIZE"), ("MASTER_ADDR", "MASTER_PORT")),
@@ -191,22 +191,30 @@ def try_losses(train: dict[str, Any], network: Any = None) -> None:
         train: the section.
         network: whose pictures are compared; its contract says which there are.
     """
+    scales = contract_of(network).output_scales
     for name, section in train.items():
         if name.endswith("_opt") and section is not None:
-            loss = _try_loss(section, f"train.{name}")
+            loss = _try_loss(section, f"train.{name}", all_scales=scales)
             if loss is not None and name == "perceptual_opt":
                 wrong = f"option train.{name}.type: {section['type']} is no perceptual loss"
                 raise UserError(f"{wrong}; give it as train.pixel_opt")
-    scales = contract_of(network).output_scales
     for number, section in enumerate(train.get("losses") or ()):
         where = f"train.losses[{number}]"
         chosen = section.get("outputs", [0])
         if max(chosen) >= len(scales):
             raise UserError(f"option {where}.outputs: the network's pictures are 0 to {len(scales) - 1}, not {chosen}")
-        _try_loss(section, where, [scales[index] for index in chosen], OWN_KEYS)
+        chosen_scales = [scales[index] for index in chosen]
+        _try_loss(section, where, chosen_scales, own_keys=OWN_KEYS, all_scales=chosen_scales)
 
 
-def _try_loss(section: Options, where: str, scales: Sequence[int] = (1,), own_keys: Sequence[str] = ()) -> Any:
+def _try_loss(
+    section: Options,
+    where: str,
+    scales: Sequence[int] = (1,),
+    *,
+    own_keys: Sequence[str] = (),
+    all_scales: Sequence[int] = (1,),
+) -> Any:
     """Compute a loss on small pictures.
 
     Args:
@@ -214,6 +222,7 @@ def _try_loss(section: Options, where: str, scales: Sequence[int] = (1,), own_ke
         where: its name in messages.
         scales: how much smaller than the target the pictures are that it compares.
         own_keys: keys that are no arguments.
+        all_scales: those of the pictures that a loss of all of them gets.
 
     Returns:
         The loss; None where it takes its time.
@@ -221,6 +230,8 @@ def _try_loss(section: Options, where: str, scales: Sequence[int] = (1,), own_ke
     check_arguments(LOSS_REGISTRY, section, where, extra=own_keys)
     loss_class = find(LOSS_REGISTRY, section["type"], where)
     if loss_class.__name__ == LOADS_WEIGHTS:
+        if where != PERCEPTUAL:
+            raise UserError(f"option {where}.type: {LOADS_WEIGHTS} gives two losses at once; give it as {PERCEPTUAL}")
         file = section.get("weights")
         if file is not None and not os.path.isfile(os.path.expanduser(file)):
             raise UserError(f"option {where}.weights: there is no file {file}")
@@ -229,10 +240,14 @@ def _try_loss(section: Options, where: str, scales: Sequence[int] = (1,), own_ke
         return None
     with trying(where):
         loss = loss_class(**{key: value for key, value in section.items() if key not in {"type", *own_keys}})
+        scales = all_scales if getattr(loss, "takes_all_outputs", False) else scales
         target, rainy = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.75)
-        value = compare(loss, [torch.full((1, 3, 16 // scale, 16 // scale), 0.25) for scale in scales], target, rainy)
-        if not isinstance(value, Tensor) or not value.isfinite().all():
-            raise UserError(f"{where}: with these arguments the loss is not finite")
+        for level in (0.25, 0.5):  # far from the target, and equal to it, as parts of good results are
+            outputs = [torch.full((1, 3, 16 // scale, 16 // scale), level, requires_grad=True) for scale in scales]
+            value = compare(loss, outputs, target, rainy)
+            slopes = torch.autograd.grad(value, outputs, allow_unused=True) if value.requires_grad else ()
+            if not all(part.isfinite().all() for part in (value, *slopes) if part is not None):
+                raise UserError(f"{where}: with these arguments the loss or its gradient is not finite")
     return loss
 
 

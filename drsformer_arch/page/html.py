@@ -180,9 +180,10 @@ def _mean_html(rows: Sequence[TableRow], column: ScoreColumn) -> str:
     ours, finite, infinite = mean_in(rows, column)
     if ours is None:
         return ""
-    rainy, _, _ = mean_in(rows, column_named(INPUT_PREFIX + column.key))
     gained = column_named(GAIN_PREFIX + column.key)
-    gain, both, _ = mean_in(rows, gained)
+    pairs = [row for row in rows if math.isfinite(math.nan if (gain := value_in(row, gained)) is None else gain)]
+    gain, both, _ = mean_in(pairs, gained)
+    rainy, _, _ = mean_in(pairs or rows, column_named(INPUT_PREFIX + column.key))  # of the pictures of the gain
     notes = []
     if rainy is not None:
         gained_text = f", gain&nbsp;{gained.text(gain)}" if both else ""

@@ -28,15 +28,23 @@ def compare(loss: nn.Module, outputs: Sequence[Tensor], target: Tensor, rainy: T
 
     Returns:
         A scalar.
+
+    Raises:
+        ValueError: a loss that gives something else for a pair of pictures.
     """
     if getattr(loss, "takes_all_outputs", False):
-        result: Tensor = loss(tuple(outputs), target)
-        return result
+        return _scalar(loss(tuple(outputs), target))
     values = []
     for output in outputs:
         further = (pyramid_level(rainy, output),) if getattr(loss, "takes_rainy_pictures", False) else ()
-        values.append(loss(output, pyramid_level(target, output), *further))
+        values.append(_scalar(loss(output, pyramid_level(target, output), *further)))
     return torch.stack(values).sum()
+
+
+def _scalar(value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ValueError("it gives no single number for two pictures")
+    return value.reshape(())
 
 
 class LossTerms(nn.Module):

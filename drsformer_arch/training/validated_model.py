@@ -28,7 +28,9 @@ from drsformer_arch.training.validation import (
     MetricError,
     calculate_metric,
     gather_scores,
+    infinite_scores,
     is_quick,
+    mean_score,
     needs_target,
     protocol_of,
     try_metric,
@@ -170,7 +172,9 @@ class ValidatedModel(CheckpointedModel):
             scores = gather_scores(failure or scores)
         elif failure:
             raise failure
-        self.metric_results = {key: sum(score[key] for score in scores) / len(scores) for key in metrics}
+        self.metric_results = {key: mean_score([score[key] for score in scores]) for key in metrics}
+        for problem in infinite_scores(scores):
+            get_root_logger().warning(f"{name}: {problem}")
         for metric, mean in self.metric_results.items():
             self._update_best_metric_result(name, metric, mean, current_iter)
         if metrics:

@@ -3,7 +3,8 @@
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,6 +105,29 @@ def try_metric(metric: dict[str, Any], where: str, height: int, width: int) -> N
         score = float(basicsr_calculate_metric(pictures, metric))
     if math.isnan(score):
         raise UserError(f"{where}: with these arguments nothing of a picture of {height}x{width} is left to score")
+
+
+def mean_score(scores: Sequence[float]) -> float:
+    """Average what pictures score: the finite ones where some equal their targets, of which PSNR is infinite.
+
+    Args:
+        scores: one at least.
+
+    Returns:
+        Infinity where all are infinite; NaN where one is NaN.
+    """
+    counted = [score for score in scores if not math.isinf(score)]
+    return sum(counted) / len(counted) if counted else scores[0]
+
+
+def infinite_scores(scores: Sequence[dict[str, float]]) -> list[str]:
+    """Say of each metric that is infinite for some pictures how many that are."""
+    counts = Counter(key for score in scores for key, value in score.items() if math.isinf(value))
+    return [
+        f"{count} of {len(scores)} pictures equal their targets, which makes {key} infinite; the mean is that of the "
+        "others, if any"
+        for key, count in counts.items()
+    ]
 
 
 def gather_scores(share: list[dict[str, float]] | MetricError) -> list[dict[str, float]]:

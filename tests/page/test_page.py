@@ -394,7 +394,7 @@ def test_pictures_of_all_kinds_are_shown_with_their_mean_scores(tmp_path):
     exhibits = [
         scored("large", np.zeros((30, 4000, 3), np.uint8), psnr_ddn=30.0, input_psnr_ddn=25.0),
         scored("gray", np.zeros((1, 1, 1), np.uint8), psnr_ddn=33.0, input_psnr_ddn=26.0),
-        scored("deep", np.full((9, 9, 3), 65535, np.uint16), psnr_ddn=math.inf, own_score=0.5),
+        scored("deep", np.full((9, 9, 3), 65535, np.uint16), psnr_ddn=math.inf, input_psnr_ddn=20.0, own_score=0.5),
         scored("none", np.zeros((9, 9, 1), np.uint16), psnr_ddn=math.nan),
         scored("equal", np.zeros((9, 9, 3), np.uint8), psnr_ddn=30.0, input_psnr_ddn=math.inf)._replace(data_set="b"),
         scored("other", np.zeros((9, 9, 3), np.uint8), psnr_ddn=20.0, input_psnr_ddn=18.0)._replace(data_set="b"),

@@ -400,6 +400,19 @@ def test_pictures_without_target_are_scored_by_metrics_that_need_none(model_opti
     assert "alone has no targets: the pictures are restored but scored by niqe only" in log.text
 
 
+def test_pictures_that_equal_their_targets_do_not_hide_the_others(model_options, tmp_path, log):
+    for kind in ("input", "target"):
+        (tmp_path / kind).mkdir()
+        for name, value in (("clean", 200), ("rainy", 90 if kind == "input" else 100)):
+            cv2.imwrite(str(tmp_path / kind / f"{name}.png"), np.full((16, 16, 3), value, np.uint8))
+    model = DerainModel(model_options)
+    model.net_g = torch.nn.Identity()
+    loader = torch.utils.data.DataLoader(built({"type": "PairedRainDataset", "dataroot": str(tmp_path)}, "half"))
+    model.validation(loader, 1, None)
+    assert 20 < model.metric_results["psnr"] < 40
+    assert "half: 1 of 2 pictures equal their targets, which makes psnr infinite; the mean is that of the" in log.text
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_metric_that_fails_is_named_and_costs_no_iteration(model_options, tmp_path, log):
     log.set_level(logging.INFO, logger="basicsr")
