@@ -216,9 +216,18 @@ class DerainModel(ValidatedModel):
         return None
 
     def _losses(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the weighted sum of the configured losses and its parts, in float32 or better."""
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            outputs = forward_scaled(self.net_g, lq, contract_of(self.get_bare_model(self.net_g)).value_range)
+        """Compute the weighted sum of the configured losses and its parts, in float32 or better.
+
+        Raises:
+            UserError: the network refuses the patches, as batch norms do where one has a single pixel of one picture.
+        """
+        try:
+            with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+                outputs = forward_scaled(self.net_g, lq, contract_of(self.get_bare_model(self.net_g)).value_range)
+        except ValueError as error:
+            count, _, height, width = lq.shape
+            patches = f"{count} patch{'es' * (count > 1)} of {height}x{width}"
+            raise UserError(f"the network does not train on {patches} at once: {error}") from error
         outputs = tuple(at_least_float32(output) for output in outputs)
         self.output = output = outputs[0]
         parts: dict[str, Tensor] = {}

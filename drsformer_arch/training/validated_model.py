@@ -124,6 +124,8 @@ class ValidatedModel(CheckpointedModel):
 
     def dist_validation(self, dataloader: DataLoader[Any], current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Let every process take its share of the pictures; the scores are those of one process, to the bit."""
+        for buffer in self.network_to_test().buffers():  # statistics of batch norms, until here each process's own
+            torch.distributed.broadcast(buffer, 0)
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
 
     def nondist_validation(

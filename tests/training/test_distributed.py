@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from drsformer_arch.restore.restorer import Restorer
 from tests.golden_weights import small_arguments
 from tests.runs import TRAIN_DISTRIBUTED, drsformer, losses, several, train_distributed, write
 
@@ -62,17 +65,24 @@ def test_processes_train_and_validate_like_one(options, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["NeRDRain", "FADformer"])
-def test_networks_train_together_whose_layers_no_loss_needs(name, options, tmp_path):
+def test_networks_train_together_whose_layers_no_loss_needs(name, options, pairs, tmp_path):
     """Those of pictures that are not compared, and what makes a prior that nobody reads; batch norms beside."""
     options["network_g"] = {"type": name, **small_arguments()[name]}
     options["train"] |= {"effective_batch_size": 4, "total_iter": 3}
     options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}
-    options["datasets"].pop("val")
-    options.pop("val")
+    options["logger"]["save_checkpoint_freq"] = options["val"]["val_freq"] = 3
+    options["val"]["save_img"] = True
     write(tmp_path, options)
     together = losses(run(tmp_path, 2))
     assert len(together) == 3
     assert all(math.isfinite(float(value)) for value in together.values())
+    # Both processes derain with the network that is saved: running statistics are those of the first.
+    restorer = Restorer(tmp_path / "experiments/small/models/net_g_3.pth")
+    for path in (tmp_path / "experiments/small/visualization").glob("*/*.png"):
+        rainy, derained = (
+            cv2.imread(str(one))[..., ::-1] for one in (pairs / "input" / f"{path.parent.name}.png", path)
+        )
+        assert np.mean(restorer(rainy) != derained) < 1e-3
 
 
 def wait_for(condition: Callable[[], bool], job: subprocess.Popen, folder: Path) -> None:
