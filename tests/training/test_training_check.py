@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from drsformer_arch import DRSformer
+from drsformer_arch.data.prepare.preparation import prepare_dataset
 from drsformer_arch.training.memory import activation_bytes
 from tests.conftest import SMALL_NETWORK
 from tests.runs import drsformer, write
@@ -14,13 +15,15 @@ def files(folder: Path) -> dict[str, tuple[float, int]]:
     return {str(path): (path.stat().st_mtime, path.stat().st_size) for path in folder.rglob("*")}
 
 
-def test_a_check_says_what_a_training_would_do(options, tmp_path):
+def test_a_check_says_what_a_training_would_do(options, pairs, tmp_path):
     options["train"] |= {"effective_batch_size": 4, "total_iter": 6}
     options["datasets"]["train"] |= {"num_worker_per_gpu": 2, "prefetch_mode": "cuda", "pin_memory": True}
-    options["datasets"]["val"]["stage"] = "disk"
+    prepare_dataset("pairs", [pairs / "input", pairs / "target"], tmp_path / "data", output="raw", workers=1)
+    store = str(tmp_path / "data/train.lmdb")
+    options["datasets"]["val"] = {"type": "PairedRainDataset", "dataroot": store, "stage": str(tmp_path / "disk")}
     write(tmp_path, options)
     said = drsformer(tmp_path, "train", "--check", "-opt", "small.yml", "--processes", "2")
-    assert [path.name for path in tmp_path.iterdir()] == ["small.yml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"small.yml", "data"}
     for part in (
         "prefetch_mode: cuda needs a GPU, and this machine has none",
         "Training: 10 pictures, 4 per iteration, 3 iterations per epoch, 2 epochs, 6 iterations",
