@@ -1,6 +1,7 @@
 """The BasicSR model class for deraining: the one place where options, network, losses and schedules meet."""
 
 import contextlib
+import logging
 import math
 import random
 import threading
@@ -57,6 +58,7 @@ class DerainModel(ValidatedModel):
             logger.info(message)
         add_defaults(opt)
         check_sections(opt)
+        logger.addFilter(concerns_us)
         refuse_random_weights(opt)
         self.nonfinite_in_a_row = 0
         super().__init__(opt)
@@ -290,6 +292,11 @@ class DerainModel(ValidatedModel):
 
 class ImageCleanModel(DerainModel):
     """`DerainModel` under the name that option files of the published fork use."""
+
+
+def concerns_us(record: logging.LogRecord) -> bool:
+    """Drop what BasicSR's training says of several validation sets: that only SRModel takes them, which this is."""
+    return not str(record.msg).startswith("Multiple validation datasets")
 
 
 def refuse_random_weights(opt: dict[str, Any]) -> None:
