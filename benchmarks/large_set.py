@@ -31,6 +31,12 @@ import numpy as np
 import yaml
 from common import processes
 
+from drsformer_arch.data.store import records
+from drsformer_arch.data.store.environments import Writer
+from drsformer_arch.data.store.lmdb_builder import write_basicsr
+from drsformer_arch.data.store.store import Shard, pair_key, write_description
+from drsformer_arch.images.pictures import encode_png
+from drsformer_arch.system.files import crc32_of_file
 from drsformer_arch.system.processor import usable_cores
 
 SIZE, PATCH, BATCH = 32, 16, 16
@@ -274,26 +280,59 @@ def truncated(data: Path, form: str) -> str:
         return f"{result.returncode}: {lines[-1].replace(str(copy), data.name)}"
 
 
-def build(work: Path, form: str) -> tuple[Path, dict[str, Any]]:
+def write_directly(data: Path, form: str, count: int) -> None:
+    """Write a store or BasicSR's LMDBs of noise, with the package's own writers but without `drsformer prepare`."""
+    rng = np.random.default_rng(SEED)
+
+    def noise() -> Iterator[np.ndarray]:
+        while True:
+            yield from rng.integers(0, 256, (500, SIZE, SIZE, 3), np.uint8)
+
+    keys = (f"{index // IN_FOLDER:04d}/{index:06d}" for index in range(count))
+    if form == "basicsr":
+        names = list(keys)
+        for part in ("input", "target"):
+            (data / f"{part}.lmdb").mkdir(parents=True)
+            pngs = map(encode_png, noise())
+            write_basicsr(data / f"{part}.lmdb", ((name, next(pngs), (SIZE, SIZE, 3)) for name in names), count)
+        return
+    data.mkdir(parents=True)
+    shards, pictures = [], noise()
+    for first in range(0, count, 10 * IN_FOLDER):
+        file, pairs = data / f"shard-{len(shards):05d}.mdb", min(10 * IN_FOLDER, count - first)
+        with Writer(file, subdir=False) as writer:
+            for number, key in zip(range(pairs), keys, strict=False):
+                both = [f"{part}/{key}".encode() for part in ("input", "target")]
+                for name in both:
+                    writer.put(name, records.pack(next(pictures), form))
+                writer.put(pair_key(number), b"\0".join(both))
+        shards.append(Shard(file.name, pairs, file.stat().st_size, crc32_of_file(file)))
+    write_description(data, encoding=form, manifest_sha256="0" * 64, source="", shards=shards)
+
+
+def build(work: Path, form: str, count: int, *, directly: bool) -> tuple[Path, dict[str, Any]]:
     """Build one form of the pictures in `source`; return where it is and what that took, which a kept one remembers."""
     source, target, note = work / "source", work / form, work / f"{form}.json"
     data = source if form == "folder" else target / ("train" if form == "basicsr" else "train.lmdb")
     if note.exists():
         return data, json.loads(note.read_text())
     row: dict[str, Any] = {}
-    if form != "folder":
+    if directly:
+        write_directly(data, form, count)
+        row["bytes"] = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
+    elif form != "folder":
         row["build"] = timed("prepare", "pairs", source / "input", source / "target", "-o", target, "--lmdb", form)
         row["bytes"] = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
-    if form in ("raw", "compressed"):
+    if form in ("raw", "compressed") and not directly:
         drop_from_cache(data)
         row["verify"] = timed("prepare", "--verify", data)
     note.write_text(json.dumps(row))
     return data, row
 
 
-def measure(work: Path, form: str, workers: Sequence[int], *, keep: bool) -> dict[str, Any]:
+def measure(work: Path, form: str, count: int, workers: Sequence[int], *, keep: bool, directly: bool) -> dict[str, Any]:
     """Build one form and measure everything; removes it unless it is kept."""
-    data, row = build(work, form)
+    data, row = build(work, form, count, directly=directly)
     row["first"] = {count: first_iteration(data, count) for count in workers}
     row["loader"] = {count: loader_run(data, count) for count in workers}
     row["middle"], row["end"] = (loader_run(data, 1, part) for part in (0.5, 1))
@@ -380,6 +419,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="(all)")
     parser.add_argument("--folder", type=Path, help="for the data (a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="the data, below --folder, and use what is there")
+    parser.add_argument(
+        "--directly", action="store_true", help="write stores without preparing pictures: only reading is measured"
+    )
     parser.add_argument("--small", type=int, help="pairs of the smaller set (a tenth)")
     parser.add_argument("--json", type=Path, help="file for the results, written form by form")
     parser.add_argument("--plot", type=Path, help="file for the memory curves, such as memory.png")
@@ -391,6 +433,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         probe(arguments.probe, arguments.workers[0], arguments.part)
         return 0
     results: dict[str, dict[int, dict[str, Any]]] = {form: {} for form in arguments.forms}
+    if arguments.directly:
+        arguments.forms = [form for form in arguments.forms if form != "folder"]
     if arguments.keep and arguments.folder is None:
         parser.error("--keep needs --folder")
     for count in (arguments.small or arguments.pairs // 10, arguments.pairs):
@@ -401,10 +445,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder)))
             start = time.perf_counter()
-            make_pairs(work / "source", count)
-            print(f"{count:,} pairs made in {time.perf_counter() - start:.0f} s", flush=True)
+            if not arguments.directly:
+                make_pairs(work / "source", count)
+                print(f"{count:,} pairs made in {time.perf_counter() - start:.0f} s", flush=True)
             for form in arguments.forms:
-                results[form][count] = measure(work, form, arguments.workers, keep=arguments.keep)
+                results[form][count] = measure(
+                    work, form, count, arguments.workers, keep=arguments.keep, directly=arguments.directly
+                )
                 print(f"{count:,} pairs measured as {form}", flush=True)
                 if arguments.json:
                     arguments.json.write_text(json.dumps(results))
