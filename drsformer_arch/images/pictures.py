@@ -48,14 +48,18 @@ def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Pat
         UserError: there is no such folder, one below it cannot be read, no picture lies in it, or two files have the
             same key (`a.png` and `a.jpg`).
     """
-    folder = Path(folder)
+    return {key: Path(path) for key, path in picture_paths(Path(folder), recursive=recursive).items()}
+
+
+def picture_paths(folder: Path, *, recursive: bool) -> dict[str, str]:
+    """Find pictures as `pictures_in_folder` does; the paths are text, which takes half the time for a million."""
     if not folder.is_dir():
         raise UserError(f"no such folder of pictures: {folder}")
 
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read folder {error.filename}: {error.strerror}; make it readable") from error
 
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for at, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         # Hidden are such as the ._NAME.png that macOS puts beside NAME.png. A link may lead back.
         above = os.path.join(os.path.realpath(at), "")
@@ -71,11 +75,10 @@ def pictures_in_folder(folder: Path, *, recursive: bool = True) -> dict[str, Pat
             stem, suffix = os.path.splitext(name)
             if name.startswith(".") or suffix.lower() not in PICTURE_SUFFIXES:
                 continue
-            path = Path(at, name)
             key = prefix + stem
             if key in found:
-                raise UserError(f"two pictures have the same key {key!r}: {found[key]} and {path}")
-            found[key] = path
+                raise UserError(f"two pictures have the same key {key!r}: {Path(found[key])} and {Path(at, name)}")
+            found[key] = os.path.join(at, name)
     if not found:
         raise UserError(f"no picture ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
     return dict(sorted(found.items())) if recursive else found
