@@ -32,10 +32,10 @@ def photographs(height: int, width: int) -> Iterator[np.ndarray]:
         yield np.clip(np.rint(picture + rng.normal(0, GRAIN, picture.shape)), 0, 255).astype(np.uint8)
 
 
-def cpu_seconds() -> float:
-    """User and system time of this process and its workers."""
+def cpu_seconds(first: int | None = None) -> float:
+    """User and system time of a process (this one) and its workers."""
     ticks = 0
-    for process in processes(os.getpid()):
+    for process in processes(os.getpid() if first is None else first):
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")

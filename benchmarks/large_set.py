@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import yaml
-from common import processes
+from common import cpu_seconds, processes
 
 from drsformer_arch.data.store import records
 from drsformer_arch.data.store.environments import Writer
@@ -175,11 +175,17 @@ def first_iteration(data: Path, workers: int) -> dict[str, float]:
             assert process.stdout is not None
             for line in process.stdout:
                 said.append(line)
-                if "iter:" in line:
-                    seconds = time.perf_counter() - start
+                if "[epoch:" in line:
+                    seconds, cpu = time.perf_counter() - start, cpu_seconds(process.pid)
                     main = memory(process.pid, data)
                     each = [memory(worker, data).own for worker in workers_of(process.pid)]
-                    return {"seconds": seconds, "main": main.own, "worker": max(each, default=0), "workers": len(each)}
+                    return {
+                        "seconds": seconds,
+                        "cpu": cpu,
+                        "main": main.own,
+                        "worker": max(each, default=0),
+                        "workers": len(each),
+                    }
     sys.exit("".join(said)[-3000:])
 
 
@@ -345,10 +351,11 @@ def measure(work: Path, form: str, count: int, workers: Sequence[int], *, keep: 
 
 def table(results: dict[str, dict[int, dict[str, Any]]], workers: Sequence[int]) -> Iterator[str]:
     """Yield the lines of the tables."""
-    yield "| form | pairs | build, s | GB | verify, s | open, s | first iteration, s | first batch, start / middle, s |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| form | pairs | build, s | GB | verify, s | open, s | first iteration, s | its CPU time, s | first batch, start / middle, s |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for form, rows in results.items():
         for pairs, row in rows.items():
+            cpu = [row["first"][count]["cpu"] for count in workers]
             seconds = [row["first"][count]["seconds"] for count in workers]
             loader = row["loader"][workers[-1]]
             starts = row["loader"][1 if 1 in workers else workers[-1]]["reading"]["first"]
@@ -356,6 +363,7 @@ def table(results: dict[str, dict[int, dict[str, Any]]], workers: Sequence[int])
                 f"| {form} | {pairs:,} | {row.get('build', 0):.0f} | {row.get('bytes', 0) / 1e9:.2f} "
                 f"| {row.get('verify', 0):.0f} "
                 f"| {loader['opened']['seconds']:.2f} | {min(seconds):.1f} to {max(seconds):.1f} "
+                f"| {min(cpu):.1f} to {max(cpu):.1f} "
                 f"| {starts:.2f} / {row['middle']['reading']['first']:.2f} |"
             )
     yield (
