@@ -351,7 +351,10 @@ def measure(work: Path, form: str, count: int, workers: Sequence[int], *, keep: 
 
 def table(results: dict[str, dict[int, dict[str, Any]]], workers: Sequence[int]) -> Iterator[str]:
     """Yield the lines of the tables."""
-    yield "| form | pairs | build, s | GB | verify, s | open, s | first iteration, s | its CPU time, s | first batch, start / middle, s |"
+    yield (
+        "| form | pairs | build, s | GB | verify, s | open, s | first iteration, s | its CPU time, s "
+        "| first batch, start / middle, s |"
+    )
     yield "|---|---|---|---|---|---|---|---|---|"
     for form, rows in results.items():
         for pairs, row in rows.items():
