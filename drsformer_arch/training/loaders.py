@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR importable, in worker processes too
 from drsformer_arch.data.datasets.result_names import refuse_equal_results
+from drsformer_arch.data.store.environments import release
 from drsformer_arch.system.errors import UserError, show_traceback
 from drsformer_arch.training.batch_plan import batch_plan
 
@@ -26,6 +27,7 @@ from drsformer_arch.training.batch_plan import batch_plan
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.registry import MODEL_REGISTRY
 
+SAMPLES_BETWEEN_RELEASES = 256  # in a worker process: opening a store again takes as long as reading a few samples
 FAILURE = "failure"  # key of a batch that a worker process could not read; its value is the message
 
 
@@ -65,6 +67,7 @@ class CheckedDataset(Dataset[Any]):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        self._read = 0
 
     def __getattr__(self, name: str) -> Any:
         # Pickling asks for special methods, and for everything before `dataset` is back: those are not the data set's.
@@ -80,6 +83,10 @@ class CheckedDataset(Dataset[Any]):
             return self._sample(index)
         index, seed = index
         seed_sample(seed)
+        self._read += 1
+        if self._read % SAMPLES_BETWEEN_RELEASES == 0 and get_worker_info() is not None:
+            # The system maps 16 pages for each that is read: a process would seem to hold all of a store at last.
+            release()
         try:
             return self._sample(index)
         except UserError as error:

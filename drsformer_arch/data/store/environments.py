@@ -82,6 +82,17 @@ def forget(path: str | Path) -> None:
     _real.clear()
 
 
+def release() -> None:
+    """Close all shared environments of this process, so that it maps no more pages of them; they open again by need.
+
+    No other thread of the process may be reading.
+    """
+    for real, (process, environment) in list(_open.items()):
+        if process == os.getpid():  # one from before a fork stays noted, for `_open_here` to close
+            del _open[real]
+            environment.close()
+
+
 class Writer:
     """Writes entries into one LMDB in a `with` block; the memory map is doubled as often as needed.
 
