@@ -147,7 +147,8 @@ def latex_table(results: Sequence[Measurement]) -> str:
                 bold = ours and top and group.network and value == f"{getattr(top, what):.{digits}f}"
                 deviation = spread(group, name, what, digits).replace(" ± ", r"\,$\pm$\,")
                 cells.append((rf"\textbf{{{value}}}" if bold else value) + deviation)
-                below.append(rf"{{\scriptsize ({getattr(theirs, what):.{digits}f})}}" if theirs else "")
+                said = theirs and getattr(theirs, what)
+                below.append(rf"{{\scriptsize ({'?' if said is None else f'{said:.{digits}f}'})}}" if theirs else "")
         lines.append(" & ".join(cells) + r" \\")
         if any(below):
             lines.append(" & ".join(below) + r" \\")

@@ -90,6 +90,12 @@ def recipe_of(network: str, data: DataSet) -> dict[str, Any]:
     return recipe
 
 
+PIXEL_LOSS = """\
+pixel_opt:
+  type: L1Loss
+"""
+
+
 TILES = """\
   # For pictures too large for the GPU; tiles change the result a little, so benchmarks are run without.
   # tile: 512
@@ -232,7 +238,21 @@ def option_files(published: Mapping[str, Mapping[str, tuple[float, float | None]
             values["by"] = f" by the recipe of {whose}"
         written[f"train/{network}/{file}.yml"] = _template("train").format(**values)
         written[f"test/{network}/{file}.yml"] = _template("test").format(**values)
-    return written
+    return written | comparison_files()
+
+
+def comparison_files() -> dict[str, str]:
+    """The option files of the comparison in docs/comparison.md, by their paths below `options/`."""
+    networks: dict[str, dict[str, str]] = yaml.safe_load(_template("comparison_networks"))
+    return {
+        f"comparison/{network}.yml": _template("comparison").format(
+            network=network,
+            parameters=settings["parameters"],
+            network_g=indent(settings["network_g"], "  "),
+            loss=indent(settings.get("loss", PIXEL_LOSS), "  "),
+        )
+        for network, settings in networks.items()
+    }
 
 
 def summary_of(text: str) -> str:

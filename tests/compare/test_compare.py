@@ -173,6 +173,9 @@ def test_tables_mark_the_best_and_what_was_published():
     assert r"\textbf{32.17}" in table
     assert r"\textbf{0.9344}" in table
     assert r"\textbf{13" not in table
+    restormer = results[1]._replace(network="Restormer", scores={"Rain100L": scores(30, 0.9)})
+    assert "(38.99 / ?)" in markdown_table([restormer], [])  # its paper has no SSIM there
+    assert r"{\scriptsize (38.99)} & {\scriptsize (?)}" in latex_table([restormer])
 
 
 def test_pictures_of_one_name_in_two_folders_stay_two_and_a_bad_set_is_named(pairs, tmp_path):
