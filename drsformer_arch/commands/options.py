@@ -25,7 +25,7 @@ examples:
   drsformer options --schema -o schema.json     # first line for editors: # yaml-language-server: $schema=schema.json
 """
 SCHEMA = "schema.json"
-FOLDERS = ("", "train", "test", "DRSformer-S")  # as they are listed
+FOLDERS = ("", "train", "test", "comparison", "DRSformer-S")  # as they are listed
 
 
 def add(commands: Any) -> None:
