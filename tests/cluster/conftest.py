@@ -3,7 +3,6 @@
 import copy
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,12 +68,8 @@ def training(options: dict, tmp_path: Path) -> Callable[..., Training]:
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
-    """Note seconds for the summary."""
-
-    def note(what: str, seconds: float) -> None:
-        notes = request.config.stash[RESUMES]
-        name = f"{request.node.name} ({time.strftime('%H:%M')}, load {os.getloadavg()[0]:.0f})"
-        notes[name] = ", ".join(filter(None, [notes.get(name), f"{what} {seconds:.0f} s"]))
-
-    return note
+def measured(request: pytest.FixtureRequest) -> Iterator[Callable[[str, float], None]]:
+    """Note seconds for the summary, with how busy the machine was."""
+    notes: list[str] = []
+    yield lambda what, seconds: notes.append(f"{what} {seconds:.0f} s")
+    request.config.stash[RESUMES][request.node.name] = f"{', '.join(notes)} (load {os.getloadavg()[0]:.0f})"

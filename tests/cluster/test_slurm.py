@@ -91,12 +91,12 @@ def test_an_array_of_option_files_is_preempted_and_goes_on(queue, training, faul
     with fault("preemption of Slurm jobs"):
         urgent = queue.urgent()
         measured("both saved and made room after", queue.wait_for(urgent, "RUNNING", SOON))
+        saved = [stopped_at(each) for each in both]
         for each in both:
-            stopped_at(each)
             each.end_after(2)
         queue.say("scancel", str(urgent))
         for task, each in enumerate(both):
-            measured("goes on after", each.wait_for_resume())
+            measured("goes on after", each.wait_for_iteration(saved[task] + 1))
             queue.wait_for(f"{array}_{task}", "COMPLETED", SOON)
             each.assert_whole()
 
