@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -49,16 +49,35 @@ class Peers:
 
     def lost(self) -> str | None:
         """Say which processes are out of reach or have ended; None where all are there."""
-        here = self._peers[self._rank]
-        others = {rank: peer for rank, peer in enumerate(self._peers) if rank != self._rank}
-        with ThreadPoolExecutor(min(32, max(1, len(others)))) as threads:
-            states = dict(zip(others, threads.map(lambda peer: _state_of(peer, here), others.values()), strict=True))
-        found = []
-        for state, words in (("unreachable", "out of reach"), ("ended", "ended")):
-            ranks = [rank for rank in others if states[rank] == state]
-            if ranks:
-                found.append(f"{words}: {_named(ranks, self._peers)}")
+        others = [rank for rank in range(len(self._peers)) if rank != self._rank]
+        for attempts_left in reversed(range(PATIENCE)):
+            found = []
+            with ThreadPoolExecutor(min(32, max(1, len(others)))) as threads:
+                states = list(threads.map(self._state_of, others))
+            for state in ("out of reach", "ended"):
+                ranks = [rank for rank, each in zip(others, states, strict=True) if each == state]
+                if ranks:
+                    found.append(f"{state}: {first_few([self._named(rank) for rank in ranks])}")
+            if found or not attempts_left:
+                break
+            time.sleep(1)  # a process that is being killed closes one connection after the other
         return "; ".join(found) or None
+
+    def _named(self, rank: int) -> str:
+        peer = self._peers[rank]
+        return f"rank {rank} on {peer.host} ({peer.address})"
+
+    def _state_of(self, rank: int) -> str:
+        host, address, port = self._peers[rank]
+        if host != self._peers[self._rank].host and address.startswith(("127.", "::1")):
+            address = _meeting()  # Debian's /etc/hosts gives a machine's own name such an address
+        try:
+            socket.create_connection((address, port), PATIENCE).close()
+        except ConnectionRefusedError:
+            return "ended"
+        except OSError:
+            return "out of reach"
+        return "there"
 
 
 def meet(store: Any, rank: int, world_size: int) -> None:
@@ -97,10 +116,6 @@ def break_silent_connections(seconds: int) -> None:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def _named(ranks: Iterable[int], peers: list[Peer]) -> str:
-    return first_few([f"rank {rank} on {peers[rank].host} ({peers[rank].address})" for rank in ranks])
-
-
 def _own_address() -> str:
     """Find the address under which the machine where all meet sees this one."""
     for family, kind, _, _, master in socket.getaddrinfo(_meeting(), 9, type=socket.SOCK_DGRAM):
@@ -112,16 +127,3 @@ def _own_address() -> str:
 
 def _meeting() -> str:
     return os.environ.get("MASTER_ADDR", "localhost")
-
-
-def _state_of(peer: Peer, here: Peer) -> str:
-    address = peer.address
-    if peer.host != here.host and address.startswith(("127.", "::1")):  # as Debian's /etc/hosts names the own machine
-        address = _meeting()
-    try:
-        socket.create_connection((address, peer.port), PATIENCE).close()
-    except ConnectionRefusedError:
-        return "ended"
-    except OSError:
-        return "unreachable"
-    return "there"
