@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from drsformer_arch import __version__
 from drsformer_arch.archs.contract import Contract, contract_of
 from drsformer_arch.page.ort_web import LICENCE, VERSION, OrtWeb, read_ort_web
-from drsformer_arch.page.pieces import asset, assets, hash_of, viewer
+from drsformer_arch.page.pieces import asset, assets, hash_of, head, viewer
 from drsformer_arch.restore.export import export
 from drsformer_arch.restore.networks import kind_of, network_of
 from drsformer_arch.restore.onnx_program import OnnxProgram, import_onnxruntime
@@ -27,6 +27,7 @@ from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import atomic_file
 
 ONNX = ".onnx"
+TITLE = "Take the rain out of a picture"
 LARGEST_MEGAPIXELS = 50  # of a picture, which is decoded whole
 MOST_PIXELS = 512**2  # computed at once, fewer where a network takes much memory
 MOST_BYTES = 1_800_000_000  # of memory for them, by the network's contract; WebAssembly has 4 GiB at most
@@ -138,9 +139,8 @@ def derain_html(model: bytes, contract: Contract, runtime: OrtWeb, facts: Mappin
     )
     facts = {**facts, "Version": f"drsformer-basicsr {__version__}"}
     return Template(asset("derain.html")).substitute(
-        policy=policy,
-        title="Take the rain out of a picture",
-        style=style,
+        head=head(TITLE, style, policy),
+        title=TITLE,
         script=script,
         viewer=viewer(),
         settings=json.dumps(settings),

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 from drsformer_arch.evaluate.score_names import GAIN_PREFIX, INPUT_PREFIX, LOWER_IS_BETTER, METRICS
-from drsformer_arch.page.pieces import asset, assets, hash_of, viewer
+from drsformer_arch.page.pieces import asset, assets, hash_of, head, viewer
 from drsformer_arch.page.previews import LARGEST_SIDE, QUALITY, RESIDUAL_TOP, residual_colours
 from drsformer_arch.plot.curves import ITERATIONS, Curve
 from drsformer_arch.system import escapes
@@ -126,8 +126,7 @@ def page_html(
         "base-uri 'none'; form-action 'none'"
     )
     page = Template(asset("page.html")).substitute(
-        policy=policy,
-        style=style,
+        head=head(escapes.html(title), style, policy),
         script=script,
         title=escapes.html(title),
         count=f"{len(rows):,} picture{'' if len(rows) == 1 else 's'}" if rows else "",

@@ -18,6 +18,17 @@ def assets(*names: str) -> str:
     return "\n".join(map(asset, names))
 
 
+def head(title: str, style: str, policy: str) -> str:
+    """Return the HTML of a page up to its header.
+
+    Args:
+        title: as HTML.
+        style: CSS.
+        policy: its Content-Security-Policy.
+    """
+    return Template(asset("head.html")).substitute(title=title, style=style, policy=policy)
+
+
 def viewer(legend: str = "") -> str:
     """Return the template of what shows two pictures with a divider, for viewer.js.
 
