@@ -121,7 +121,7 @@ def compare(
     if page is not None:
         with _named_if_unwritten(page, complain):
             exhibits = exhibits_of_comparison([rainy, *methods], results, out, complain)
-            title = f"Comparison of {', '.join(group.title for group in groups_of(results) if group.network)}"
+            title = f"Comparison of {', '.join(group.label for group in groups_of(results) if group.network)}"
             facts = facts_of_comparison([rainy, *methods], results, pairs, conditions)
             write_page(page, exhibits, title=title, facts=facts, overview=overview, means=False, complain=complain)
     return table, problems

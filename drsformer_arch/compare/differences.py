@@ -19,11 +19,12 @@ DIGITS = {"psnr": 2, "ssim": 4}
 DRAWN = f"{RESAMPLES:,} resamples, percentiles, seed {SEED}"
 INTERVALS = f"{100 * CONFIDENCE:g} % intervals of a paired bootstrap over pictures ({DRAWN})"
 METHOD = (
-    f"Differences: mean over the pictures that both networks have, in brackets {INTERVALS}; bold where they leave out "
-    "0. Better, equal, worse: on so many pictures; equal is less than half of the last digit. Several trainings count "
-    "with the mean of their scores. Intervals tell of other pictures of the kind, not of other trainings; by chance "
-    "one in 20 leaves out 0 where there is no difference, and of few pictures they are too narrow."
+    f"Mean over the pictures that both networks have, in brackets {INTERVALS}. Better, equal, worse: on so many pictures; "
+    "equal is less than half of the last digit. Several trainings count with the mean of their scores. Intervals tell of "
+    "other pictures of the kind, not of other trainings; by chance one in 20 leaves out 0 where there is no difference, "
+    "and of few pictures they are too narrow."
 )
+NOTE = f"Differences: {METHOD} Bold: the interval leaves out 0."  # below tables
 
 
 class Interval(NamedTuple):
@@ -159,7 +160,7 @@ def markdown(pairs: Sequence[Pair]) -> str:
             text = str(found or "")
             cells += [f"**{text}**" if found and found.is_clear else text, found.counts if found else ""]
         rows.append(cells)
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", escapes.markdown(METHOD), ""])
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", escapes.markdown(NOTE), ""])
 
 
 def _counted(pair: Pair) -> str:
@@ -190,7 +191,7 @@ def latex(pairs: Sequence[Pair]) -> str:
             text = f"${found}$" if found else "--"
             cells += [rf"\boldmath{text}" if found and found.is_clear else text, found.counts if found else "--"]
         lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {METHOD}", ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {NOTE}", ""])
 
 
 def facts(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
