@@ -19,10 +19,10 @@ DIGITS = {"psnr": 2, "ssim": 4}
 DRAWN = f"{RESAMPLES:,} resamples, percentiles, seed {SEED}"
 INTERVALS = f"{100 * CONFIDENCE:g} % intervals of a paired bootstrap over pictures ({DRAWN})"
 METHOD = (
-    f"Mean over the pictures that both networks have, in brackets {INTERVALS}. Better, equal, worse: on so many pictures; "
-    "equal is less than half of the last digit. Several trainings count with the mean of their scores. Intervals tell of "
-    "other pictures of the kind, not of other trainings; by chance one in 20 leaves out 0 where there is no difference, "
-    "and of few pictures they are too narrow."
+    f"Mean over the pictures that both networks have, in brackets {INTERVALS}. Better, equal, worse: on so many "
+    "pictures; equal is less than half of the last digit. Several trainings count with the mean of their scores. "
+    "Intervals tell of other pictures of the kind, not of other trainings; by chance one in 20 leaves out 0 where "
+    "there is no difference, and of few pictures they are too narrow."
 )
 NOTE = f"Differences: {METHOD} Bold: the interval leaves out 0."  # below tables
 
