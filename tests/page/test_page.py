@@ -410,7 +410,7 @@ def test_pictures_of_all_kinds_are_shown_with_their_mean_scores(tmp_path):
     assert "4000x30, shown at 1600x12" in page
     assert "PSNR (ddn) 33.00 dB (+7.00) · own score 0.5000 · 9x9" not in page
     assert "PSNR (ddn) 33.00 dB (+7.00) · 1x1" in page
-    assert "PSNR (ddn) ∞ dB · own score 0.5000 · 9x9" in page
+    assert "PSNR (ddn) ∞ dB (+∞) · own score 0.5000 · 9x9" in page
 
 
 LOG = """2026-11-23 20:09:00,000 INFO:
