@@ -30,7 +30,14 @@ from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousPara
 from drsformer_arch.bridge import peers
 from drsformer_arch.bridge.trouble import EXIT_TROUBLE, MachineError
 from drsformer_arch.system import processor
-from drsformer_arch.system.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USER_ERROR, GIVEN_UP, UserError
+from drsformer_arch.system.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    EXIT_USER_ERROR,
+    GIVEN_UP,
+    LONGEST_REASON,
+    UserError,
+)
 
 PORT = 29500  # torchrun's
 STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
@@ -145,9 +152,9 @@ def launch(args: argparse.Namespace, job: Job) -> int:
                 if not agent.told:
                     rendezvous.shutdown()
         except SignalException:
-            print("Stopped before the training began; the same command starts it.", file=sys.stderr)
+            print("Stopped; the same command goes on.", file=sys.stderr)
             return EXIT_STOPPED
-        except RendezvousError as error:
+        except (RendezvousError, torch.distributed.DistError) as error:
             if agent is not None and agent.code_elsewhere():
                 return agent.code
             raise MachineError(_lost(job, error)) from error
@@ -177,28 +184,32 @@ def _check(command: list[str], job: Job) -> int:
     return code if code >= 0 else EXIT_TROUBLE  # killed
 
 
-def _lost(job: Job, error: RendezvousError) -> str:
+def _lost(job: Job, error: Exception) -> str:
     if isinstance(error, RendezvousTimeoutError):
         return f"{socket.gethostname()} waited in vain for the other machines of NODES={job.machines} at {job.meeting}"
-    return f"{socket.gethostname()} cannot reach the other machines at {job.meeting} ({error})"
+    reason = " ".join(str(error).split())[:LONGEST_REASON]
+    return f"{socket.gethostname()} cannot reach the other machines at {job.meeting} ({reason})"
 
 
 @contextlib.contextmanager
 def _handled_signals() -> Iterator[None]:
     """Raise `SignalException` for a stop until there are processes to pass it on to."""
-
-    def stop(number: int, _frame: Any) -> None:
-        raise SignalException("stopped", signal.Signals(number))
-
     before = {number: signal.getsignal(number) for number in STOPS}
-    for number in STOPS:
-        if before[number] is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, stop)
+    _raise_on_stop()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _raise_on_stop() -> None:
+    def stop(number: int, _frame: Any) -> None:
+        raise SignalException("stopped", signal.Signals(number))
+
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, stop)
 
 
 class Agent(LocalElasticAgent):
@@ -216,6 +227,12 @@ class Agent(LocalElasticAgent):
         self._job = job
         self._stopped = False
         self._ignored = [number for number in STOPS if signal.getsignal(number) is signal.SIG_IGN]
+
+    def _initialize_workers(self, worker_group: WorkerGroup) -> None:
+        _raise_on_stop()  # nobody is there to pass it on to
+        if self._stopped:
+            raise SignalException("stopped", signal.SIGTERM)
+        super()._initialize_workers(worker_group)
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         peers.break_silent_connections(PATIENCE)
@@ -258,18 +275,17 @@ class Agent(LocalElasticAgent):
             self._end_everywhere()
 
     def _say_who_failed(self, failures: Mapping[int, ProcessFailure]) -> None:
-        rank, first = min(failures.items(), key=lambda item: item[1].timestamp)
-        how = f"ended with exit code {first.exitcode}"
-        if first.exitcode < 0:
-            how = f"was killed by {first.signal_name()}"
+        who, how = "A process", "does not answer"
+        if failures:
+            rank, first = min(failures.items(), key=lambda item: item[1].timestamp)
+            who = f"Process {rank} (local rank {first.local_rank}, pid {first.pid})"
+            how = f"ended with exit code {first.exitcode}"
+            if first.exitcode < 0:
+                how = f"was killed by {first.signal_name()}"
         machine = f" on {socket.gethostname()}" if self._job.machines > 1 else ""
         left = 0 if self._stopped else self._remaining_restarts
-        again = f"starting all again ({left} tries left)" if left else "the training ends"
-        print(
-            f"Process {rank} (local rank {first.local_rank}, pid {first.pid}){machine} {how}: {again}",
-            file=sys.stderr,
-            flush=True,
-        )
+        again = f"starting all again (tries left: {left})" if left else "the training ends"
+        print(f"{who}{machine} {how}: {again}", file=sys.stderr, flush=True)
 
     def _end_everywhere(self) -> None:
         """Tell the other machines, and stay until they know, as their store may be here."""

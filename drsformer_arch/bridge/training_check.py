@@ -127,7 +127,6 @@ def _of_memory(options: dict[str, Any], model: Any) -> Iterator[str]:
     device = model.device
     whole = torch.cuda.get_device_properties(0).total_memory if device.type == "cuda" else processor.whole_memory()
     what = torch.cuda.get_device_name(0) if device.type == "cuda" else "this machine"
-    yield (
-        f"Memory: about {estimated_memory(kept / GIBIBYTE):.1f} GiB per process, an estimate; {what} has "
-        f"{whole / GIBIBYTE:.1f} GiB"
-    )
+    needed, there = estimated_memory(kept / GIBIBYTE), whole / GIBIBYTE
+    hint = "" if needed < there else ", which is too little: lower datasets.train.batch_size_per_gpu"
+    yield f"Memory: about {needed:.1f} GiB per process, an estimate; {what} has {there:.1f} GiB{hint}"

@@ -150,7 +150,7 @@ def test_a_stopped_job_goes_on_and_survives_a_crash(options, tmp_path, fault):
         kill_second_process(job)
         assert job.wait(120) == 0
         said = (tmp_path / "log").read_text()
-        assert "starting all again (1 tries left)" in said
+        assert "starting all again (tries left: 1)" in said
         assert said.count("Resuming training from epoch") == 2
         assert list(losses(said)) == list(range(stopped + 1, total + 1))
 
