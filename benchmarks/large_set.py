@@ -239,7 +239,6 @@ def loader_run(data: Path, workers: int, part: float = 0) -> dict[str, Any]:
     command = [sys.executable, __file__, "--probe", str(data), "--workers", str(workers), "--part", str(part)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     run: dict[str, Any] = {"curve": []}
-    began = time.perf_counter()
     with stopped(process):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -255,7 +254,8 @@ def loader_run(data: Path, workers: int, part: float = 0) -> dict[str, Any]:
                 "worker": max((one.own for one in each), default=0),
                 "pictures": max((one.pictures for one in each), default=main.pictures),
             }
-            run["curve"].append([time.perf_counter() - began, main, *each])
+            if "batches" in facts:
+                run["curve"].append([facts["batches"], main, *each])
             if "end" in run:
                 return run
             process.stdin.write("\n")
@@ -410,13 +410,13 @@ def plot(results: dict[str, dict[int, dict[str, Any]]], path: Path, workers: Seq
     for panel, (form, rows) in zip(panels[0], results.items(), strict=True):
         for color, (pairs, row) in zip(("tab:blue", "tab:red"), rows.items(), strict=False):
             curve = row["loader"][workers[-1]]["curve"]
-            seconds = [point[0] for point in curve]
-            panel.plot(seconds, [point[1][0] for point in curve], color=color, label=f"{pairs:,} pairs: main process")
+            batches = [point[0] for point in curve]
+            panel.plot(batches, [point[1][0] for point in curve], color=color, label=f"{pairs:,} pairs: main process")
             lines = {"a worker": (0, "--"), "a worker's pages of pictures (cache)": (1, ":")}
             for name, (which, style) in lines.items():
                 points = [(point[0], max(one[which] for one in point[2:])) for point in curve if len(point) > 2]
                 panel.plot(*zip(*points, strict=True), style, color=color, label=f"{pairs:,} pairs: {name}")
-        panel.set(title=f"{form}, {workers[-1]} workers", xlabel="seconds from the start", ylim=(0, None))
+        panel.set(title=f"{form}, {workers[-1]} workers", xlabel=f"batches of {BATCH}", ylim=(0, None))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("PSS, MiB")
     panels[0][0].legend(fontsize=8)
