@@ -406,21 +406,22 @@ def plot(results: dict[str, dict[int, dict[str, Any]]], path: Path, workers: Seq
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    figure, panels = plt.subplots(1, len(results), figsize=(5 * len(results), 4), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(results), figsize=(6 * len(results), 4.5), sharey=True, squeeze=False, layout="constrained"
+    )
     for panel, (form, rows) in zip(panels[0], results.items(), strict=True):
         for color, (pairs, row) in zip(("tab:blue", "tab:red"), rows.items(), strict=False):
             curve = row["loader"][workers[-1]]["curve"]
             batches = [point[0] for point in curve]
             panel.plot(batches, [point[1][0] for point in curve], color=color, label=f"{pairs:,} pairs: main process")
-            lines = {"a worker": (0, "--"), "a worker's pages of pictures (cache)": (1, ":")}
+            lines = {"a worker": (0, "--"), "a worker's cached pictures": (1, ":")}
             for name, (which, style) in lines.items():
                 points = [(point[0], max(one[which] for one in point[2:])) for point in curve if len(point) > 2]
                 panel.plot(*zip(*points, strict=True), style, color=color, label=f"{pairs:,} pairs: {name}")
         panel.set(title=f"{form}, {workers[-1]} workers", xlabel=f"batches of {BATCH}", ylim=(0, None))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("PSS, MiB")
-    panels[0][0].legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
     figure.savefig(path, dpi=110)
 
 
