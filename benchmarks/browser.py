@@ -7,12 +7,13 @@
 Parts:
 
     start     size of the page; seconds until it has derained a picture of 8x8 that is chosen at once
-    times     seconds and memory of one square picture at 256, 512, 1024, beside Restorer with the same tiles
+    times     seconds and memory for square pictures of 256, 512, 1024, beside Restorer's seconds with the same tiles
     equality  eight pictures of all kinds: the largest difference of the saved PNG to Restorer's, in levels of 8 bits
     psnr      of the pairs of `drsformer samples`, by the rain200 protocol, of the page's results and of Restorer's
 
 Seconds of the page are those that it shows: from the first tile to the file that is saved. Memory is the most that the
-page's process had at once (VmHWM of the renderer), the page itself in it, and by how much Restorer's process grows.
+page's process had at once (VmHWM of the renderer), the page itself in it. OMP_NUM_THREADS says with how many threads
+Restorer computes.
 Chromium allows no threads to a page opened by double-click; several networks share the tiles of a large picture where
 there are four cores or more. Weights other than DRSformer-S are named by -w.
 """
@@ -20,7 +21,6 @@ there are four cores or more. Weights other than DRSformer-S are named by -w.
 import argparse
 import platform
 import re
-import resource
 import shutil
 import tempfile
 import time
@@ -123,20 +123,15 @@ def times(bench: Bench) -> None:
             first, again = (run(page, path, bench.folder)[1] for _ in range(2))
             memory = peak_of_renderers()
         rows.append((side, first, again, memory))
-    print("| | page, first | page, again | memory of the page | Restorer | its memory |\n|---|---|---|---|---|---|")
+    print("| | page, first | page, again | memory of the page | Restorer |\n|---|---|---|---|---|")
     for side, first, again, memory in rows:
         net = bench.restorer(0 if side <= TILE else TILE)
         picture = read_photograph(bench.folder / f"{side}.png").pixels
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         net(picture)
         begin = time.perf_counter()
         net(picture)
         seconds = time.perf_counter() - begin
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(
-            f"| {side}x{side} | {first:.1f} s | {again:.1f} s | {memory / 1024:.2f} GiB | {seconds:.2f} s | "
-            f"{grown / 1024:.2f} GiB |"
-        )
+        print(f"| {side}x{side} | {first:.1f} s | {again:.1f} s | {memory / 1024:.2f} GiB | {seconds:.2f} s |")
 
 
 def kinds(folder: Path) -> Iterator[tuple[Path, int]]:
