@@ -1,6 +1,7 @@
 """scripts/train_distributed.sh on two hosts without Slurm, and the cable between them that is cut."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -76,16 +77,20 @@ def cut_in_mid_training(hosts: Hosts, sides: Sides, _pair: Training) -> None:
 
 
 def cut_while_saving(hosts: Hosts, sides: Sides, pair: Training) -> None:
-    """Hold the process that saves while its file is half written."""
+    """Hold the process that saves before its last file, the manifest, is there."""
     sides.wait_for_iteration(1)
     saving = process_of(hosts["left"], 0)
-    unfinished = Path(pair.folder, "experiments/small").glob
-    deadline = time.monotonic() + BEGINS
+
+    def is_saving() -> bool:
+        said = sides.said("left")
+        begun = re.search(r"iter:\s+(\d+), [^\n]*\n[^\n]*Saving models and training states\.\s*$", said)
+        return bool(begun) and int(begun[1]) not in pair.saved()
+
     while True:
-        assert time.monotonic() < deadline, sides.both()
-        if any(unfinished("*/.*.tmp")):
+        assert sides.jobs["left"].poll() is None, sides.both()
+        if is_saving():
             os.kill(saving, signal.SIGSTOP)
-            if any(unfinished("*/.*.tmp")):
+            if is_saving():
                 break
             os.kill(saving, signal.SIGCONT)
     hosts.cut("right")
