@@ -17,6 +17,7 @@ from drsformer_arch.commands.common import (
 )
 from drsformer_arch.system.errors import EXIT_STOPPED, TrainingStopped, UserError
 
+CPP_LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"  # environment variable of torch
 SUMMARIES = {
     "train": "train from an option file; results go to ./experiments (or to where the option file's experiment is)",
     "test": "test trained weights from an option file; results go to ./results",
@@ -129,9 +130,11 @@ def run(args: argparse.Namespace) -> int:
 def _launch(args: argparse.Namespace) -> int:
     """Start the processes of a training."""
     # Connections that end as another machine ends make torch print its stack, in the best of trainings. Read at import.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    level = os.environ.get(CPP_LOG_LEVEL)
+    os.environ[CPP_LOG_LEVEL] = level or "FATAL"
     from drsformer_arch.bridge import launcher  # noqa: PLC0415 - loads torch
 
+    os.environ[CPP_LOG_LEVEL] = level or "ERROR"  # of the processes
     return launcher.launch(args, _job(args))
 
 
