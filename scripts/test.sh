@@ -15,4 +15,4 @@ NO_MKDOCS_2_WARNING=1 mkdocs build --strict -q -d "$site"
 rm -r "$site"
 # Two processes: one keeps a single core busy on average, as many tests wait for others. -n 0 for a debugger.
 # One thread each: threads of both that wait for each other by spinning would take the cores from one another.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -n 2 --dist loadfile "$@"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -17,6 +17,22 @@ from drsformer_arch.rain.rain_synthesis import add_rain
 
 SMALL_NETWORK = {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "with_mefc": False}
 
+# What several processes begin with, see scripts/test.sh.
+LONGEST_FILES = (
+    "restore/test_onnx.py",
+    "training/test_distributed.py",
+    "training/test_derain_model.py",
+    "bridge/test_own_network.py",
+    "docs/test_commands.py",
+    "faults/test_resume.py",
+    "faults/test_surroundings.py",
+    "training/test_training_check.py",
+    "page/test_derain_page.py",
+    "system/test_packages.py",
+    "bridge/test_installation.py",
+    "restore/test_export.py",
+    "fast/test_fast.py",
+)
 
 # Name of a fault: how often it was tried and survived; name of a resume: what was found.
 FAULTS = pytest.StashKey[dict[str, list[int]]]()
@@ -49,6 +65,12 @@ def pytest_testnodedown(node: Any) -> None:
         sums = node.config.stash[FAULTS].setdefault(name, [0, 0])
         sums[:] = map(sum, zip(sums, counted, strict=True))
     node.config.stash[RESUMES] |= output["resumes"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: of several processes none shall have one left alone at the end."""
+    places = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(f"{item.path.parent.name}/{item.path.name}", len(places)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
