@@ -24,7 +24,7 @@ from drsformer_arch.restore.onnx_program import OnnxProgram, import_onnxruntime
 from drsformer_arch.restore.outline import outline
 from drsformer_arch.system import escapes
 from drsformer_arch.system.errors import UserError
-from drsformer_arch.system.files import atomic_file
+from drsformer_arch.system.files import atomic_file, refuse_unwritable
 
 ONNX = ".onnx"
 TITLE = "Take the rain out of a picture"
@@ -78,7 +78,7 @@ def write_derain_page(
     """
     runtime = read_ort_web(ort_web)
     import_onnxruntime()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(out)
     if Path(weights).suffix == ONNX:
         program = OnnxProgram(weights)
         network, contract, model = program.network, program.contract, program.path.read_bytes()

@@ -21,7 +21,7 @@ from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.page.ort_web import default_folder
 from drsformer_arch.restore.onnx_file import seal
 from tests.conftest import SMALL_NETWORK
-from tests.page.browsers import CONTRASTS, PATIENCE, SWITCHES, expect, found_browser
+from tests.page.browsers import CONTRASTS, PATIENCE, SWITCHES, expect, found_browser, wait_until
 from tests.restore.test_export import checkpoint
 
 needs_ort_web = pytest.mark.skipif(
@@ -71,6 +71,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "rotated.jpg": photograph[100:180, 100:130],
         "few.png": None,
         "deep.png": None,
+        "keyed.png": None,
+        "misnamed.jpg": None,
     }
     for name, pixels in files.items():
         if pixels is not None:
@@ -79,6 +81,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             Image.fromarray(pixels).save(folder / name, quality=95, exif=exif if name == "rotated.jpg" else None)
     Image.fromarray(photograph[:61, :75]).quantize(13).save(folder / "few.png")
     cv2.imwrite(str(folder / "deep.png"), deep[..., ::-1])
+    Image.fromarray(photograph[:20, :30]).save(folder / "keyed.png", transparency=tuple(map(int, photograph[3, 4])))
+    Image.fromarray(alpha).save(folder / "misnamed.jpg", "PNG")
     return {name: folder / name for name in files}
 
 
@@ -109,6 +113,9 @@ def test_results_are_those_of_restorer_and_bad_pictures_are_a_line(derain_page, 
         ),
         "notes.txt": (b"no picture", "notes.txt is no picture"),
     }
+    moving, frames = tmp_path / "moving.gif", [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    frames[0].save(moving, save_all=True, append_images=frames[1:])
+    bad[moving.name] = (moving.read_bytes(), "it is an animation")
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)
     choose(page, *(tmp_path / name for name in bad), *pictures.values())
@@ -116,7 +123,7 @@ def test_results_are_those_of_restorer_and_bad_pictures_are_a_line(derain_page, 
     for _, line in bad.values():
         expect(page.get_by_text(line, exact=True).locator("visible=true")).to_have_count(1)
     for name, path in pictures.items():
-        if path.suffix != ".png":
+        if name == "rotated.jpg":
             page.get_by_role("combobox", name=f"Format of {name}").select_option("PNG")
         source, result = read_photograph(path), read_photograph(saved(page, name, tmp_path))
         expected = Restorer(program, tile=TILE if name == "large.png" else 0)(source.pixels)
@@ -144,18 +151,28 @@ def test_a_jpeg_stays_one_and_a_running_picture_can_be_cancelled(derain_page, pi
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 8, "Maker"
     Image.open(pictures["rotated.jpg"]).save(photograph, exif=exif, icc_profile=profile)
+    choose(page, photograph)
+    expect(page.locator(".finished")).to_have_count(1)
     choose(page, large, photograph)
     expect(page.get_by_text("getting ready").or_(page.get_by_text("deraining"))).to_have_count(1)
+    page.locator(".finished").get_by_role("slider", name="Strength").fill("50")
+    with page.expect_download():  # which waits for no other picture
+        page.locator(".finished").get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Cancel photograph.jpg")).to_be_visible()
     page.get_by_role("button", name="Cancel large.png").click()
-    expect(page.locator(".card")).to_have_count(1)
-    expect(page.locator(".finished")).to_have_count(1)
+    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator(".finished")).to_have_count(2)
+    page.get_by_role("button", name="Remove photograph.jpg").last.click()
     result = saved(page, "photograph.jpg", tmp_path)
     with Image.open(io.BytesIO(result.read_bytes())) as image:
         assert (image.format, image.size) == ("JPEG", (80, 30))
         assert (image.getexif()[0x010F], image.getexif()[0x0112]) == ("Maker", 1)
         assert image.info["icc_profile"] == profile
+    page.evaluate("globalThis.removed = new WeakRef(document.querySelector('.card .viewer'))")
     page.get_by_role("button", name="Remove photograph.jpg").click()
     expect(page.locator(".card")).to_have_count(0)
+    page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
+    wait_until(page, "!removed.deref()")  # nothing of it stays in memory
 
 
 GIVEN = """([kind, content]) => {

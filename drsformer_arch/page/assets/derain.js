@@ -36,8 +36,9 @@ const packed = settings.parts.map((id) => {
 
 const engine = {
   worker: null,
-  current: null, // the picture or the save that it works on
+  current: null, // the picture that it derains
   queue: [],
+  saves: new Map(), // of pictures by their number: they take a second, so none waits for a picture that takes minutes
   broken: "", // why it runs nothing
 
   start() {
@@ -47,16 +48,27 @@ const engine = {
     this.worker.onerror = (event) => {
       event.preventDefault();
       this.broken = `this browser cannot run the network${event.message ? `: ${event.message}` : ""}`;
+      for (const id of this.saves.keys()) this.hear({ id, state: "unsaved", line: this.broken });
       this.hear({ state: "failed", line: this.broken });
     };
     this.worker.postMessage({ settings: { ...settings, ...limits(), code: text("network") }, packed });
+    for (const task of this.saves.values()) this.post(task);
+  },
+
+  post({ hear, ...task }) {
+    this.worker.postMessage(task); // a function does not travel
   },
 
   ask(task) {
-    // Saving takes a second, deraining may take minutes: what was asked for last by a click comes first.
-    if (task.task === "save") this.queue.unshift(task);
-    else this.queue.push(task);
+    this.queue.push(task);
     this.next();
+  },
+
+  save(task) {
+    this.saves.set(task.id, task);
+    if (this.broken) this.hear({ id: task.id, state: "unsaved", line: this.broken });
+    else if (this.worker) this.post(task);
+    else this.start();
   },
 
   next() {
@@ -67,13 +79,18 @@ const engine = {
       this.hear({ state: "failed", line: this.broken });
       return;
     }
-    const { hear, ...task } = this.current; // a function does not travel
-    this.worker.postMessage(task);
+    this.post(this.current);
   },
 
   hear(data) {
+    if (["saved", "unsaved"].includes(data.state)) {
+      const save = this.saves.get(data.id);
+      this.saves.delete(data.id);
+      save?.hear(data);
+      return;
+    }
     const { current } = this;
-    const ends = ["done", "saved", "failed"].includes(data.state);
+    const ends = ["done", "failed"].includes(data.state);
     if (ends) this.current = null;
     current?.hear(data);
     if (ends) this.next();
@@ -82,9 +99,11 @@ const engine = {
   /** Forget a task; one that is running ends with its worker, and the next begins with a new one. */
   cancel(id) {
     this.queue = this.queue.filter((task) => task.id !== id);
+    this.saves.delete(id);
     if (this.current?.id !== id) return;
     this.worker.terminate();
     this.worker = this.current = null;
+    if (this.saves.size) this.start();
     this.next();
   },
 };
@@ -125,11 +144,7 @@ class Picture {
     this.bar.value = 0;
     this.listen();
     this.say("waiting");
-    engine.ask({ task: "derain", id: this.id, file, type: this.type, hear: (data) => this.hear(data) });
-  }
-
-  get type() {
-    return NAMES[this.file.type] ? this.file.type : "image/png";
+    engine.ask({ task: "derain", id: this.id, file, hear: (data) => this.hear(data) });
   }
 
   /** Blob URLs for the viewer, which revokes them. */
@@ -180,19 +195,22 @@ class Picture {
   end() {
     clearInterval(this.timer);
     this.timer = undefined;
-    one(".cancel", this.root).hidden = true;
-    one(".remove", this.root).hidden = false;
+    const [cancel, remove] = [".cancel", ".remove"].map((name) => one(name, this.root));
+    const focused = document.activeElement === cancel;
+    cancel.hidden = true;
+    remove.hidden = false;
+    if (focused) remove.focus(); // else the keyboard would begin at the top again
     this.bar.hidden = true;
     one(".place", this.root).replaceChildren();
     URL.revokeObjectURL(this.source);
   }
 
-  finish({ blob, suffix, notes, result, width, height, tile }) {
+  finish({ blob, suffix, notes, result, width, height, tile, type }) {
     const seconds = (performance.now() - this.begun) / 1000;
     pace = seconds / (width * height);
     learned = width * height > 10_000; // what small ones take says little
     this.end();
-    Object.assign(this, { shown: blob, result, suffix, seconds, tile });
+    Object.assign(this, { shown: blob, result, suffix, seconds, tile, type });
     this.say([`${width}×${height}`, `${seconds.toFixed(1)} s`, ...notes].join(" · "));
     status.textContent = `${this.name} is derained`;
     this.viewer = new Derained(this, this.kinds, { chooses: false });
@@ -252,7 +270,7 @@ class Picture {
       if (data.state === "saved") this.download(data.blob, data.suffix);
       else this.say(data.line);
     };
-    engine.ask({ task: "save", id, file, result, type: format.value, strength: strength.value / 100, hear });
+    engine.save({ task: "save", id, file, result, type: format.value, strength: strength.value / 100, hear });
   }
 
   download(blob, suffix) {
@@ -265,8 +283,8 @@ class Picture {
 
   remove() {
     engine.cancel(this.id);
+    this.viewer?.close(); // before it leaves the page: Chromium keeps all of a viewer that is closed afterwards
     this.end();
-    this.viewer?.close();
     const next = this.root.nextElementSibling ?? this.root.previousElementSibling;
     this.root.remove();
     (one("button:not([hidden])", next ?? undefined) ?? one("input[name=pictures]")).focus();

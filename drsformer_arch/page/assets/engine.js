@@ -180,7 +180,7 @@ async function restored(picture, plan, report) {
 
 // ---- what the page asks for ----
 
-async function derain({ id, file, type }) {
+async function derain({ id, file }) {
   const picture = await readPhotograph(file, parts.largest);
   const { width, height } = picture;
   postMessage({ id, state: "opened", width, height });
@@ -189,10 +189,11 @@ async function derain({ id, file, type }) {
     const report = (done, of) => postMessage({ id, state: "working", done, of });
     try {
       const samples = await restored(picture, planOf(picture, tile, parts.multiple), report);
-      const written = await writePhotograph({ ...picture, samples }, type);
+      const written = await writePhotograph({ ...picture, samples }, picture.type);
       const result = new Blob([samples]);
       const notes = [...picture.notes, ...written.notes];
-      postMessage({ id, state: "done", ...written, notes, result, tile, width, height });
+      const { type } = picture;
+      postMessage({ id, state: "done", ...written, notes, result, tile, width, height, type });
       return;
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
@@ -204,7 +205,7 @@ async function derain({ id, file, type }) {
   }
 }
 
-/** Write a result again, in another format, or with a share of the rain put back. */
+/** Write a result again, in another format, or with a share of the rain put back; also while another is derained. */
 async function save({ id, file, type, result, strength }) {
   const picture = await readPhotograph(file, parts.largest);
   const buffer = await result.arrayBuffer();
@@ -249,7 +250,8 @@ self.onmessage = async ({ data }) => {
       await TASKS[data.task](data);
     }
   } catch (error) {
-    if (isOutOfMemory(error)) dismiss();
-    postMessage({ id: data.id, state: "failed", line: lineOf(error) });
+    if (isOutOfMemory(error) && data.task === "derain") dismiss();
+    const state = data.task === "save" ? "unsaved" : "failed";
+    postMessage({ id: data.id, state, line: lineOf(error) });
   }
 };

@@ -8,14 +8,42 @@ const namedDamage = (error) => {
 };
 const isOutOfMemory = (error) => /memory|alloc|too large|array length|abort/i.test(String(error?.message ?? error));
 
+/** The type of a file by its content: names are often wrong. What is not written as it came becomes a PNG. */
+function typeOf(bytes) {
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return "image/jpeg";
+  return ascii(bytes.subarray(0, 4)) === "RIFF" && ascii(bytes.subarray(8, 12)) === "WEBP" ? "image/webp" : "image/png";
+}
+
+/** Whether a WebP, AVIF or GIF holds several pictures, of which a browser would give the first. */
+function isAnimation(bytes) {
+  if (typeOf(bytes) === "image/webp") return ascii(bytes.subarray(12, 16)) === "VP8X" && (bytes[20] & 2) > 0;
+  if (ascii(bytes.subarray(4, 12)) === "ftypavis") return true;
+  if (ascii(bytes.subarray(0, 4)) !== "GIF8") return false;
+  const table = (flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0); // bytes of its colours
+  let pictures = 0;
+  for (let at = 13 + table(bytes[10]); bytes[at] === 0x21 || bytes[at] === 0x2c; at++) {
+    if (bytes[at] === 0x2c) {
+      pictures++;
+      at += 11 + table(bytes[at + 9]);
+    } else at += 2;
+    while (bytes[at]) at += 1 + bytes[at];
+  }
+  return pictures > 1;
+}
+
 const KINDS = { "image/jpeg": "jpg", "image/webp": "webp", "image/png": "png" };
 const QUALITY = 0.95;
 const STRIP = 1024; // rows that a canvas holds at once: canvases have limits of their own
 
-/** Read a file: {width, height, channels, bits, samples, alpha, profile, exif, notes}, upright. */
+/** Read a file: {type, width, height, channels, bits, samples, alpha, profile, exif, notes}, upright. */
 async function readPhotograph(file, largest) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   if (!bytes.length) throw new Problem("it is empty");
+  if (isAnimation(bytes)) throw new Problem("it is an animation");
+  return { type: typeOf(bytes), ...(await decoded(file, bytes, largest)) };
+}
+
+async function decoded(file, bytes, largest) {
   const isPng = SIGNATURE.every((value, at) => bytes[at] === value);
   if (isPng) {
     const chunks = chunksOf(bytes);
@@ -33,10 +61,11 @@ async function readPhotograph(file, largest) {
   }
   const jpeg = bytes[0] === 0xff && bytes[1] === 0xd8 ? readJpeg(bytes) : null;
   if (jpeg) refuseLarge(jpeg, largest);
-  const picture = await byBrowser(file, jpeg);
+  const profile = fitting(jpeg?.profile, jpeg?.channels === 1 ? 1 : 3);
+  const picture = await byBrowser(file, jpeg, profile);
   refuseLarge(picture, largest);
   const exif = jpeg?.exif ? withoutOrientation(jpeg.exif).exif : null;
-  return { ...picture, profile: fitting(jpeg?.profile, picture.channels), exif, notes: [] };
+  return { ...picture, profile, exif, notes: [] };
 }
 
 function refuseLarge({ width, height }, largest) {
@@ -133,9 +162,9 @@ function upright(picture) {
   return { ...picture, width: w, height: h, samples, alpha: picture.alpha && moved(picture.alpha, 1), exif };
 }
 
-/** Whatever else the browser shows, upright, in 8 bits; colours of a JPEG as they are stored. */
-async function byBrowser(file, jpeg) {
-  const options = { premultiplyAlpha: "none", colorSpaceConversion: jpeg?.profile ? "none" : "default" };
+/** Whatever else the browser shows, upright, in 8 bits; colours as they are stored where their profile is kept. */
+async function byBrowser(file, jpeg, profile = null) {
+  const options = { premultiplyAlpha: "none", colorSpaceConversion: profile ? "none" : "default" };
   const bitmap = await createImageBitmap(file, options).catch((error) => {
     if (isOutOfMemory(error)) throw error;
     throw new Problem("this browser cannot read it: it is damaged or of an unknown kind");

@@ -105,9 +105,19 @@ async function decodePng(chunks) {
   const picture = { width, height, channels: 1, bits: Math.max(8, bits), samples, alpha: null };
   const [transparent] = chunks.get("tRNS") ?? [];
   if (type === 3) return withColours(picture, chunks.get("PLTE")?.[0] ?? [], transparent);
+  if (transparent?.length >= 2 * channels && channels % 2) picture.alpha = alphaOf(picture, channels, transparent);
   if (bits < 8) samples.forEach((value, at) => (samples[at] = (value * 255) / ((1 << bits) - 1)));
   if (channels === 3) picture.channels = 3;
   return channels % 2 ? picture : withoutAlpha(picture, channels);
+}
+
+/** Alpha of a picture of which one colour is transparent. */
+function alphaOf({ samples, bits }, channels, key) {
+  const view = new DataView(key.buffer, key.byteOffset, key.length);
+  const colour = Array.from({ length: channels }, (_, c) => view.getUint16(2 * c));
+  const is = (at) => colour.every((value, c) => samples[at * channels + c] === value);
+  const opaque = 2 ** bits - 1;
+  return samples.constructor.from({ length: samples.length / channels }, (_, at) => (is(at) ? 0 : opaque));
 }
 
 function withColours(picture, palette, transparent) {
