@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from drsformer_arch.system.errors import first_few
 
 PATIENCE = 3  # seconds until a machine that does not answer counts as out of reach
+CALLS = 4096  # that wait, as nobody takes them; all processes of a training may call thrice
 _met: "list[Peers]" = []  # of this process: the last one holds
 
 
@@ -42,7 +43,7 @@ class Peers:
         self._rank = rank
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
-        self._listening = socket.create_server(("", 0), family=family, dualstack_ipv6=both)
+        self._listening = socket.create_server(("", 0), family=family, dualstack_ipv6=both, backlog=CALLS)
         here = Peer(socket.gethostname(), _own_address(), self._listening.getsockname()[1])
         store.set(f"peer_{rank}", json.dumps(here))
         self._peers = [Peer(*json.loads(text)) for text in store.multi_get([f"peer_{r}" for r in range(world_size)])]

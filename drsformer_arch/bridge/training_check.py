@@ -15,6 +15,7 @@ import torch
 
 from drsformer_arch.bridge import command, repairs
 from drsformer_arch.bridge.option_trials import find
+from drsformer_arch.data.store.staging import refuse_no_store
 from drsformer_arch.options.recipes import estimated_memory
 from drsformer_arch.system import processor
 from drsformer_arch.training import loaders
@@ -49,7 +50,7 @@ def check(options: dict[str, Any], args: argparse.Namespace, processes: int) -> 
         command.complete(options, args, os.getcwd(), is_train=True)
         gpus = options["num_gpu"]
         state = repairs.load_resume_state(options)
-        if processes > 1:
+        if processes > 1 or args.processes is not None or args.launcher != "none":
             options["num_gpu"] = min(gpus, 1)  # of each process
         read = {**options, "datasets": deepcopy(options["datasets"])}
         lines = list(_leave_unstaged(read["datasets"]))
@@ -60,6 +61,9 @@ def check(options: dict[str, Any], args: argparse.Namespace, processes: int) -> 
         for loader in val_loaders:
             loader.dataset[0]
         model = build_model(options)
+        if loaders.plans_batches(options):
+            for loader in val_loaders:
+                model.try_metrics(loader)
         model.feed_data(batch)
         if state is not None:
             if hasattr(model, "started_with"):
@@ -75,6 +79,7 @@ def _leave_unstaged(sections: dict[str, Any]) -> Iterator[str]:
     for phase, section in sections.items():
         for part in (section, *(section.get("sets") or ())):
             if part.pop("stage", None) is not None:
+                refuse_no_store(Path(part.get("dataroot") or part["dataroot_gt"]).expanduser())
                 yield f"datasets.{phase}: a store that is copied to the node's disk first (stage); not now"
 
 

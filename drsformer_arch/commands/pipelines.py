@@ -73,8 +73,11 @@ def run(args: argparse.Namespace) -> int:
             return _launch(args)
         processes = _job(args).world_size
     elif args.launcher != "none":
+        from drsformer_arch.bridge.option_trials import check_launcher  # noqa: PLC0415
+
+        check_launcher(args.launcher)
         processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    from drsformer_arch.bridge import command, option_trials, repairs  # noqa: PLC0415 - torch takes seconds; --help must not
+    from drsformer_arch.bridge import command, repairs  # noqa: PLC0415 - torch takes seconds; --help must not
     from drsformer_arch.bridge.option_checks import prepare  # noqa: PLC0415
     from drsformer_arch.options.run_sections import MODEL_TYPES  # noqa: PLC0415
 
@@ -82,7 +85,6 @@ def run(args: argparse.Namespace) -> int:
     if is_train:
         args.opt = command.work_where_it_ran(args.opt)
     distributed = args.launcher != "none" or getattr(args, "processes", None) is not None
-    option_trials.check_launcher(args.launcher)
     asked = [f"val:{name}=true" for name in ("ensemble", "published_inference") if getattr(args, name, False)]
     options = prepare(
         args.opt,

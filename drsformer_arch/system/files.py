@@ -366,10 +366,17 @@ def lock(path: Path, *, shared: bool = False, wait: bool = True) -> int:
     """
     if fcntl is None:  # Windows, which cannot open folders either
         return os.open(os.devnull, os.O_RDONLY)
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = _open_to_lock(path, shared=shared)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _open_to_lock(path: Path, *, shared: bool) -> int:
+    if not shared:
+        with contextlib.suppress(OSError):  # a folder, or a file of others
+            return os.open(path, os.O_RDWR)  # NFS gives a lock against all to those who may write
+    return os.open(path, os.O_RDONLY)

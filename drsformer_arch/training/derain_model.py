@@ -5,6 +5,7 @@ import logging
 import math
 import random
 import threading
+import warnings
 from collections import Counter, OrderedDict
 from copy import deepcopy
 from typing import Any
@@ -72,6 +73,8 @@ class DerainModel(ValidatedModel):
         if self.opt["dist"]:
             # A loss may leave out pictures of a network that returns several, and the layers that only they need.
             self.opt.setdefault("find_unused_parameters", len(contract_of(net).output_scales) > 1)
+            # Weights of 1x1 have one layout under two names, of which torch tells with every training.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         if self.opt["dist"] and self.device.type == "cpu":
             return DistributedDataParallel(
                 net.to(self.device), find_unused_parameters=self.opt["find_unused_parameters"]

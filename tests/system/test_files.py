@@ -1,5 +1,6 @@
 """Where files are written to: plain files whole or not at all, links followed, devices and pipes written to."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -130,6 +131,18 @@ def test_left_overs_of_killed_processes_go_and_those_at_work_stay(tmp_path):
     writers[1].communicate("go on\n")
     assert (tmp_path / "a.mp4").read_bytes() == b"a part"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_locks_against_all_are_of_files_open_for_writing(tmp_path):
+    """NFS gives no others."""
+    file = tmp_path / "file"
+    file.touch()
+    for path, mode in ((file, os.O_RDWR), (tmp_path, os.O_RDONLY)):
+        held = files.lock(path)
+        assert fcntl.fcntl(held, fcntl.F_GETFL) & os.O_ACCMODE == mode
+        with pytest.raises(BlockingIOError):
+            files.lock(path, wait=False)
+        os.close(held)
 
 
 def test_what_is_no_plain_file_is_not_read(tmp_path):

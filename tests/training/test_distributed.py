@@ -10,12 +10,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from torch.distributed import HashStore
 
+from drsformer_arch.bridge.peers import Peers
 from drsformer_arch.restore.restorer import Restorer
 from tests.golden_weights import small_arguments
 from tests.runs import TRAIN_DISTRIBUTED, drsformer, losses, several, train_distributed, write
@@ -109,6 +112,14 @@ def short_steps(options: dict) -> None:
     options["datasets"]["train"] |= {"num_worker_per_gpu": 0, "batch_size_per_gpu": 1}
     options["logger"]["save_checkpoint_freq"] = 2
     options["val"]["val_freq"] = 100000
+
+
+def test_more_processes_than_a_queue_holds_may_ask_one_that_never_answers():
+    store = HashStore()
+    with ThreadPoolExecutor(2) as threads:
+        peers = list(threads.map(lambda rank: Peers(store, rank, 2), range(2)))
+    for _ in range(200 * len(peers)):
+        socket.create_connection(json.loads(store.get("peer_1"))[1:], 1).close()
 
 
 def test_a_killed_process_ends_the_job(options, tmp_path, fault):

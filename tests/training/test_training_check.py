@@ -38,6 +38,16 @@ def test_a_check_says_what_a_training_would_do(options, pairs, tmp_path):
         assert said.count(part) == 1, said
     said = drsformer(tmp_path, "train", "--check", "-opt", "small.yml", "--processes", "3", expect=2)
     assert "is no multiple of 3 process(es)" in said
+    options["datasets"]["val"]["dataroot"] = str(pairs)
+    write(tmp_path, options)
+    said = drsformer(tmp_path, "train", "--check", "-opt", "small.yml", expect=2)
+    assert said.count("is no store, and only stores are staged") == 1
+    options["datasets"]["val"].pop("stage")
+    options["val"]["metrics"]["psnr"]["crop_border"] = 40
+    write(tmp_path, options)
+    said = drsformer(tmp_path, "train", "--check", "-opt", "small.yml", expect=2)
+    assert "val.metrics.psnr on " in said
+    assert "Traceback" not in said
 
 
 def test_a_check_resumes_and_keeps_the_old(options, tmp_path):

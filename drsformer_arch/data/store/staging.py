@@ -47,14 +47,23 @@ def staged_path(source: Path, disk: str) -> Path:
     place = os.path.expanduser(os.path.expandvars(disk))
     if unset := re.search(r"\$\w+|\$\{\w+\}", place):
         raise UserError(f"option stage: {disk} names the environment variable {unset[0]}, which is not set")
+    refuse_no_store(source)
+    digest = hashlib.sha256((source / DESCRIPTION).read_bytes()).hexdigest()[:12]
+    name = source.resolve().name.removesuffix(".lmdb")
+    return Path(place, f"{name}-{digest}.lmdb")
+
+
+def refuse_no_store(source: Path) -> None:
+    """Refuse to stage what is no store.
+
+    Raises:
+        UserError: it is none.
+    """
     if not is_store(source):
         raise UserError(
             f"option stage: {source} is no store, and only stores are staged; make one (drsformer prepare --lmdb), or "
             "leave stage out"
         )
-    digest = hashlib.sha256((source / DESCRIPTION).read_bytes()).hexdigest()[:12]
-    name = source.resolve().name.removesuffix(".lmdb")
-    return Path(place, f"{name}-{digest}.lmdb")
 
 
 def stage_store(source: Path, disk: str, say: Callable[[str], None], *, partial: bool = False) -> Path:
