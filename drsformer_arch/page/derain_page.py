@@ -69,7 +69,8 @@ def write_derain_page(
         out: of the HTML file; there is the old file or the new one, never a part.
         ort_web: the folder of ONNX Runtime Web; default: where `scripts/fetch_onnxruntime_web.sh` puts it.
         param_key: which weights of the checkpoint; default: the averaged ones if there are.
-        notes: shown on the page, such as the data and the licence of the weights.
+        notes: shown on the page, such as the data and the licence of the weights; not Network, Weights, Version,
+            which are ours.
 
     Raises:
         UserError: weights that cannot be used, a network that does not run in browsers, ONNX Runtime Web or a package
@@ -79,18 +80,20 @@ def write_derain_page(
     runtime = read_ort_web(ort_web)
     import_onnxruntime()
     refuse_unwritable(out)
-    if Path(weights).suffix == ONNX:
-        program = OnnxProgram(weights)
-        network, contract, model = program.network, program.contract, program.path.read_bytes()
-        _refuse(network["type"], contract)
+    notes = notes or {}
+    if reserved := notes.keys() & {"Network", "Weights", "Version"}:
+        raise UserError(f"the note {min(reserved)} has its meaning already; give it another name")
+    program = OnnxProgram(weights) if Path(weights).suffix == ONNX else None
+    network = program.network if program else network_of(weights, param_key)[0]
+    contract = contract_of(outline(*kind_of(network, weights), f"{weights}: network"))
+    _refuse(network["type"], contract)
+    if program:
+        model = program.path.read_bytes()
     else:
-        network, _ = network_of(weights, param_key)
-        contract = contract_of(outline(*kind_of(network, weights), f"{weights}: network"))
-        _refuse(network["type"], contract)
         with tempfile.TemporaryDirectory() as folder:
             exported = export(weights, Path(folder, f"network{ONNX}"), "onnx", param_key=param_key, notes=notes)
             network, model = exported.network, exported.path.read_bytes()
-    facts = {"Network": network["type"], "Weights": Path(weights).name, **(notes or {})}
+    facts = {"Network": network["type"], "Weights": Path(weights).name, **notes}
     with atomic_file(out) as file:
         file.write(derain_html(model, contract, runtime, facts).encode())
     return Page(out, network)

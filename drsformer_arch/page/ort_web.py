@@ -67,5 +67,7 @@ def read_ort_web(folder: Path | None = None) -> OrtWeb:
                 f"it, or unpack what `npm pack onnxruntime-web@{VERSION}` gives and name the folder with --ort-web"
             )
         if sha256_of_file(path) != digest:
-            raise UserError(f"{path} is not that of ONNX Runtime Web {VERSION} (SHA-256), or damaged; fetch it again")
+            raise UserError(
+                f"{path} is not that of ONNX Runtime Web {VERSION} (SHA-256), or damaged; remove it and fetch it again"
+            )
     return OrtWeb(*((root / name).read_bytes() for name in _FILES))

@@ -217,6 +217,12 @@ def test_networks_that_do_not_run_in_browsers_are_refused(name, reason, tmp_path
     assert not out.exists()
 
 
+@needs_ort_web
+def test_a_note_of_a_taken_name_is_refused(program, tmp_path, capsys):
+    assert main(["export", str(program), "-o", str(tmp_path / "page.html"), "--note", "Network=Other"]) == 2
+    assert "the note Network has its meaning already" in capsys.readouterr().err
+
+
 def test_a_missing_or_wrong_runtime_is_one_line(program, tmp_path, capsys):
     arguments = ["export", str(program), "-o", str(tmp_path / "page.html"), "--ort-web", str(tmp_path)]
     assert main(arguments) == 2
