@@ -69,9 +69,8 @@ def check(options: dict[str, Any], args: argparse.Namespace, processes: int) -> 
             if hasattr(model, "started_with"):
                 model.started_with["num_gpu"] = gpus  # as the run itself says
             model.resume_training(state)
-        for line in (*lines, *_of_memory(options, model), *_of_folder(options, state, total)):
-            print(line)
-    print("Checked: nothing was started.", flush=True)
+        lines += [*_of_memory(options, model), *_of_folder(options, state, total), "Checked: nothing was started."]
+    print(*lines, sep="\n", flush=True)
 
 
 def _leave_unstaged(sections: dict[str, Any]) -> Iterator[str]:
@@ -94,10 +93,13 @@ def _plain_logger() -> logging.Logger:
         return new
 
     logger.setLevel(logging.INFO)
-    for handler in logger.handlers:
+    logging.raiseExceptions = False  # of lines that nobody reads any more
+    for handler in list(logger.handlers):
         handler.setFormatter(logging.Formatter("%(message)s"))
         handler.addFilter(is_news)
-        if isinstance(handler, logging.StreamHandler):
+        if isinstance(handler, logging.StreamHandler) and sys.stdout is None:  # closed
+            logger.removeHandler(handler)
+        elif isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stdout)
     return logger
 

@@ -181,6 +181,9 @@ def test_parts_and_damage(store, tmp_path):
         stage_store(store.parent.parent / "input", disk, print)
     with pytest.raises(UserError, match=r"names the environment variable \$NO_SUCH, which is not set"):
         stage_store(store, "$NO_SUCH/disk", print)
+    for place in ("", "~nobody_of_this_name/disk", str(store / "disk")):
+        with pytest.raises(UserError, match=r"option stage: .* on the node's own disk"):
+            stage_store(store, place, print)
 
 
 def test_a_disk_without_room_or_right(store, mount):

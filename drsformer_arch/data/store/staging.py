@@ -42,12 +42,16 @@ def staged_path(source: Path, disk: str) -> Path:
         disk: a folder on the node's disk; `~` and environment variables are replaced.
 
     Raises:
-        UserError: an environment variable that is not set, or no store.
+        UserError: an environment variable that is not set, somebody who is not known, a folder in a store; no store.
     """
     place = os.path.expanduser(os.path.expandvars(disk))
     if unset := re.search(r"\$\w+|\$\{\w+\}", place):
         raise UserError(f"option stage: {disk} names the environment variable {unset[0]}, which is not set")
+    if not place or place.startswith("~"):
+        raise UserError(f"option stage: {disk or repr(disk)} is no folder; name one on the node's own disk")
     refuse_no_store(source)
+    if any(map(is_store, (Path(place), *Path(place).resolve().parents))):
+        raise UserError(f"option stage: {place} is in a store; name a folder on the node's own disk")
     digest = hashlib.sha256((source / DESCRIPTION).read_bytes()).hexdigest()[:12]
     name = source.resolve().name.removesuffix(".lmdb")
     return Path(place, f"{name}-{digest}.lmdb")
