@@ -1,4 +1,4 @@
-"""What SFHformer and FADformer, of the same authors, share: two levels down, one in the middle, two up."""
+"""The shape that SFHformer and FADformer, of the same authors, share: two levels down, one in the middle, two up."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

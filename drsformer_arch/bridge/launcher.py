@@ -49,7 +49,7 @@ _FINAL = (EXIT_USER_ERROR, EXIT_STOPPED, EXIT_INTERRUPTED)  # codes that startin
 
 
 class Job(NamedTuple):
-    """What is started where.
+    """The processes that are started, and where.
 
     Attributes:
         processes: on this machine.

@@ -21,7 +21,7 @@ _met: "list[Peers]" = []  # of this process: the last one holds
 
 
 class Peer(NamedTuple):
-    """Where a process runs: name of its machine, address and port at which it can be reached."""
+    """The place of a process: name of its machine, address and port at which it can be reached."""
 
     host: str
     address: str
@@ -29,7 +29,7 @@ class Peer(NamedTuple):
 
 
 class Peers:
-    """Where all processes of a training run.
+    """The places of all processes of a training.
 
     Each listens at a port and never takes a call: its system answers as long as the process lives.
 

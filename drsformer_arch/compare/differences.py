@@ -1,4 +1,4 @@
-"""How much two networks differ on the same pictures, and how sure that is."""
+"""Differences of every two networks on the same pictures, and how sure they are."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """True where the interval leaves out 0."""
         return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
     @property

@@ -1,4 +1,4 @@
-"""What a picture file claims, compared with what it holds, before a decoder allocates anything.
+"""The claims of a picture file, compared with what it holds, before a decoder allocates anything.
 
 A file of 3 KB can claim billions of pixels, or a chunk of 4 GiB, and decoders believe it. And most of them fill what
 a file lacks with black or gray, without a word. So a file is walked from its first to its last part: all parts must be

@@ -1,4 +1,4 @@
-"""Whether all strips or tiles of a TIFF are there and whole: libtiff and tifffile make black rows of the others."""
+"""A check that all strips or tiles of a TIFF are whole: libtiff and tifffile make black rows of the others."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""What the tags of a TIFF say beside its pixels: EXIF notes, colour profile, whether it has several pages."""
+"""The tags of a TIFF beside its pixels: EXIF notes, colour profile, whether it has several pages."""
 
 import io
 import struct

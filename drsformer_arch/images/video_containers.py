@@ -1,4 +1,4 @@
-"""What video files say of their own length, so that half a video is not taken for a whole one.
+"""The length that video files claim for themselves, so that half a video is not taken for a whole one.
 
 Decoders end without a word where a file was cut, as after a broken download. Containers name the sizes of their parts,
 which are compared with the file. A cut between two parts is seen where the container names its whole size, too: not in

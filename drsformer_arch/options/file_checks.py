@@ -1,4 +1,4 @@
-"""What must hold of a whole option file, whoever's model and data sets it names, before anything of it is used."""
+"""Rules for a whole option file, whoever's model and data sets it names, before anything of it is used."""
 
 import math
 import re

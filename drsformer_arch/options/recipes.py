@@ -1,4 +1,4 @@
-"""How each network is trained and tested on each data set: what option files of the repository are written from."""
+"""Recipes of training and test for each network and data set; the repository's option files are written from them."""
 
 import math
 import re
