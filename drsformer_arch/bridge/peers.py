@@ -10,7 +10,6 @@ import socket
 import stat
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from drsformer_arch.system.errors import first_few
@@ -50,6 +49,8 @@ class Peers:
 
     def lost(self) -> str | None:
         """Say which processes are out of reach or have ended; None where all are there."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where a connection broke
+
         others = [rank for rank in range(len(self._peers)) if rank != self._rank]
         for attempts_left in reversed(range(PATIENCE)):
             found = []

@@ -83,7 +83,8 @@ def _explain_missing(state: Mapping[str, Tensor]) -> str | None:
             with contextlib.suppress(UserError):
                 usual = outline(kind, {}, kind.__name__).state_dict()
                 lacking.append((len(state.keys() - usual.keys()), kind.__name__, missing[0]))
-    unusual, name, key = min(lacking, default=(len(state), "", ""))
+    nearest = min(lacking, key=lambda entry: entry[0], default=(len(state), "", ""))  # the first of equals: ours
+    unusual, name, key = nearest
     return f"they are nearly those of {name}, but {key} is missing" if unusual <= len(state) // A_LITTLE else None
 
 

@@ -80,6 +80,7 @@ def stage(store: Path, disk: Path, said: Any, go_on: Any) -> None:
 def test_nothing_is_written_where_data_lie(store, pairs, options, mount, tmp_path):
     shared = mount("shared", "--bind", store.parent)
     read_only(shared)
+    sample(0, dataroot=str(pairs))  # the same files, open in this process by another path
     basicsr = mount("basicsr", "--bind", pairs)
     read_only(basicsr)
     lmdbs = {"dataroot_lq": str(basicsr / "input.lmdb"), "dataroot_gt": str(basicsr / "target.lmdb")}

@@ -14,16 +14,16 @@ from drsformer_arch.cli import main
 from drsformer_arch.images.photographs import read_photograph
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.tiling import restore
-from tests.restore.test_export import SMALL, checkpoint
+from tests.restore.test_export import FEW_BLOCKS, checkpoint
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if getattr(archs, name).contract.not_as_onnx is None])
+@pytest.mark.parametrize("name", [name for name in FEW_BLOCKS if getattr(archs, name).contract.not_as_onnx is None])
 def test_onnx_equals_pytorch_at_sizes_it_was_not_traced_with(name, tmp_path, capsys):
     path, out = checkpoint(tmp_path, name), tmp_path / "net.onnx"
     assert main(["export", str(path), "-o", str(out)]) == 0
     assert f"{name}, " in capsys.readouterr().out
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    assert json.loads(session.get_modelmeta().custom_metadata_map["network"]) == {"type": name, **SMALL[name]}
+    assert json.loads(session.get_modelmeta().custom_metadata_map["network"]) == {"type": name, **FEW_BLOCKS[name]}
     net = load_network(path)
     sizes = [(1, 64, 64), (3, 64, 64)] if name == "IDT" else [(1, 16, 50), (3, 81, 40), (2, 72, 128)]
     for number, height, width in sizes:

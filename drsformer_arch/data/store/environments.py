@@ -59,6 +59,8 @@ def _open_here(real: str, path: str | Path) -> lmdb.Environment:
         file = os.path.join(real, "data.mdb") if is_folder else real
         if not os.path.isfile(file):
             raise UserError(f"{path} is no LMDB ({'data.mdb is missing' if is_folder else 'there is no such file'})")
+        if (opened := _under_another_path(file)) is not None:
+            return opened
         try:
             environment = lmdb.open(real, subdir=is_folder, readonly=True, lock=False, readahead=False)
             pages = environment.info()["last_pgno"] + 1
@@ -70,6 +72,15 @@ def _open_here(real: str, path: str | Path) -> lmdb.Environment:
             raise UserError(f"{file} was cut short: {os.path.getsize(file):,} bytes of {needed:,}; copy it again")
         _open[real] = os.getpid(), environment
     return environment
+
+
+def _under_another_path(file: str) -> lmdb.Environment | None:
+    """Find the environment of a file that is open in this process by another mount or a hard link."""
+    for real, (process, environment) in _open.items():
+        other = os.path.join(real, "data.mdb") if os.path.isdir(real) else real
+        if process == os.getpid() and os.path.isfile(other) and os.path.samefile(other, file):
+            return environment
+    return None
 
 
 def forget(path: str | Path) -> None:
