@@ -31,7 +31,7 @@ SMALL = small_arguments() | {
 # Levels without blocks compute nothing that others do not: writing an ONNX file takes time for each of its operators.
 FEW_BLOCKS = SMALL | {
     "DRSformer": SMALL["DRSformer"] | {"num_blocks": [1, 0, 0, 1]},
-    "Restormer": SMALL["Restormer"] | {"num_blocks": [1, 0, 0, 1], "num_refinement_blocks": 0},
+    "Restormer": SMALL["Restormer"] | {"num_blocks": [1, 0, 0, 1]},
     "SFHformer": SMALL["SFHformer"] | {"depth": [1, 0, 1, 0, 0]},
     "FADformer": SMALL["FADformer"] | {"depth": [1, 0, 1, 0, 0]},
 }

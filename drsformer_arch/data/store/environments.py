@@ -4,6 +4,7 @@ import mmap
 import os
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 
@@ -13,7 +14,16 @@ LONGEST_KEY = 511  # bytes, fixed when liblmdb is compiled
 MAP_SIZE = 64 * 2**20  # bytes, to begin with
 _BATCH_BYTES = 2 * 2**20  # in one transaction: LMDB allocates its pages anew, and larger ones cost several times that
 
-_open: dict[str, tuple[int, lmdb.Environment]] = {}  # by real path
+
+class _Opened(NamedTuple):
+    """An environment, the process that opened it, and device and inode of its file."""
+
+    process: int
+    environment: lmdb.Environment
+    file: tuple[int, int]
+
+
+_open: dict[str, _Opened] = {}  # by real path
 _real: dict[str, str] = {}  # by the paths asked for: resolving links takes longer than reading a patch
 _lock = os.getpid(), threading.Lock()
 
@@ -33,10 +43,10 @@ def open_shared(path: str | Path) -> lmdb.Environment:
     real = _real.get(name)
     if real is None:
         real = os.path.realpath(name)
-    process, environment = _open.get(real, (None, None))
-    if environment is not None and process == os.getpid():
+    opened = _open.get(real)
+    if opened is not None and opened.process == os.getpid():
         _real[name] = real
-        return environment
+        return opened.environment
     with _opening():
         return _open_here(real, path)
 
@@ -50,44 +60,39 @@ def _opening() -> threading.Lock:
 
 
 def _open_here(real: str, path: str | Path) -> lmdb.Environment:
-    process, environment = _open.get(real, (None, None))
-    if environment is not None and process != os.getpid():  # an environment must not be used across a fork
-        environment.close()  # of this process only; LMDB's own list of open files would refuse a second one
-        environment = None
-    if environment is None:
-        is_folder = os.path.isdir(real)
-        file = os.path.join(real, "data.mdb") if is_folder else real
-        if not os.path.isfile(file):
-            raise UserError(f"{path} is no LMDB ({'data.mdb is missing' if is_folder else 'there is no such file'})")
-        if (opened := _under_another_path(file)) is not None:
-            return opened
-        try:
-            environment = lmdb.open(real, subdir=is_folder, readonly=True, lock=False, readahead=False)
-            pages = environment.info()["last_pgno"] + 1
-            needed = pages * environment.stat()["psize"]
-        except lmdb.Error as error:
-            raise UserError(f"{path} cannot be read as an LMDB: {error}") from error
-        # Reading a page beyond the end of the file would kill the process (SIGBUS).
-        if os.path.getsize(file) < needed:
-            raise UserError(f"{file} was cut short: {os.path.getsize(file):,} bytes of {needed:,}; copy it again")
-        _open[real] = os.getpid(), environment
-    return environment
-
-
-def _under_another_path(file: str) -> lmdb.Environment | None:
-    """Find the environment of a file that is open in this process by another mount or a hard link."""
-    for real, (process, environment) in _open.items():
-        other = os.path.join(real, "data.mdb") if os.path.isdir(real) else real
-        if process == os.getpid() and os.path.isfile(other) and os.path.samefile(other, file):
+    opened = _open.get(real)
+    if opened is not None:
+        if opened.process == os.getpid():
+            return opened.environment
+        # One from before a fork must not be used. Closed for this process only: LMDB's list would refuse a second one.
+        opened.environment.close()
+    is_folder = os.path.isdir(real)
+    file = os.path.join(real, "data.mdb") if is_folder else real
+    if not os.path.isfile(file):
+        raise UserError(f"{path} is no LMDB ({'data.mdb is missing' if is_folder else 'there is no such file'})")
+    state = os.stat(file)
+    identity = state.st_dev, state.st_ino
+    for process, environment, other in _open.values():  # by another mount, or a hard link
+        if process == os.getpid() and other == identity:
             return environment
-    return None
+    try:
+        environment = lmdb.open(real, subdir=is_folder, readonly=True, lock=False, readahead=False)
+        pages = environment.info()["last_pgno"] + 1
+        needed = pages * environment.stat()["psize"]
+    except lmdb.Error as error:
+        raise UserError(f"{path} cannot be read as an LMDB: {error}") from error
+    # Reading a page beyond the end of the file would kill the process (SIGBUS).
+    if os.path.getsize(file) < needed:
+        raise UserError(f"{file} was cut short: {os.path.getsize(file):,} bytes of {needed:,}; copy it again")
+    _open[real] = _Opened(os.getpid(), environment, identity)
+    return environment
 
 
 def forget(path: str | Path) -> None:
     """Close the shared environments of LMDBs that are going to be moved or removed: this one, or all in a folder."""
     real = os.path.realpath(path)
     for opened in [opened for opened in _open if opened == real or opened.startswith(os.path.join(real, ""))]:
-        process, environment = _open.pop(opened)
+        process, environment, _ = _open.pop(opened)
         if process == os.getpid():
             environment.close()
     _real.clear()
@@ -98,7 +103,7 @@ def release() -> None:
 
     No other thread of the process may be reading.
     """
-    for real, (process, environment) in list(_open.items()):
+    for real, (process, environment, _) in list(_open.items()):
         if process == os.getpid():  # one from before a fork stays noted, for `_open_here` to close
             del _open[real]
             environment.close()
