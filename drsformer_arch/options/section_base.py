@@ -1,4 +1,4 @@
-"""What all sections of an option file have in common: strict reading, and errors in one line that names the option."""
+"""The base of all sections of an option file: strict reading, and errors in one line that names the option."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a page shows of pictures: small and large previews, and how much two pictures differ, in colours."""
+"""Pictures as a page shows them: small and large previews, and how much two pictures differ, in colours."""
 
 import io
 from typing import Any

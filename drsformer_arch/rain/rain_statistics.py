@@ -1,4 +1,4 @@
-"""How rain looks, in numbers: brightness, direction, length and width of streaks from a rainy and a clean picture.
+"""The look of rain in numbers: brightness, direction, length and width of streaks from a rainy and a clean picture.
 
 All but PSNR is estimated from the residual, the difference of luma `D = Y(rainy) - Y(clean)` (ITU-R BT.601, full
 range, gray values 0 to 255), so that real and synthetic pairs are measured alike. Where rain is clipped or blended, the

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, whole files, names, archives, the terminal, processes and the processor."""
+"""The ground of everything: errors, whole files, names, archives, the terminal, processes and the processor."""

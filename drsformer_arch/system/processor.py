@@ -1,4 +1,4 @@
-"""How a command uses the processor: its share of the cores, and memory that is kept between pictures.
+"""A command's use of the processor: its share of the cores, and memory that is kept between pictures.
 
 Only commands do this, when they compute on the CPU. Importing the package changes nothing of the process it is part of.
 """

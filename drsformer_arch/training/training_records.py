@@ -1,4 +1,4 @@
-"""What a training writes down beside its log, one JSON object per line: its steps and its validations.
+"""Records that a training writes beside its log, one JSON object per line: its steps and its validations.
 
 A log is only a log: what goes on from where is for the checkpoints to say. Lines that cannot be read are passed over,
 and a log that cannot be written does not stop a training.
