@@ -53,6 +53,12 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--overlap", type=int, default=32, metavar="PIXELS", help="of tiles (%(default)s)")
     parser.add_argument(
+        "--scale",
+        default="auto",
+        help="of the sides at which rain is looked for, such as 0.5; detail stays at full size; auto (default): 1, but "
+        "smaller with shipped weights for pictures of more than 2.5 megapixels",
+    )
+    parser.add_argument(
         "--memory", type=float, metavar="GIB", help="that --tile auto may use; default: 70 %% of the free"
     )
     add_inference(parser)
@@ -78,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = find_jobs(args.inputs, args.out, suffix, overwrite=args.overwrite)
 
     from drsformer_arch.restore.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
+    from drsformer_arch.restore.working_scale import parse_scale  # noqa: PLC0415
 
     register_outside(args.imports)
     restorer = Restorer(
@@ -86,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         tile=args.tile if args.tile == "auto" else int(args.tile),
         overlap=args.overlap,
+        scale=parse_scale(args.scale),
         memory=args.memory and int(args.memory * 2**30),
         ensemble=args.ensemble,
         published_inference=args.published_inference,
@@ -97,5 +105,7 @@ def run(args: argparse.Namespace) -> int:
     problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
     if note := restorer.note_on_tiles():
         print(f"note: {note}; --tile 0 computes them whole, where memory allows", file=sys.stderr)
+    if note := restorer.note_on_scale():
+        print(f"note: {note}; --scale 1 looks for it at their own", file=sys.stderr)
     announce(f"{len(jobs) - len(problems)} of {len(jobs)} files derained with {restorer.describe()}", args.out)
     return EXIT_SOME_FAILED if problems else 0

@@ -22,6 +22,8 @@ from drsformer_arch.restore.export import export
 from drsformer_arch.restore.networks import kind_of, network_of
 from drsformer_arch.restore.onnx_program import OnnxProgram, import_onnxruntime
 from drsformer_arch.restore.outline import outline
+from drsformer_arch.restore.weights import find_weights, is_shipped
+from drsformer_arch.restore.working_scale import LARGEST_PIXELS
 from drsformer_arch.system import escapes
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import atomic_file, refuse_unwritable
@@ -95,7 +97,7 @@ def write_derain_page(
             network, model = exported.network, exported.path.read_bytes()
     facts = {"Network": network["type"], "Weights": Path(weights).name, **notes}
     with atomic_file(out) as file:
-        file.write(derain_html(model, contract, runtime, facts).encode())
+        file.write(derain_html(model, contract, runtime, facts, scales=is_shipped(find_weights(weights))).encode())
     return Page(out, network)
 
 
@@ -116,7 +118,9 @@ def _refuse(name: str, contract: Contract) -> None:
         raise UserError(f"{name} is not written as a page: {reason}; use drsformer derain")
 
 
-def derain_html(model: bytes, contract: Contract, runtime: OrtWeb, facts: Mapping[str, str]) -> str:
+def derain_html(
+    model: bytes, contract: Contract, runtime: OrtWeb, facts: Mapping[str, str], *, scales: bool = False
+) -> str:
     """Return the page.
 
     Args:
@@ -124,6 +128,7 @@ def derain_html(model: bytes, contract: Contract, runtime: OrtWeb, facts: Mappin
         contract: of its network.
         runtime: what runs it.
         facts: label and value, shown at the end.
+        scales: look for rain in large pictures at a smaller size, as `Restorer` does with shipped weights.
     """
     packed = {"runtime": runtime.script, "program": runtime.program, "model": model}
     settings = {
@@ -132,6 +137,7 @@ def derain_html(model: bytes, contract: Contract, runtime: OrtWeb, facts: Mappin
         "smallest": contract.smallest_size,
         "pixels": min(MOST_PIXELS, MOST_BYTES // contract.bytes_per_pixel),
         "largest": LARGEST_MEGAPIXELS,
+        "largestWhole": LARGEST_PIXELS if scales else 0,
         "seconds": SECONDS_PER_PIXEL,
     }
     style, script = assets("base.css", "viewer.css", "derain.css"), assets("viewer.js", "derain.js")

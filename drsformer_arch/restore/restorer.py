@@ -18,7 +18,8 @@ from drsformer_arch.restore.inference import in_tiles, infer
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
 from drsformer_arch.restore.tiling import inference_form
-from drsformer_arch.restore.weights import DEFAULT, find_weights
+from drsformer_arch.restore.weights import DEFAULT, find_weights, is_shipped
+from drsformer_arch.restore.working_scale import Scale, at_scale, automatic_scale, parse_scale
 from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, is_out_of_memory
 
@@ -50,6 +51,9 @@ class Restorer:
         tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
             elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
         overlap: pixels that neighbouring tiles share and blend over.
+        scale: of the sides at which rain is looked for, above 0 and at most 1; what is found is enlarged and taken from
+            the picture. "auto" halves it with shipped weights until no more than 2.5 megapixels are left, and is 1 with
+            others and with `published_inference`.
         memory: bytes that "auto" may use; default: 70 % of what is free.
         ensemble: take the mean over the eight symmetries of each picture, which takes eight times as long.
         published_inference: run the network as its authors did for their scores, where its `contract` says how.
@@ -59,9 +63,10 @@ class Restorer:
 
     Attributes:
         used_tiles: whether a picture was computed in tiles so far.
+        smallest_scale: at which a picture was derained so far.
 
     Raises:
-        UserError: weights that cannot be used.
+        UserError: weights that cannot be used, or another scale.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Restorer:
         precision: Precision = "float32",
         tile: int | Literal["auto"] = "auto",
         overlap: int = 32,
+        scale: Scale = "auto",
         memory: int | None = None,
         ensemble: bool = False,
         published_inference: bool = False,
@@ -82,8 +88,10 @@ class Restorer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.tile, self.overlap, self.memory = tile, overlap, memory
         self.ensemble, self.published_inference = ensemble, published_inference
-        self.used_tiles = False
+        self.used_tiles, self.smallest_scale = False, 1.0
+        self.scale = parse_scale(scale)
         path = Path(type(weights).__name__) if isinstance(weights, nn.Module) else find_weights(weights)
+        self._scales_by_itself = is_shipped(path) and not published_inference
         if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
             raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
         self.net: Any
@@ -121,7 +129,9 @@ class Restorer:
             MemoryError, RuntimeError: the pictures themselves do not fit the memory.
         """
         rainy = torch.stack([_to_tensor(picture, self.channels) for picture in pictures])
-        derained = self._with_smaller_and_smaller_tiles(rainy)
+        scale = self._scale_for(*rainy.shape[-2:])
+        derained = at_scale(self._with_smaller_and_smaller_tiles, rainy, scale)
+        self.smallest_scale = min(self.smallest_scale, scale)
         if not bool(derained.isfinite().all()):
             raise UserError(
                 "the network returns NaN or infinite values; its weights are damaged, or diverged in training"
@@ -144,9 +154,20 @@ class Restorer:
             return None
         return f"tiles change the results of {self._name()}, which looks at whole pictures ({why})"
 
+    def note_on_scale(self) -> str | None:
+        """Say in one line that pictures were derained at a smaller size; None where they were not."""
+        if self.smallest_scale == 1:
+            return None
+        return f"rain was looked for in large pictures at {self.smallest_scale:.3g} of their size"
+
     def _name(self) -> str:
         program = isinstance(self.net, OnnxProgram)
         return str(self.net.network["type"]) if program else type(self.net).__name__
+
+    def _scale_for(self, height: int, width: int) -> float:
+        if self.scale != "auto":
+            return self.scale
+        return automatic_scale(height, width) if self._scales_by_itself else 1.0
 
     def _with_smaller_and_smaller_tiles(self, rainy: torch.Tensor) -> torch.Tensor:
         """Derain (N, 3, H, W), RGB in [0, 1]; pictures stay on the CPU where they are computed in tiles."""

@@ -58,6 +58,11 @@ def find_weights(name: Path | str) -> Path:
     raise UserError(f"there is no file {name}{hint}")
 
 
+def is_shipped(path: Path) -> bool:
+    """Tell whether a file of weights is one that comes with the package."""
+    return path.parent == SHIPPED
+
+
 def load_file(path: Path | str, *, mmap: bool = False) -> Any:
     """Load a file on the CPU as `torch.load` does, executing nothing; safetensors come as from a .pth file.
 

@@ -143,6 +143,24 @@ def test_results_are_those_of_restorer_and_bad_pictures_are_a_line(derain_page, 
 
 
 @needs_ort_web
+def test_large_pictures_are_derained_at_the_scale_of_restorer(program, pictures, visit, tmp_path, monkeypatch):
+    monkeypatch.setattr("drsformer_arch.page.derain_page.is_shipped", lambda _: True)
+    monkeypatch.setattr("drsformer_arch.page.derain_page.LARGEST_PIXELS", 1000)
+    path = tmp_path / "derain.html"
+    assert main(["export", str(program), "-o", str(path)]) == 0
+    page = visit(path)
+    scales = {"gray.png": 0.5, "alpha.png": 0.5, "deep.png": 0.5, "large.png": 1 / 32, "one.png": 1}
+    choose(page, *(pictures[name] for name in scales))
+    expect(page.locator(".finished")).to_have_count(len(scales))
+    expect(page.get_by_text("rain was looked for at 1/32 of its size")).to_have_count(1)
+    for name, scale in scales.items():
+        source, result = read_photograph(pictures[name]), read_photograph(saved(page, name, tmp_path))
+        expected = Restorer(program, tile=0, scale=scale)(source.pixels)
+        assert result.pixels.dtype == expected.dtype
+        assert np.abs(result.pixels.astype(int) - expected).max() <= np.iinfo(expected.dtype).max // 255, name
+
+
+@needs_ort_web
 def test_a_jpeg_stays_one_and_a_running_picture_can_be_cancelled(derain_page, pictures, visit, tmp_path):
     page = visit(derain_page)
     profile = b"\0\0\x02\x00lcms\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(472)

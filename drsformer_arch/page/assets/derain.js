@@ -113,7 +113,7 @@ const engine = {
 const status = one("[role=status]");
 const NAMES = { "image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WebP" };
 let last = 0; // the number of the last picture
-let pace = settings.seconds; // per pixel
+let pace = settings.seconds; // per pixel that the network sees
 let learned = false; // from a picture: before, it is a guess that nobody should read
 
 /** A viewer whose right side lets the rain shine through as the strength says. */
@@ -164,8 +164,8 @@ class Picture {
     else this.fail(data);
   }
 
-  opened({ width, height }) {
-    Object.assign(this, { width, height });
+  opened({ width, height, pixels }) {
+    Object.assign(this, { width, height, pixels });
     const image = one(".waiting", this.root);
     Object.assign(image, { src: this.source, alt: `${this.name}, rainy`, width, height, hidden: false });
     image.style.setProperty("--width", width);
@@ -183,7 +183,7 @@ class Picture {
 
   /** Move the bar, also within a part, by the time that it should take. */
   advance() {
-    const expected = (1000 * pace * this.width * this.height) / this.of;
+    const expected = (1000 * pace * this.pixels) / this.of;
     const within = this.done < this.of ? 0.95 * (1 - Math.exp((this.since - performance.now()) / expected)) : 0;
     this.bar.value = (this.done + within) / this.of;
     const left = Math.ceil((expected * (this.of - this.done) - (performance.now() - this.since)) / 1000);
@@ -207,8 +207,8 @@ class Picture {
 
   finish({ blob, suffix, notes, result, width, height, tile, type }) {
     const seconds = (performance.now() - this.begun) / 1000;
-    pace = seconds / (width * height);
-    learned = width * height > 10_000; // what small ones take says little
+    pace = seconds / this.pixels;
+    learned = this.pixels > 10_000; // what small ones take says little
     this.end();
     Object.assign(this, { shown: blob, result, suffix, seconds, tile, type });
     this.say([`${width}×${height}`, `${seconds.toFixed(1)} s`, ...notes].join(" · "));

@@ -1,8 +1,10 @@
 "use strict";
 // The worker behind the page: pictures in, derained ones out. Behind png.js and photographs.js in the same worker.
-// It mirrors drsformer_arch/restore/tiling.py, so that results are those of `drsformer derain --tile`.
+// It mirrors tiling.py and working_scale.py of drsformer_arch/restore, so that results are those of `drsformer derain`.
 
 const SMALLEST_TILE = 64;
+const MOST = { 8: 255, 16: 65535, 32: 1 }; // the largest sample by its bits; 32: a fraction
+const ARRAYS = { 8: Uint8ClampedArray, 16: Uint16Array, 32: Float32Array };
 
 // ---- sizes, as tiling.py has them ----
 
@@ -65,24 +67,25 @@ function planesOf({ width, channels, bits, samples }, { top, left, rows, columns
   });
   const [h, w] = last;
   const planes = new Float32Array(3 * h * w);
-  const top16 = bits === 16 ? 65535 : 255;
+  const most = MOST[bits];
   for (let y = 0, to = 0; y < h; y++) {
     const row = (top + ys[y]) * width + left;
     for (let x = 0; x < w; x++, to++) {
       const at = (row + xs[x]) * channels;
-      for (let c = 0; c < 3; c++) planes[c * h * w + to] = samples[at + (channels === 3 ? c : 0)] / top16;
+      for (let c = 0; c < 3; c++) planes[c * h * w + to] = samples[at + (channels === 3 ? c : 0)] / most;
     }
   }
   return { planes, shape: [1, 3, h, w] };
 }
 
+const clampedFraction = (value) => (value < 0 ? 0 : value > 1 ? 1 : value); // NaN stays
+
 /** Collects the results of tiles in their order; only as many rows as they overlap are kept as fractions. */
 class Canvas {
   constructor({ width, height, channels, bits }, { rows, tops }) {
-    Object.assign(this, { width, height, channels, tops, rows });
+    Object.assign(this, { width, height, channels, bits, tops, rows });
     this.band = new Float32Array(rows * width * 3);
-    this.most = bits === 16 ? 65535 : 255;
-    this.samples = new (bits === 16 ? Uint16Array : Uint8ClampedArray)(width * height * channels);
+    this.samples = new ARRAYS[bits](width * height * channels);
   }
 
   add({ top, left, rows, columns, down, across }, planes, [, , h, w]) {
@@ -99,10 +102,11 @@ class Canvas {
   /** Round the rows that no later tile reaches, and move the others up. */
   finish(top) {
     const next = this.tops[this.tops.indexOf(top) + 1] ?? this.height;
-    const { band, channels, most, samples } = this;
+    const { band, bits, channels, samples } = this;
     const count = (next - top) * this.width;
-    const rounded = most === 255 ? (value) => value : Math.round; // an array of 8 bits rounds by itself
-    const clamped = (value) => (value < 0 ? 0 : value > 1 ? 1 : value); // NaN stays
+    const most = MOST[bits];
+    const rounded = bits === 16 ? Math.round : (value) => value; // an array of 8 bits rounds by itself
+    const clamped = bits === 32 ? (value) => value : clampedFraction;
     for (let at = 0, to = top * this.width * channels; at < count; at++) {
       const [r, g, b] = [clamped(band[3 * at]), clamped(band[3 * at + 1]), clamped(band[3 * at + 2])];
       if (Number.isNaN(r + g + b)) throw new Problem("the network returned no numbers for it");
@@ -116,6 +120,73 @@ class Canvas {
     band.copyWithin(0, 3 * count);
     band.fill(0, band.length - 3 * count);
   }
+}
+
+// ---- large pictures, whose rain is looked for at a smaller size ----
+
+function scaleFor({ width, height }, largest) {
+  let scale = 1;
+  while (largest && width * height * scale ** 2 > largest) scale /= 2;
+  return scale;
+}
+
+/** The picture at a smaller size, as fractions in three channels: each sample the mean of those that it covers. */
+function shrunk({ width, height, channels, bits, samples }, scale) {
+  const [w, h] = [width, height].map((side) => Math.max(Math.floor(side * scale + 0.5), 1));
+  const covered = (length, count) =>
+    Array.from({ length: count }, (_, at) => [Math.floor((at * length) / count), Math.ceil(((at + 1) * length) / count)]);
+  const [rows, columns] = [covered(height, h), covered(width, w)];
+  const small = new Float32Array(3 * w * h);
+  const sums = new Float64Array(3 * w);
+  rows.forEach(([top, bottom], row) => {
+    sums.fill(0);
+    for (let y = top; y < bottom; y++) {
+      columns.forEach(([left, right], column) => {
+        for (let x = left; x < right; x++) {
+          const at = (y * width + x) * channels;
+          for (let c = 0; c < 3; c++) sums[3 * column + c] += samples[at + (channels === 3 ? c : 0)];
+        }
+      });
+    }
+    columns.forEach(([left, right], column) => {
+      const share = 1 / ((bottom - top) * (right - left) * MOST[bits]);
+      for (let c = 0; c < 3; c++) small[3 * (row * w + column) + c] = sums[3 * column + c] * share;
+    });
+  });
+  return { width: w, height: h, channels: 3, bits: 32, samples: small };
+}
+
+/** A picture less the rain, enlarged, that its smaller one lost. */
+function withoutRain({ width, height, channels, bits, samples }, small, derained) {
+  const rain = small.samples.map((value, at) => value - derained[at]);
+  const between = (length, count) =>
+    Array.from({ length }, (_, at) => {
+      const place = Math.max(((at + 0.5) * count) / length - 0.5, 0);
+      const first = Math.floor(place);
+      return [3 * first, 3 * Math.min(first + 1, count - 1), place - first];
+    });
+  const columns = between(width, small.width);
+  const result = new ARRAYS[bits](samples.length);
+  const most = MOST[bits];
+  const rounded = bits === 16 ? Math.round : (value) => value;
+  const line = new Float32Array(3 * small.width);
+  let to = 0;
+  for (const [top, bottom, down] of between(height, small.height)) {
+    const [above, below] = [top * small.width, bottom * small.width];
+    for (let at = 0; at < line.length; at++) line[at] = rain[above + at] + down * (rain[below + at] - rain[above + at]);
+    for (const [left, right, across] of columns) {
+      let sum = 0;
+      for (let c = 0; c < 3; c++) {
+        const drops = line[left + c] + across * (line[right + c] - line[left + c]);
+        const value = clampedFraction(samples[channels === 3 ? to + c : to] / most - drops);
+        if (channels === 3) result[to + c] = rounded(value * most);
+        else sum += value;
+      }
+      if (channels === 1) result[to] = rounded((sum / 3) * most);
+      to += channels;
+    }
+  }
+  return result;
 }
 
 // ---- the network, in workers of its own ----
@@ -183,22 +254,26 @@ async function restored(picture, plan, report) {
 async function derain({ id, file }) {
   const picture = await readPhotograph(file, parts.largest);
   const { width, height } = picture;
-  postMessage({ id, state: "opened", width, height });
+  const scale = scaleFor(picture, parts.largestWhole);
+  const seen = scale === 1 ? picture : shrunk(picture, scale);
+  postMessage({ id, state: "opened", width, height, pixels: seen.width * seen.height });
   for (let pixels = parts.pixels; ; ) {
-    const tile = tileFor(picture, pixels);
+    const tile = tileFor(seen, pixels);
     const report = (done, of) => postMessage({ id, state: "working", done, of });
     try {
-      const samples = await restored(picture, planOf(picture, tile, parts.multiple), report);
+      const derained = await restored(seen, planOf(seen, tile, parts.multiple), report);
+      const samples = seen === picture ? derained : withoutRain(picture, seen, derained);
       const written = await writePhotograph({ ...picture, samples }, picture.type);
       const result = new Blob([samples]);
       const notes = [...picture.notes, ...written.notes];
+      if (scale < 1) notes.push(`rain was looked for at 1/${1 / scale} of its size`);
       const { type } = picture;
       postMessage({ id, state: "done", ...written, notes, result, tile, width, height, type });
       return;
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
       dismiss(); // memory that a worker took stays taken
-      pixels = Math.floor(Math.min(pixels, width * height) / 4);
+      pixels = Math.floor(Math.min(pixels, seen.width * seen.height) / 4);
       Object.assign(parts, { pixels, count: 1 }); // for the next ones, too
       if (pixels < SMALLEST_TILE ** 2) throw error;
     }
