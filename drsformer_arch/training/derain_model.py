@@ -22,6 +22,7 @@ from drsformer_arch.options.reading import add_defaults, check_sections, transla
 from drsformer_arch.restore.tiling import forward_scaled
 from drsformer_arch.system.errors import TrainingStopped, UserError
 from drsformer_arch.training.batch_plan import batch_plan
+from drsformer_arch.training.dilated_convolutions import order_for_16_bits
 from drsformer_arch.training.loaders import seed_everything, seed_of
 from drsformer_arch.training.loss_terms import LossTerms, compare
 from drsformer_arch.training.lr_scheduler import build_optimizer, build_schedule
@@ -99,6 +100,8 @@ class DerainModel(ValidatedModel):
         if self.amp_dtype and not self.opt["dist"] and self.opt["num_gpu"] > 1:
             # DataParallel opens autocast in threads that do not know the chosen type and would take float16.
             raise UserError("train.amp with several GPUs needs one process per GPU: torchrun and --launcher pytorch")
+        if self.amp_dtype and self.device.type == "cpu":
+            order_for_16_bits(self.net_g)
         self.net_g.train()
         self.ema_decay = train.get("ema_decay", 0)
         if self.ema_decay > 0:
@@ -275,9 +278,11 @@ class DerainModel(ValidatedModel):
         self.optimizer_g.zero_grad()
         message = f"the {quantity} of iteration {current_iter} is not finite; pictures of its batch: {', '.join(names)}"
         if self.nonfinite_in_a_row > allowed:
+            wider = "bf16" if self.amp_dtype is torch.float16 else "false"
+            advice = f"use amp: {wider}, " if self.amp_dtype else ""
             raise UserError(
-                f"{message} (lower train.optim_g.lr, use amp: bf16 instead of fp16, or allow "
-                f"train.max_nonfinite_skips; skipped in a row: {self.nonfinite_in_a_row - 1})"
+                f"{message} (lower train.optim_g.lr, {advice}or allow train.max_nonfinite_skips; "
+                f"skipped in a row: {self.nonfinite_in_a_row - 1})"
             )
         get_root_logger().warning(f"Skipped: {message} ({self.nonfinite_in_a_row} in a row, {allowed} allowed)")
         self.log_dict = OrderedDict()

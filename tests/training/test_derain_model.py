@@ -15,6 +15,7 @@ from skimage.data import astronaut
 from torch import nn
 
 from drsformer_arch import DRSformer
+from drsformer_arch.archs.contract import outputs
 from drsformer_arch.fast.channel_attention import FoldedTopKAttention
 from drsformer_arch.page.pipeline_page import write_test_page
 from drsformer_arch.restore.tiling import restore
@@ -151,6 +152,38 @@ def test_mixed_precision_keeps_the_scores_in_float32(model_options, monkeypatch,
     assert all(math.isfinite(loss) for loss in losses)
     start = load_golden_weights(DerainModel(model_options).net_g).state_dict()
     assert all(not torch.equal(start[key], value) for key, value in weights(model).items() if "conv" in key)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"type": "DualGCN", "channels": 24, "num_levels": 1},
+        {"type": "SFHformer", "embed_dim": [16, 32, 64, 32, 16], "depth": [1, 1, 1, 1, 1]},
+        {"type": "DRSformer", "dim": 8, "num_blocks": [1, 1, 1, 1], "fast": False},
+    ],
+    ids=lambda network: network["type"],
+)
+def test_dilated_convolutions_get_their_gradients_in_16_bits(model_options, network):
+    model_options["network_g"], model_options["channels_last"] = network, True
+    gradients = []
+    for amp in (False, "bf16"):
+        model_options["train"]["amp"] = amp
+        model = DerainModel(copy.deepcopy(model_options))
+        load_golden_weights(model.net_g)
+        model.feed_data(batch(2, 1, dtype=torch.float32))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(amp)):
+            output = outputs(model.net_g(model.lq))[0]
+        (output.float() - model.gt).abs().mean().backward()
+        gradients.append(
+            {
+                name: module.weight.grad
+                for name, module in model.net_g.named_modules()
+                if isinstance(module, nn.Conv2d) and max(module.dilation) > 1
+            }
+        )
+    assert gradients[0]
+    for name, gradient in gradients[0].items():
+        assert torch.cosine_similarity(gradient.flatten(), gradients[1][name].flatten(), dim=0) > 0.9, name
 
 
 def test_average_follows_parameters_and_buffers(model_options):
