@@ -36,7 +36,8 @@ from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically
 from drsformer_arch.training import training_records
 
-SETS = {"Rain100L": "rain100l", "Rain800": "rain800", "Rain200H": "rain200h"}
+# Parts of sets: published scores are of others.
+SETS = {"Rain100L part": "rain100l", "Rain800 part": "rain800", "Rain200H part": "rain200h"}
 
 
 class Scene(NamedTuple):
