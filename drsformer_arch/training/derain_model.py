@@ -279,9 +279,9 @@ class DerainModel(ValidatedModel):
         message = f"the {quantity} of iteration {current_iter} is not finite; pictures of its batch: {', '.join(names)}"
         if self.nonfinite_in_a_row > allowed:
             wider = "bf16" if self.amp_dtype is torch.float16 else "false"
-            advice = f"use amp: {wider}, " if self.amp_dtype else ""
+            advice = f" use amp: {wider}," if self.amp_dtype else ""
             raise UserError(
-                f"{message} (lower train.optim_g.lr, {advice}or allow train.max_nonfinite_skips; "
+                f"{message} (lower train.optim_g.lr,{advice} or allow train.max_nonfinite_skips; "
                 f"skipped in a row: {self.nonfinite_in_a_row - 1})"
             )
         get_root_logger().warning(f"Skipped: {message} ({self.nonfinite_in_a_row} in a row, {allowed} allowed)")
