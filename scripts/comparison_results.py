@@ -22,6 +22,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import skimage
+from show_demo_results import labelled
 
 from drsformer_arch import Restorer
 from drsformer_arch.commands.plot import run as plot
@@ -145,15 +146,10 @@ def gallery(results: Sequence[Measurement], kept: Path) -> Picture:
         columns[group.label] = cv2.imread(str(kept / group.members[0].label / "regions.png"))[..., ::-1]
     columns["clean"] = clean
     half = len(columns) // 2 + len(columns) % 2
-    labelled = [_labelled(picture, text) for text, picture in columns.items()]
-    labelled += [np.full_like(labelled[0], 255)] * (2 * half - len(labelled))
-    return np.vstack([np.hstack(labelled[:half]), np.hstack(labelled[half:])])
-
-
-def _labelled(picture: Picture, text: str) -> Picture:
-    head = np.full((22, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(head, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.pad(np.vstack([head, picture]), ((0, 4), (0, 4), (0, 0)), constant_values=255)
+    gap = ((0, 4), (0, 4), (0, 0))
+    parts = [np.pad(labelled(picture, text), gap, constant_values=255) for text, picture in columns.items()]
+    parts += [np.full_like(parts[0], 255)] * (2 * half - len(parts))
+    return np.vstack([np.hstack(parts[:half]), np.hstack(parts[half:])])
 
 
 def join(kept: Path, out: Path) -> str:

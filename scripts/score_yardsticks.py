@@ -6,8 +6,8 @@ r"""Score weights of DRSformer-S on the frozen yardsticks, beside the scores of 
 
 PSNR is that of the rain200 protocol, in dB, of 8-bit results of `drsformer_arch.Restorer` in float32; NIQE is that of
 `drsformer evaluate`. Means of PSNR count a picture that is left exactly as it is as 100 dB. Pictures that are not those
-of `options/DRSformer-S/yardsticks.json` are refused. The picture of 12 megapixels is derained
-at the scale that the shipped weights choose for it, by others too.
+of `options/DRSformer-S/yardsticks.json` are refused. The picture of 12 megapixels is derained at the scale that the
+shipped weights choose for it, by others too.
 
 `options/DRSformer-S/yardstick_scores.json` has the first generation's scores of every picture; --save writes others.
 """

@@ -84,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     jobs = find_jobs(args.inputs, args.out, suffix, overwrite=args.overwrite)
 
     from drsformer_arch.restore.restorer import Restorer  # noqa: PLC0415 - torch takes seconds to load
-    from drsformer_arch.restore.working_scale import parse_scale  # noqa: PLC0415
 
     register_outside(args.imports)
     restorer = Restorer(
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         tile=args.tile if args.tile == "auto" else int(args.tile),
         overlap=args.overlap,
-        scale=parse_scale(args.scale),
+        scale=args.scale,
         memory=args.memory and int(args.memory * 2**30),
         ensemble=args.ensemble,
         published_inference=args.published_inference,

@@ -1,6 +1,7 @@
 """Results of trainings on several machines are joined to what one comparison would have said."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,11 @@ SCRIPT = Path(__file__).parents[2] / "scripts/comparison_results.py"
 def script():
     specification = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    sys.path.insert(0, str(SCRIPT.parent))  # as for a script that is run
+    try:
+        specification.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
     return module
 
 

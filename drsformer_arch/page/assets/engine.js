@@ -4,6 +4,7 @@
 
 const SMALLEST_TILE = 64;
 const MOST = { 8: 255, 16: 65535, 32: 1 }; // the largest sample by its bits; 32: a fraction
+const ROUND = { 8: (value) => value, 16: Math.round, 32: (value) => value }; // an array of 8 bits rounds by itself
 const ARRAYS = { 8: Uint8ClampedArray, 16: Uint16Array, 32: Float32Array };
 
 // ---- sizes, as tiling.py has them ----
@@ -105,7 +106,7 @@ class Canvas {
     const { band, bits, channels, samples } = this;
     const count = (next - top) * this.width;
     const most = MOST[bits];
-    const rounded = bits === 16 ? Math.round : (value) => value; // an array of 8 bits rounds by itself
+    const rounded = ROUND[bits];
     const clamped = bits === 32 ? (value) => value : clampedFraction;
     for (let at = 0, to = top * this.width * channels; at < count; at++) {
       const [r, g, b] = [clamped(band[3 * at]), clamped(band[3 * at + 1]), clamped(band[3 * at + 2])];
@@ -168,7 +169,7 @@ function withoutRain({ width, height, channels, bits, samples }, small, derained
   const columns = between(width, small.width);
   const result = new ARRAYS[bits](samples.length);
   const most = MOST[bits];
-  const rounded = bits === 16 ? Math.round : (value) => value;
+  const rounded = ROUND[bits];
   const line = new Float32Array(3 * small.width);
   let to = 0;
   for (const [top, bottom, down] of between(height, small.height)) {
