@@ -1,0 +1,72 @@
+"""Seconds that one iteration of each training of docs/comparison.md takes, side by side.
+
+The trainings themselves run one after the other, beside other work or on several machines, so that their own records
+do not compare. Here the option files of `options/comparison` build their networks, losses and optimizers as they do in
+a training, and take steps in turns, on patches of noise, which cost as much as others. Loading and validation are left
+out.
+
+    python benchmarks/comparison_steps.py                     # one thread, as they were trained: 3 minutes
+    python benchmarks/comparison_steps.py --threads 8 --rounds 10
+
+Prints medians, half the range of the rounds, and ratios to the fastest.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from speed import machine
+
+from drsformer_arch import plugin  # noqa: F401 - registers the networks with BasicSR
+from drsformer_arch.options.reading import read_options
+from drsformer_arch.system import processor
+from drsformer_arch.training.derain_model import DerainModel
+
+FILES = sorted((Path(__file__).resolve().parent.parent / "options/comparison").glob("*.yml"))
+WARM_UP = 1
+
+
+def model_of(file: Path, folder: str, device: torch.device) -> DerainModel:
+    """Build what an option file trains, as BasicSR does for one process."""
+    options, _ = read_options(file, is_train=True)
+    paths = dict.fromkeys(("models", "training_states", "visualization"), folder)
+    started: dict[str, Any] = {"num_gpu": int(device.type == "cuda"), "is_train": True, "dist": False}
+    return DerainModel({**options, **started, "rank": 0, "world_size": 1, "path": options["path"] | paths})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.kept = args.device.type == "cpu" and processor.keep_freed_memory(processor.UNLIMITED)
+    print("\n".join(f"{key}: {value}" for key, value in machine(args).items()), flush=True)
+    batch = {"lq": torch.rand(8, 3, 64, 64), "gt": torch.rand(8, 3, 64, 64)}
+    seconds: dict[str, list[float]] = {file.stem: [] for file in FILES}
+    with tempfile.TemporaryDirectory() as folder:
+        models = {file.stem: model_of(file, folder, args.device) for file in FILES}
+        for number in range(WARM_UP + args.rounds):
+            for name, model in models.items():
+                start = time.perf_counter()
+                model.feed_data(batch)
+                model.optimize_parameters(number + 1)
+                if args.device.type == "cuda":
+                    torch.cuda.synchronize()
+                if number >= WARM_UP:
+                    seconds[name].append(time.perf_counter() - start)
+    fastest = min(statistics.median(each) for each in seconds.values())
+    print("\n| network | s per iteration | |\n|---|---|---|")
+    for name, each in seconds.items():
+        spread = (max(each) - min(each)) / 2
+        median = statistics.median(each)
+        print(f"| {name} | {median:.2f} ± {spread:.2f} | {median / fastest:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
