@@ -16,6 +16,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,8 +87,15 @@ def init_dist(
         options: further ones of `dist_params`.
 
     Raises:
-        UserError: Slurm with a timeout, or without GPUs.
+        UserError: Slurm with a timeout, or without GPUs; more processes on this machine than GPUs.
     """
+    gpus = torch.cuda.device_count() if gpu else 0
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launcher == "pytorch" else 1  # Slurm hands GPUs out itself
+    if 0 < gpus < here and backend == "nccl":  # which refuses to share one, but only in the first iteration
+        raise UserError(
+            f"{here} processes were started on {socket.gethostname()}, which has {gpus} GPU{'s' * (gpus > 1)} for one "
+            f"process each: start {gpus} (PROCESSES of scripts/train_distributed.sh, --processes, --nproc_per_node)"
+        )
     if timeout_minutes is not None:
         if launcher != "pytorch":
             raise UserError("dist_params.timeout_minutes works with torchrun and --launcher pytorch only")
@@ -96,7 +104,7 @@ def init_dist(
         options.pop("port", None)  # torchrun chose one
         options |= _store_of_this_attempt()
         peers.meet(**{name: options[name] for name in ("store", "rank", "world_size")})
-    if gpu and torch.cuda.is_available():
+    if gpus:
         basicsr_init_dist(launcher, backend, **options)
     elif launcher == "pytorch":
         torch.distributed.init_process_group("gloo", **options)

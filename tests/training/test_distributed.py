@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from torch.distributed import HashStore
 
+from drsformer_arch.bridge import repairs
 from drsformer_arch.bridge.peers import Peers
 from drsformer_arch.restore.restorer import Restorer
+from drsformer_arch.system.errors import UserError
 from tests.golden_weights import small_arguments
 from tests.runs import TRAIN_DISTRIBUTED, drsformer, losses, several, train_distributed, write
 
@@ -164,6 +166,19 @@ def test_a_stopped_job_goes_on_and_survives_a_crash(options, tmp_path, fault):
         assert "starting all again (tries left: 1)" in said
         assert said.count("Resuming training from epoch") == 2
         assert list(losses(said)) == list(range(stopped + 1, total + 1))
+
+
+def test_processes_do_not_share_a_gpu(monkeypatch):
+    """Before they meet; those without GPUs may be as many as one likes."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(repairs, "_store_of_this_attempt", lambda: pytest.fail("it was not refused"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(UserError, match=r"3 processes were started on .*, which has 2 GPUs .*: start 2"):
+        repairs.init_dist("pytorch")
+    for gpu, processes in ((False, "3"), (True, "2")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        with pytest.raises(pytest.fail.Exception):
+            repairs.init_dist("pytorch", gpu=gpu)
 
 
 @pytest.mark.parametrize("check", ["yes", "no"])
