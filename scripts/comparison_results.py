@@ -164,7 +164,7 @@ def join(kept: Path, out: Path) -> str:
     picture = cv2.imencode(".jpg", gallery(results, kept)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
     write_atomically(out / "regions.jpg", picture.tobytes())
     folders = [kept / result.label for result in results[1:]]
-    plot(argparse.Namespace(experiments=folders, out=out / "training.png"))
+    plot(argparse.Namespace(experiments=folders, only=["PSNR"], out=out / "training.png"))
     lines = ["| network | s per iteration |", "|---|---|"]
     for group in groups[1:]:
         seconds = median(iteration_seconds(kept / member.label) for member in group.members)

@@ -24,6 +24,7 @@ from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
 MOST_PAIRS = 100  # in a figure
+SHORTEST_AXIS = 1.0  # dB, lest a tenth looks like a world
 COSTS: dict[str, Callable[[Group], float]] = {
     "seconds per picture": lambda group: group.seconds,
     f"GMACs at {MACS_AT}x{MACS_AT}": lambda group: group.macs / 1e9,
@@ -50,23 +51,37 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
                     size, colour = 30 + 600 * group.parameters / most, f"C{index}"
                     panel.scatter(cost, psnr, s=size, alpha=0.6, color=colour, linewidths=0)
                     panel.errorbar(cost, psnr, group.spread(name, "psnr"), color=colour, capsize=3, linewidth=1)
-            for group in groups:
-                rainy = None if group.network else group.mean(name, "psnr")
-                if rainy is not None:
-                    panel.axhline(rainy, color="gray", linestyle=":", linewidth=1, zorder=0)
-                    label = in_figure(group.label)
-                    panel.text(0.99, rainy, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
             panel.set(xscale="log", title=in_figure(name), xlabel=f"{what} (left is less)")
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.margins(0.2)
+            _show_rainy(panel, [group for group in groups if not group.network], name)
+            left, right = panel.get_xlim()
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if right > 10 * left else (1, 1.5, 2, 3, 4, 6, 8)))
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_formatter(NullFormatter())
-            panel.margins(0.2)
             panel.grid(alpha=0.3, linewidth=0.5)
         row[0].set_ylabel("PSNR in dB")
     labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
     discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=f"C{index}") for index in range(len(networks))]
     figure.legend(discs, labels, title="parameters", loc="outside right upper", frameon=False)
     return png(figure)
+
+
+def _show_rainy(panel: Axes, inputs: Sequence[Group], name: str) -> None:
+    """Draw the rainy pictures' PSNR as a line, or say it where a line would press the networks together."""
+    low, high = panel.get_ylim()
+    more = max(0, SHORTEST_AXIS - (high - low)) / 2
+    low, high = low - more, high + more
+    panel.set_ylim(low, high)
+    for group in inputs:
+        rainy, label = group.mean(name, "psnr"), in_figure(group.label)
+        if rainy is None:
+            continue
+        if rainy > low - (high - low):
+            panel.axhline(rainy, color="gray", linestyle=":", linewidth=1, zorder=0)
+            panel.text(0.99, rainy, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
+        else:
+            label = f"{label}: {rainy:.2f} dB"
+            panel.text(0.99, 0.02, label, transform=panel.transAxes, ha="right", va="bottom", color="gray")
 
 
 def intervals(pairs: Sequence[Pair]) -> bytes:

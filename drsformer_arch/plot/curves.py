@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drsformer_arch.evaluate.score_names import METRICS
-from drsformer_arch.system.errors import UserError, line_of, printable
+from drsformer_arch.system.errors import UserError, first_few, line_of, printable
 from drsformer_arch.training import training_records
 
 LEARNING_RATE = ("learning rate", "")
@@ -100,6 +100,19 @@ def read_all(folders: Sequence[Path]) -> tuple[list[Curve], list[str]]:
         for curve in curves
     ]
     return curves, problems
+
+
+def only(curves: Sequence[Curve], words: Sequence[str]) -> list[Curve]:
+    """Return the curves whose names hold one of the words, in any case.
+
+    Raises:
+        UserError: none does; names those that there are.
+    """
+    chosen = [curve for curve in curves if any(word.lower() in curve.name.lower() for word in words)]
+    if not chosen:
+        names = first_few(list(dict.fromkeys(curve.name for curve in curves)))
+        raise UserError(f"--only {' '.join(words)}: no quantity is called so; there are {names}")
+    return chosen
 
 
 def _note(line: str) -> None:

@@ -58,6 +58,7 @@ def test_joined_results_say_what_one_comparison_says(script, tmp_path):
         for iteration in (1, 2, 3):
             step = {"iter": iteration, "epoch": 0, "lr": 1e-3, "l_pix": 0.1, "seconds_per_iter": iteration + 0.5}
             training_records.append(folder, step)
+        training_records.append(folder, {"iter": 3, "data_set": "Rain100L", "psnr": 30.0})
     whole = [rainy, *trained]
     assert script.read_all(tmp_path / "kept") == whole
     said = script.join(tmp_path / "kept", tmp_path / "out")

@@ -493,6 +493,10 @@ def test_the_command_shows_what_can_be_shown(pairs, tmp_path, capsys):
     said = capsys.readouterr()
     assert "plot.png: 1 training, 3 panels" in said.out
     assert str(nothing) in said.err
+    assert main(["plot", str(log), "--only", "RATE", "psnr", "-o", str(tmp_path / "plot.png")]) == 0
+    assert "plot.png: 1 training, 1 panel\n" in capsys.readouterr().out
+    assert main(["plot", str(log), "--only", "psnr", "-o", str(tmp_path / "plot.png")]) == 2
+    assert "--only psnr: no quantity is called so; there are loss " in capsys.readouterr().err
     rows = re.findall(r'<tr data-name="(\d+)" .*?<td data-value="([^"]*)"', page.read_text())
     assert [name for name, _ in rows] == [f"{index:02d}" for index in range(10) if index != 3]
     for name, value in rows:
