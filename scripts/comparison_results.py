@@ -123,7 +123,8 @@ def read_all(kept: Path) -> list[Measurement]:
     Raises:
         UserError: nothing was kept, or trainings were scored on other pictures.
     """
-    measured = [list(measurement(file.parent)) for file in sorted(kept.glob("*/pictures.csv"))]
+    # A folder without regions is still being written, beside this.
+    measured = [list(measurement(file.parent)) for file in sorted(kept.glob("*/regions.png"))]
     if not measured:
         raise UserError(f"nothing is kept in {kept}")
     for rainy, network in measured:

@@ -76,7 +76,8 @@ def _show_rainy(panel: Axes, inputs: Sequence[Group], name: str) -> None:
         rainy, label = group.mean(name, "psnr"), in_figure(group.label)
         if rainy is None:
             continue
-        if rainy > low - (high - low):
+        if rainy > low - (high - low) / 2:
+            panel.set_ylim(min(low, rainy - (high - low) / 20), high)
             panel.axhline(rainy, color="gray", linestyle=":", linewidth=1, zorder=0)
             panel.text(0.99, rainy, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
         else:

@@ -60,6 +60,9 @@ def test_joined_results_say_what_one_comparison_says(script, tmp_path):
             training_records.append(folder, step)
         training_records.append(folder, {"iter": 3, "data_set": "Rain100L", "psnr": 30.0})
     whole = [rainy, *trained]
+    unfinished = tmp_path / "kept/comparison_SPDNet_seed1"
+    unfinished.mkdir()
+    (unfinished / "pictures.csv").write_text("method,network\n")  # as another training keeps it
     assert script.read_all(tmp_path / "kept") == whole
     said = script.join(tmp_path / "kept", tmp_path / "out")
     assert tables.markdown_table(whole, []) in said
