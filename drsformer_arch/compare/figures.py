@@ -74,10 +74,11 @@ def _show_rainy(panel: Axes, inputs: Sequence[Group], name: str) -> None:
     panel.set_ylim(low, high)
     for group in inputs:
         rainy, label = group.mean(name, "psnr"), in_figure(group.label)
-        if rainy is None:
+        if rainy is None or not math.isfinite(rainy):
             continue
         if rainy > low - (high - low) / 2:
-            panel.set_ylim(min(low, rainy - (high - low) / 20), high)
+            margin = (high - low) / 20
+            panel.set_ylim(min(low, rainy - margin), max(high, rainy + margin))
             panel.axhline(rainy, color="gray", linestyle=":", linewidth=1, zorder=0)
             panel.text(0.99, rainy, label, transform=panel.get_yaxis_transform(), ha="right", va="bottom")
         else:
