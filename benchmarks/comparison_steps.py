@@ -2,7 +2,7 @@
 
 The trainings themselves run one after the other, beside other work or on several machines, so that their own records
 do not compare. Here the option files of `options/comparison` build their networks, losses and optimizers as they do in
-a training, and take steps in turns, on patches of noise, which cost as much as others. Loading and validation are left
+a training, and take steps in turns, on equal patches, which cost as much as others. Loading and validation are left
 out.
 
     python benchmarks/comparison_steps.py                     # one thread, as they were trained: 3 minutes
@@ -14,12 +14,11 @@ Prints medians, half the range of the rounds, and ratios to the fastest.
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from speed import machine
+from speed import Run, machine, take_turns
 
 from drsformer_arch import plugin  # noqa: F401 - registers the networks with BasicSR
 from drsformer_arch.options.reading import read_options
@@ -27,7 +26,7 @@ from drsformer_arch.system import processor
 from drsformer_arch.training.derain_model import DerainModel
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "options/comparison").glob("*.yml"))
-WARM_UP = 1
+BATCH, PATCH = 8, 64  # as those files have it
 
 
 def model_of(file: Path, folder: str, device: torch.device) -> DerainModel:
@@ -38,28 +37,32 @@ def model_of(file: Path, folder: str, device: torch.device) -> DerainModel:
     return DerainModel({**options, **started, "rank": 0, "world_size": 1, "path": options["path"] | paths})
 
 
+def stepper(model: DerainModel, device: torch.device) -> Run:
+    """Make the function that takes a training step with one picture, as input and target of a whole batch."""
+
+    def step(picture: torch.Tensor) -> None:
+        batch = picture.expand(BATCH, -1, -1, -1)
+        model.feed_data({"lq": batch, "gt": batch})
+        model.optimize_parameters(1)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warmup", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.kept = args.device.type == "cpu" and processor.keep_freed_memory(processor.UNLIMITED)
     print("\n".join(f"{key}: {value}" for key, value in machine(args).items()), flush=True)
-    batch = {"lq": torch.rand(8, 3, 64, 64), "gt": torch.rand(8, 3, 64, 64)}
-    seconds: dict[str, list[float]] = {file.stem: [] for file in FILES}
     with tempfile.TemporaryDirectory() as folder:
-        models = {file.stem: model_of(file, folder, args.device) for file in FILES}
-        for number in range(WARM_UP + args.rounds):
-            for name, model in models.items():
-                start = time.perf_counter()
-                model.feed_data(batch)
-                model.optimize_parameters(number + 1)
-                if args.device.type == "cuda":
-                    torch.cuda.synchronize()
-                if number >= WARM_UP:
-                    seconds[name].append(time.perf_counter() - start)
+        runs = {file.stem: stepper(model_of(file, folder, args.device), args.device) for file in FILES}
+        seconds = take_turns(runs, [PATCH], "training", args)[PATCH]
     fastest = min(statistics.median(each) for each in seconds.values())
     print("\n| network | s per iteration | |\n|---|---|---|")
     for name, each in seconds.items():
