@@ -18,6 +18,7 @@ from drsformer_arch.bridge.option_trials import find
 from drsformer_arch.data.store.staging import refuse_no_store
 from drsformer_arch.options.recipes import estimated_memory
 from drsformer_arch.system import processor
+from drsformer_arch.system.files import expanded
 from drsformer_arch.training import loaders
 from drsformer_arch.training.batch_plan import batch_plan
 from drsformer_arch.training.memory import activation_bytes
@@ -78,7 +79,7 @@ def _leave_unstaged(sections: dict[str, Any]) -> Iterator[str]:
     for phase, section in sections.items():
         for part in (section, *(section.get("sets") or ())):
             if part.pop("stage", None) is not None:
-                refuse_no_store(Path(part.get("dataroot") or part["dataroot_gt"]).expanduser())
+                refuse_no_store(expanded(part.get("dataroot") or part["dataroot_gt"]))
                 yield f"datasets.{phase}: a store that is copied to the node's disk first (stage); not now"
 
 

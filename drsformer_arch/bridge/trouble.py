@@ -10,6 +10,7 @@ from typing import Any
 
 from drsformer_arch.bridge import peers
 from drsformer_arch.system.errors import LONGEST_REASON, UserError, is_out_of_memory, printable
+from drsformer_arch.system.files import expanded
 
 EXIT_TROUBLE = 1
 SHARED_MEMORY = Path("/dev/shm")
@@ -133,7 +134,7 @@ def _roots(datasets: Mapping[str, Any]) -> Iterator[Path]:
         for part in (section, *(section.get("sets") or ())):
             for key, value in part.items():
                 if key.startswith("dataroot") and isinstance(value, str):
-                    root = Path(value).expanduser()
+                    root = expanded(value)
                     yield root
                     with contextlib.suppress(UserError, OSError):
                         if part.get("stage"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drsformer_arch.system import files
+from drsformer_arch.system.errors import UserError
 
 EXIT_SOME_FAILED = 1  # of many pictures; each was named
 
@@ -82,6 +83,16 @@ def register_outside(imports: Sequence[str]) -> None:
         from drsformer_arch.bridge import outside  # noqa: PLC0415
 
         outside.register_outside(imports)
+
+
+def refuse_no_page(path: Path, option: str) -> None:
+    """Refuse what would write a page over a table or a picture.
+
+    Raises:
+        UserError: a folder, or a file of another kind by its name.
+    """
+    if path.is_dir() or not (files.is_stream(path) or path.suffix.lower() in (".html", ".htm")):
+        raise UserError(f"{option} {path}: the page is one file, named .html")
 
 
 def announce(text: str, out: Path | None) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, add_inference
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, add_imports, add_inference, refuse_no_page
 from drsformer_arch.system.errors import UserError
 
 EXAMPLES = """Every network runs in a process of its own. OUT gets comparison.md, .csv and .tex (with the
@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit must be 1 or more")
+    if args.report is not None:
+        refuse_no_page(args.report, "--report")
     table, problems = compare(
         args.files,
         args.data,

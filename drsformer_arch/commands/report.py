@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, size_of
+from drsformer_arch.commands.common import EXIT_SOME_FAILED, add_command, announce, refuse_no_page, size_of
 from drsformer_arch.system.errors import UserError
-from drsformer_arch.system.files import is_stream
 
 if TYPE_CHECKING:
     from drsformer_arch.evaluate.summary import PictureScores, Summary
@@ -112,8 +111,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--protocol {args.protocol} compares with targets: drsformer report RESULT TARGET")
     if args.workers is not None and args.workers < 1:
         raise UserError("--workers must be 1 or more")
-    if args.out.is_dir() or not (is_stream(args.out) or args.out.suffix.lower() in (".html", ".htm")):
-        raise UserError(f"-o {args.out}: the page is one file, named .html")
+    refuse_no_page(args.out, "-o")
 
 
 def _exhibits(

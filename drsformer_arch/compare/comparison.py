@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,23 @@ from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.page.page import write_page
 from drsformer_arch.restore.weights import find_weights
 from drsformer_arch.system import processor
+from drsformer_arch.system.devices import choose_device
 from drsformer_arch.system.errors import UserError, did_you_mean, line_of, printable
-from drsformer_arch.system.files import refuse_unwritable, write_atomically
-from drsformer_arch.system.names import check_name
+from drsformer_arch.system.files import expanded, refuse_unwritable, write_atomically
+from drsformer_arch.system.names import check_name, refuse_equal
 
 OPTION_FILES = (".yml", ".yaml")
-COSTS_SHOWN = "PSNR over seconds per picture, multiplications and memory"
-DIFFERENCES_SHOWN = (
-    "Mean difference in PSNR of every two networks, its interval, and on how many pictures either is better"
-)
+OVERVIEW = {  # of a page: title and description of each figure
+    "quality_cost.png": (
+        "Quality against cost; a disc's area is the number of parameters",
+        "PSNR over seconds per picture, multiplications and memory",
+    ),
+    "differences.png": (
+        f"Differences with {differences.INTERVALS}",
+        "Mean difference in PSNR of every two networks, its interval, and on how many pictures either is better",
+    ),
+    "crops.png": ("The picture on which the networks differ most", "The same region from every network"),
+}
 
 
 def compare(
@@ -66,7 +74,11 @@ def compare(
     Raises:
         UserError: something in the input is wrong so that nothing can be compared.
     """
+    if protocol and not data:
+        raise UserError(f"--protocol {protocol} is for --data; option files bring their own protocol in val.metrics")
+    chosen = str(choose_device(device))
     pictures = tuple(_given_pictures(named, protocol) for named in data)
+    refuse_equal((f"--data {text}", compared.name) for text, compared in zip(data, pictures, strict=True))
     problems: list[str] = []
 
     def complain(problem: str) -> None:
@@ -83,48 +95,86 @@ def compare(
     methods = [
         method._replace(val={**method.val, **asked}) for method in _methods(sources, pictures, imports, complain)
     ]
+    every = _distinct_sets(methods)
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
-    every = {compared.name: compared for method in methods for compared in method.pictures}
+    _refuse_among_pictures(out, every.values())
     rainy = Method(RAINY_INPUT, None, None, None, {}, tuple(every.values()))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    settings = Settings(out, limit, device)
+    settings = Settings(out, limit, chosen)
     results = measure([rainy, *methods], settings, complain)
     if len(results) == 1:
         raise UserError("no network can be compared; the problems are named above")
     conditions = [
         *_conditions(settings, results),
         *_ways_of_inference(methods),
+        *(f"Weights of {method.label}: {method.weights}." for method in methods),
         *(f"Failed: {problem}" for problem in problems),
     ]
     pairs = differences.pairs_of(groups_of(results), tables.data_sets(results))
     table = "\n".join(filter(None, (tables.markdown_table(results, conditions), differences.markdown(pairs))))
-    cost, crops = figures.quality_against_cost(results), figures.crops([rainy, *methods], results, out)
-    overview = [("Quality against cost; a disc's area is the number of parameters", cost, COSTS_SHOWN)]
-    contents = {
-        "comparison.md": table.encode(),
-        "comparison.csv": tables.csv_of_means(results),
-        "pictures.csv": tables.csv_of_pictures(results),
-        "comparison.tex": tables.latex_table(results).encode(),
-        "quality_cost.png": cost,
-        "crops.png": crops,
+    # Tables first: what was measured took long, and is not lost where a figure cannot be drawn.
+    contents: dict[str, Callable[[], bytes] | None] = {
+        "comparison.md": table.encode,
+        "comparison.csv": lambda: tables.csv_of_means(results),
+        "pictures.csv": lambda: tables.csv_of_pictures(results),
+        "comparison.tex": lambda: tables.latex_table(results).encode(),
+        "differences.csv": (lambda: differences.csv(pairs)) if pairs else None,
+        "differences.tex": (lambda: differences.latex(pairs).encode()) if pairs else None,
+        "quality_cost.png": lambda: figures.quality_against_cost(results),
+        "differences.png": (lambda: figures.intervals(pairs)) if pairs else None,
+        "crops.png": lambda: figures.crops([rainy, *methods], results, out),
     }
-    if pairs:
-        contents["differences.csv"] = differences.csv(pairs)
-        contents["differences.tex"] = differences.latex(pairs).encode()
-        contents["differences.png"] = figures.intervals(pairs)
-        overview.append((f"Differences with {differences.INTERVALS}", contents["differences.png"], DIFFERENCES_SHOWN))
-    overview.append(("The picture on which the networks differ most", crops, "The same region from every network"))
-    for name, content in contents.items():
+    written: dict[str, bytes] = {}
+    for name, make in contents.items():
         with _named_if_unwritten(out / name, complain):
-            write_atomically(out / name, content)
+            if make is None:  # nothing to say: an earlier comparison's would pass for this one's
+                (out / name).unlink(missing_ok=True)
+            else:
+                written[name] = make()
+                write_atomically(out / name, written[name])
     if page is not None:
         with _named_if_unwritten(page, complain):
             exhibits = exhibits_of_comparison([rainy, *methods], results, out, complain)
             title = f"Comparison of {', '.join(group.label for group in groups_of(results) if group.network)}"
             facts = facts_of_comparison([rainy, *methods], results, pairs, conditions)
+            overview = [(title, written[name], text) for name, (title, text) in OVERVIEW.items() if name in written]
             write_page(page, exhibits, title=title, facts=facts, overview=overview, means=False, complain=complain)
     return table, problems
+
+
+def _distinct_sets(methods: Sequence[Method]) -> dict[str, ComparedSet]:
+    """Return the data sets of all methods by their names.
+
+    Raises:
+        UserError: two option files give one name to different pictures, or score them by different protocols.
+    """
+    every: dict[str, ComparedSet] = {}
+    for method in methods:
+        for compared in method.pictures:
+            other = every.setdefault(compared.name, compared)
+            if (other.protocol, _places(other)) != (compared.protocol, _places(compared)):
+                raise UserError(
+                    f"{method.label}: its data set {compared.name} has other pictures or another protocol than the "
+                    f"one of that name before; give it another name"
+                )
+    return every
+
+
+def _places(compared: ComparedSet) -> set[tuple[str, str]]:
+    """Return where the pictures of a data set are."""
+    return {(key, os.path.realpath(expanded(place))) for key, place in _dataroots(compared)}
+
+
+def _dataroots(compared: ComparedSet) -> list[tuple[str, str]]:
+    return [(key, str(value)) for key, value in compared.options.items() if key.startswith("dataroot") and value]
+
+
+def _refuse_among_pictures(out: Path, sets: Iterable[ComparedSet]) -> None:
+    """Refuse a folder of results inside a folder of pictures: results would be taken for some of them."""
+    for compared in sets:
+        for _, place in _places(compared):
+            if Path(place) in (where := out.resolve(), *where.parents):
+                raise UserError(f"-o {out} lies in the data set {compared.name} ({place}); choose a folder outside it")
 
 
 @contextmanager
@@ -136,6 +186,8 @@ def _named_if_unwritten(path: Path, complain: Callable[[str], None]) -> Iterator
         complain(str(error))
     except OSError as error:
         complain(printable(f"{path} cannot be written: {error.strerror or error}"))
+    except Exception as error:  # of the libraries that draw
+        complain(line_of(error, path))
 
 
 def _methods(
@@ -229,7 +281,7 @@ def _given_pictures(text: str, protocol: str | None) -> ComparedSet:
     check_name(name, f"NAME of --data {text}")
     if protocol not in PROTOCOLS:
         raise UserError(f"--data needs --protocol {' or '.join(PROTOCOLS)}: the one of the published scores")
-    if not Path(folder).expanduser().is_dir():
+    if not expanded(folder).is_dir():
         raise UserError(f"--data {text}: there is no folder {folder}")
     return ComparedSet(name, {"name": name, "type": "PairedRainDataset", "dataroot": folder}, protocol)
 

@@ -14,6 +14,7 @@ from drsformer_arch.system import escapes
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 SEED = 0
+FEWEST = 10  # pictures from which on an interval is trusted: those of a handful are much too narrow
 AT_ONCE = 500  # resamples, so that thousands of pictures fit the memory
 DIGITS = {"psnr": 2, "ssim": 4}
 DRAWN = f"{RESAMPLES:,} resamples, percentiles, seed {SEED}"
@@ -24,7 +25,7 @@ METHOD = (
     "Intervals tell of other pictures of the kind, not of other trainings; by chance one in 20 leaves out 0 where "
     "there is no difference, and of few pictures they are too narrow."
 )
-NOTE = f"Differences: {METHOD} Bold: the interval leaves out 0."  # below tables
+NOTE = f"Differences: {METHOD} Bold: the interval, of {FEWEST} pictures or more, leaves out 0."  # below tables
 
 
 class Interval(NamedTuple):
@@ -43,11 +44,13 @@ class Difference(NamedTuple):
     equal: int
     worse: int
     digits: int
+    pictures: int  # with finite scores, of which mean and interval are
 
     @property
     def is_clear(self) -> bool:
-        """True where the interval leaves out 0."""
-        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+        """True where the interval leaves out 0, of enough pictures, and the mean is not 0 as it is shown."""
+        outside = self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+        return outside and self.pictures >= FEWEST and abs(self.mean) >= 0.5 * 10**-self.digits
 
     @property
     def counts(self) -> str:
@@ -119,7 +122,7 @@ def difference(one: dict[str, float], other: dict[str, float], digits: int) -> D
     least = 0.5 * 10**-digits
     better, worse = sum(value >= least for value in differences), sum(value <= -least for value in differences)
     equal = len(differences) - better - worse
-    return Difference(sum(finite) / len(finite), interval_of_mean(finite), better, equal, worse, digits)
+    return Difference(sum(finite) / len(finite), interval_of_mean(finite), better, equal, worse, digits, len(finite))
 
 
 def pairs_of(groups: Sequence[Group], data_sets: Sequence[str]) -> list[Pair]:

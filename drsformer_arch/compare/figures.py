@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from drsformer_arch.compare.differences import INTERVALS, Pair
+from drsformer_arch.compare.differences import FEWEST, INTERVALS, Pair
 from drsformer_arch.compare.groups import Group, groups_of
 from drsformer_arch.compare.measurement import MACS_AT, Measurement, Method
 from drsformer_arch.compare.tables import data_sets
@@ -89,7 +89,9 @@ def _show_rainy(panel: Axes, inputs: Sequence[Group], name: str) -> None:
 def intervals(pairs: Sequence[Pair]) -> bytes:
     """Draw the differences in PSNR of every two networks with their intervals, a panel per data set (PNG)."""
     names = list(dict.fromkeys(pair.data_set for pair in pairs))
-    labels = list(dict.fromkeys(pair.label for pair in pairs))[:MOST_PAIRS]
+    labels = list(dict.fromkeys(pair.label for pair in pairs))
+    pairs_in_all = len(labels)
+    del labels[MOST_PAIRS:]
     figure = Figure(figsize=(3 + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for panel, name in zip(panels, names, strict=True):
@@ -103,14 +105,18 @@ def intervals(pairs: Sequence[Pair]) -> bytes:
                 panel.plot(found.interval, (at, at), color=colour, linewidth=2)
             panel.plot(found.mean, at, marker="o", color=colour)
             place = panel.get_yaxis_transform()
-            panel.text(1.01, at, found.counts, transform=place, va="center", fontsize=7, color="gray")
+            panel.text(1.01, at, found.counts, transform=place, va="center", fontsize=8, color="dimgray")
         panel.set(title=in_figure(name), xlabel="difference of PSNR in dB (right: the first is better)")
         panel.grid(alpha=0.3, linewidth=0.5, axis="x")
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)
     panels[0].set_yticks(range(len(labels)), [in_figure(label) for label in labels])
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
-    figure.supxlabel(f"{INTERVALS}; right: pictures better / equal / worse", fontsize=7, color="gray")
+    more = f"; the first {MOST_PAIRS} of {pairs_in_all} pairs" if pairs_in_all > MOST_PAIRS else ""
+    said = (
+        f"{INTERVALS}; blue: leaves out 0, of {FEWEST} pictures or more; right: pictures better / equal / worse{more}"
+    )
+    figure.supxlabel(said, fontsize=7, color="dimgray")
     return png(figure)
 
 
@@ -164,6 +170,8 @@ def most_different(results: Sequence[Measurement], name: str) -> int:
         for result in results
         if result.network and (scores := result.scores.get(name))
     ]
+    if not tables:
+        return 0
     values = [[table.get(picture, math.nan) for table in tables] for picture in results[0].scores[name].names]
     finite = np.where(np.isposinf(values), 100, values)  # NaN: a network has no result
     ranges = np.ptp(finite, axis=1)

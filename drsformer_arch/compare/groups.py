@@ -1,10 +1,11 @@
 """Trainings of one network that differ in their seeds, as one entry of a comparison."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from drsformer_arch.compare.measurement import Measurement
+from drsformer_arch.compare.measurement import Measurement, mean_of_finite
 
 
 class Group(NamedTuple):
@@ -46,32 +47,36 @@ class Group(NamedTuple):
         )
 
     def mean(self, data_set: str, what: str) -> float | None:
-        """Average a score over pictures, then over trainings; None where the data set was not scored."""
+        """Average a score over pictures that all trainings have, then over these; None where there is none."""
         means = self._means(data_set, what)
         return fmean(means) if means else None
 
     def spread(self, data_set: str, what: str) -> float | None:
-        """Return the standard deviation of the trainings' means; None where there are not two."""
+        """Return the standard deviation of the trainings' means; None where there are not two, or infinite ones."""
         means = self._means(data_set, what)
-        return stdev(means) if len(means) > 1 else None
+        return stdev(means) if len(means) > 1 and all(map(math.isfinite, means)) else None
 
     def _means(self, data_set: str, what: str) -> list[float]:
-        return [member.scores[data_set].mean(what) for member in self.members if data_set in member.scores]
+        """Average over the pictures that every training has: lacking a hard one is no better seed."""
+        tables = self._by_picture(data_set, what)
+        common = [name for name in tables[0] if all(name in table for table in tables[1:])] if tables else []
+        return [mean_of_finite([table[name] for name in common]) for table in tables if common]
 
     def of_pictures(self, data_set: str, what: str) -> dict[str, float]:
         """Return a score by the names of the pictures that every training has: the mean over the trainings."""
-        tables = [
+        tables = self._by_picture(data_set, what)
+        return {
+            name: fmean(table[name] for table in tables)
+            for name in (tables[0] if tables else ())
+            if all(name in table for table in tables[1:])
+        }
+
+    def _by_picture(self, data_set: str, what: str) -> list[dict[str, float]]:
+        return [
             dict(zip(scores.names, getattr(scores, what), strict=True))
             for member in self.members
             if (scores := member.scores.get(data_set))
         ]
-        if not tables:
-            return {}
-        return {
-            name: fmean(table[name] for table in tables)
-            for name in tables[0]
-            if all(name in table for table in tables[1:])
-        }
 
 
 def groups_of(results: Sequence[Measurement]) -> list[Group]:

@@ -81,9 +81,13 @@ class MethodScores(NamedTuple):
     at: list[int]  # indices in the data set
 
     def mean(self, what: str) -> float:
-        """Return the mean of the finite values; infinite where all are, since all pictures equal their targets."""
-        values = getattr(self, what)
-        return fmean(list(filter(math.isfinite, values)) or values)
+        """Return `mean_of_finite` of the pictures."""
+        return mean_of_finite(getattr(self, what))
+
+
+def mean_of_finite(values: Sequence[float]) -> float:
+    """Return the mean of the finite values; infinite where all are, since all pictures equal their targets."""
+    return fmean(list(filter(math.isfinite, values)) or values)
 
 
 class Measurement(NamedTuple):
@@ -124,10 +128,21 @@ def measure(methods: Sequence[Method], settings: Settings, complain: Callable[[s
         if isinstance(measured, str):
             complain(measured)
             continue
+        first = next((result for result in results if measured.group and result.group == measured.group), measured)
+        if _network_of(first) != _network_of(measured):
+            complain(
+                f"{measured.label}: {_network_of(measured)}, but {first.label} is {_network_of(first)}; files of one "
+                "name are trainings of one network"
+            )
+            continue
         for problem in measured.failed:
             complain(problem)
         results.append(measured)
     return results
+
+
+def _network_of(result: Measurement) -> str:
+    return f"a {result.network} of {result.parameters:,} parameters and {result.macs:,} MACs"
 
 
 def _in_a_process(method: Method, settings: Settings, left_out: Mapping[str, Set[int]]) -> Measurement | str:
@@ -188,10 +203,13 @@ def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[i
     run = partial(run_network, net, val=method.val, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
-    scores, failed = {}, list[str]()
+    scores, failed = dict[str, MethodScores](), list[str]()
     for data in method.pictures:
         bad: dict[int, str] = {}
-        scores[data.name] = score(method, run, data, settings, left_out[data.name], bad=bad)
+        works = any(of_set.names for of_set in scores.values())
+        found = score(method, run, data, settings, left_out[data.name], bad=bad, works=works)
+        if found.names:
+            scores[data.name] = found
         failed += [f"{method.label}: {line}" for line in bad.values()]
     memory = processor.peak_memory(device) - before
     return Measurement(method.label, kind, parameters, macs, memory, scores, method.group, tuple(failed))
@@ -214,6 +232,7 @@ def score(
     left_out: Set[int] = frozenset(),
     *,
     bad: dict[int, str],
+    works: bool = False,
 ) -> MethodScores:
     """Restore, time and score the pictures of a data set; without a network they are scored as they are.
 
@@ -223,7 +242,8 @@ def score(
         pictures: the data set.
         settings: of the comparison: its folder, its protocol, how many pictures.
         left_out: indices of pictures that are not looked at.
-        bad: takes a line for each picture that fails. A network that fails on its first one is not tried on others.
+        bad: takes a line for each picture that fails.
+        works: the network has restored some picture. One that fails on its very first is not tried on others.
     """
     dataset = PairedRainDataset({**pictures.options, "phase": "val"})
     refuse_equal_results(dataset, pictures.name, keeps_folders=True)
@@ -247,8 +267,8 @@ def score(
             }
             content = encode_png(picture)
         except Exception as error:  # of the libraries that read pictures
-            if run is not None and not result.names:
-                raise
+            if run is not None and not works and not result.names:
+                raise UserError(line_of(error, f"{dataset.paths[index]['lq_path']} of {pictures.name}")) from error
             bad[index] = line_of(error, dataset.paths[index]["lq_path"])
             continue
         path = folder / f"{name}.png"

@@ -41,8 +41,10 @@ def published(result: Measurement | Group, data_set: str) -> Quality | None:
 
 
 def best(groups: Sequence[Group], data_set: str) -> Quality | None:
-    """Return the highest PSNR and the highest SSIM measured, not necessarily of one method."""
+    """Return the highest PSNR and SSIM measured, not necessarily of one method; None where fewer than two were."""
     found = [q for group in groups if group.network and (q := quality(group, data_set))]
+    if len(found) == 1:
+        return None  # of one there is no best
     return Quality(max(q.psnr for q in found), max(q.ssim or 0.0 for q in found)) if found else None
 
 

@@ -108,6 +108,8 @@ def only(curves: Sequence[Curve], words: Sequence[str]) -> list[Curve]:
     Raises:
         UserError: none does; names those that there are.
     """
+    if not all(words):
+        raise UserError("--only: a word is empty; leave the option out to draw everything")
     chosen = [curve for curve in curves if any(word.lower() in curve.name.lower() for word in words)]
     if not chosen:
         names = first_few(list(dict.fromkeys(curve.name for curve in curves)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from drsformer_arch.plot.curves import Curve
 from drsformer_arch.plot.figures import png
@@ -58,6 +58,7 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
         panel.set_yscale("log")
     title = f"{curves[0].name} in {curves[0].unit}" if curves[0].unit else curves[0].name
     panel.set(title=in_figure(title), xlabel=curves[0].over)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)

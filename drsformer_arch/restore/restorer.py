@@ -21,6 +21,7 @@ from drsformer_arch.restore.tiling import inference_form
 from drsformer_arch.restore.weights import DEFAULT, find_weights, is_shipped
 from drsformer_arch.restore.working_scale import Scale, at_scale, automatic_scale, parse_scale
 from drsformer_arch.system import processor
+from drsformer_arch.system.devices import choose_device
 from drsformer_arch.system.errors import UserError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Restorer:
         runtime: Runtime | None = None,
         param_key: str | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device)
         self.tile, self.overlap, self.memory = tile, overlap, memory
         self.ensemble, self.published_inference = ensemble, published_inference
         self.used_tiles, self.smallest_scale = False, 1.0

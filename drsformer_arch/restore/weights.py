@@ -16,7 +16,7 @@ from torch import Tensor
 from drsformer_arch import __version__
 from drsformer_arch.restore.file_kinds import SAFETENSORS, kind_of_weights
 from drsformer_arch.system.errors import UserError, did_you_mean, first_few, is_out_of_memory
-from drsformer_arch.system.files import refuse_no_file, write_atomically
+from drsformer_arch.system.files import expanded, refuse_no_file, write_atomically
 from drsformer_arch.system.json_files import parse_json
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -47,7 +47,7 @@ def find_weights(name: Path | str) -> Path:
     Raises:
         UserError: neither.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     refuse_no_file(path, "weights")
     if path.is_file():
         return path

@@ -159,6 +159,14 @@ def refuse_unwritable(path: Path) -> None:
             pass
 
 
+def expanded(path: Path | str) -> Path:
+    """Put the home folder in the place of `~`; a user who does not exist stays, and is then not found as a path.
+
+    `Path.expanduser` raises a RuntimeError there.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def refuse_no_file(path: Path, kind: str = "") -> None:
     """Refuse what would be waited for or read without end; what is not there is left to whoever opens it.
 

@@ -7,7 +7,6 @@ network below it come from a file, as torchvision has them: nothing is fetched.
 
 import functools
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import nn
 from drsformer_arch.restore.weights import load_file
 from drsformer_arch.system import packages
 from drsformer_arch.system.errors import UserError
-from drsformer_arch.system.files import refuse_no_file
+from drsformer_arch.system.files import expanded, refuse_no_file
 
 # A weight that only this one of the package's networks has, and the network's name there.
 NETWORKS = {"features.3.squeeze.weight": "squeeze", "features.28.weight": "vgg", "features.10.weight": "alex"}
@@ -40,7 +39,7 @@ def load_lpips(weights: str) -> nn.Module:
     packages.require("lpips")
     import lpips  # noqa: PLC0415 - of an extra, and it takes seconds
 
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     refuse_no_file(path, "weights")
     if not path.is_file():
         raise UserError(f"there is no file {weights}; LPIPS needs the weights of {KNOWN}")
@@ -56,6 +55,8 @@ def load_lpips(weights: str) -> nn.Module:
         model.net.load_state_dict({key: state[of_torchvision] for key, of_torchvision in own.items()})
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{weights} holds no weights of {KNOWN}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in model.net.state_dict().values()):
+        raise UserError(f"{weights} holds NaN or infinite values; it is damaged, fetch it again")
     return model.requires_grad_(False)
 
 

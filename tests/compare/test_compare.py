@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from drsformer_arch import archs
 from drsformer_arch.cli import main
-from drsformer_arch.compare import measurement
+from drsformer_arch.compare import figures, measurement
 from drsformer_arch.compare.comparison import distinct_labels
 from drsformer_arch.compare.figures import quality_against_cost
 from drsformer_arch.compare.measurement import (
@@ -145,14 +145,72 @@ def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs(
         (["../a={weights}", "--data", "a={pairs}", "--protocol", "ddn"], "names a file or folder, which '../a' cannot"),
         (["rainy input={weights}", "--data", "a={pairs}", "--protocol", "ddn"], "choose other names: NAME=FILE"),
         (["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--limit", "0"], "--limit must be 1 or more"),
+        (["{weights}", "--data", "a=~nobody/x", "--protocol", "ddn"], "no folder ~nobody/x"),
+        (["~nobody/x.pth", "--data", "a={pairs}", "--protocol", "ddn"], "no file ~nobody/x.pth"),
+        (["{weights}", "--data", "A={pairs}", "a={pairs}", "--protocol", "ddn"], "have the same name 'a'"),
+        (["{weights}", "--protocol", "ddn"], "--protocol ddn is for --data"),
+        (["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--report", "a.csv"], "one file, named .html"),
+        (
+            ["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--device", "none"],
+            "device none cannot be used here",
+        ),
+        (["{weights}", "--data", "a={parent}", "--protocol", "ddn"], "lies in the data set a"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, pairs, weights, capsys):
-    filled = [one.format(weights=weights["DualGCN"], pairs=pairs) for one in arguments]
-    assert main(["compare", *filled, "-o", str(weights["DualGCN"].parent / "out")]) == 2
+    folder = weights["DualGCN"].parent
+    filled = [one.format(weights=weights["DualGCN"], pairs=pairs, parent=folder) for one in arguments]
+    assert main(["compare", *filled, "-o", str(folder / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_files_of_one_name_are_one_network_and_an_earlier_comparison_leaves_nothing(
+    pairs, weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)
+    settings = ["--data", f"a={pairs}", "--protocol", "ddn", "--limit", "1", "-o", str(tmp_path / "out")]
+    assert main(["compare", *map(str, weights.values()), *settings]) == 0
+    assert f"Weights of DualGCN: {weights['DualGCN']}." in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("differences.*"))) == 3
+    assert main(["compare", *(f"x={file}" for file in weights.values()), *settings]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: x (2): a DualGCN of ")
+    assert line.endswith("; files of one name are trainings of one network")
+    assert not list((tmp_path / "out").glob("differences.*"))
+
+
+def test_option_files_that_give_one_name_to_different_pictures_are_refused(pairs, weights, tmp_path, capsys):
+    for name, clean, protocol in (("1", "target", "ddn"), ("2", "input", "ddn"), ("3", "input", "rain200")):
+        data = {"name": "a", "type": "PairedRainDataset"}
+        data |= {"dataroot_lq": str(pairs / "input"), "dataroot_gt": str(pairs / clean)}
+        options = {
+            "name": name,
+            "model_type": "DerainModel",
+            "num_gpu": 0,
+            "datasets": {"test": data},
+            "network_g": {"type": "DualGCN", "channels": 8, "num_levels": 1},
+            "path": {"pretrain_network_g": str(weights["DualGCN"])},
+            "val": {"metrics": {"psnr": {"type": f"calculate_psnr_{protocol}"}}},
+        }
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(options))
+    for one, other in ("12", "23"):
+        files = [f"{name}={tmp_path / name}.yml" for name in (one, other)]
+        assert main(["compare", *files, "-o", str(tmp_path / "out")]) == 2
+        assert f"{other}: its data set a has other pictures or another protocol" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_measured_is_kept_where_a_figure_fails(pairs, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)
+    monkeypatch.setattr(figures, "crops", lambda *_: 1 / 0)
+    out = tmp_path / "out"
+    files = [str(weights["DualGCN"]), "--data", f"a={pairs}", "--protocol", "ddn", "--limit", "1", "-o", str(out)]
+    assert main(["compare", *files, "--report", str(tmp_path / "page.html")]) == 1
+    assert f"error: {out / 'crops.png'}: ZeroDivisionError" in capsys.readouterr().err
+    assert {file.name for file in out.iterdir()} >= {"comparison.md", "pictures.csv", "quality_cost.png"}
+    assert (tmp_path / "page.html").stat().st_size > 1000
 
 
 def test_tables_mark_the_best_and_what_was_published():
@@ -208,7 +266,8 @@ def test_a_network_that_returns_no_numbers_has_no_scores(pairs, tmp_path):
     pictures = ComparedSet("a", {"name": "a", "type": "PairedRainDataset", "dataroot": str(pairs)}, "ddn")
     method = Method("large", str(tmp_path / "large.pth"), None, None, {}, (pictures,))
     line = attempt(method, Settings(tmp_path, 1, "cpu"), {"a": set()})
-    assert line.startswith(f"large ({tmp_path / 'large.pth'}): the network returns NaN or infinite values")
+    said = f"large ({tmp_path / 'large.pth'}): 00.png of a: the network returns NaN or infinite values"
+    assert line.startswith(said)
 
 
 @pytest.mark.parametrize(

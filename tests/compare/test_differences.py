@@ -7,7 +7,7 @@ import math
 import pytest
 
 from drsformer_arch.compare import differences
-from drsformer_arch.compare.differences import difference, interval_of_mean, pairs_of
+from drsformer_arch.compare.differences import Pair, difference, interval_of_mean, pairs_of
 from drsformer_arch.compare.figures import intervals, most_different, quality_against_cost
 from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import Measurement, MethodScores
@@ -71,10 +71,10 @@ def test_seeds_are_one_network_and_missing_pictures_are_left_out_of_their_pairs(
     assert pair.of["psnr"].interval == pytest.approx((0.2, 0.2))
     shown = differences.markdown(pairs)
     label = "ours \N{MINUS SIGN} theirs"
-    assert f"| {label} | a | 3 (1 left out) | **+0.20 [+0.20, +0.20]** | 3 / 0 / 0 |" in shown
+    assert f"| {label} | a | 3 (1 left out) | +0.20 [+0.20, +0.20] | 3 / 0 / 0 |" in shown
     assert "+0.0000 [+0.0000, +0.0000] | 0 / 3 / 0 |" in shown
     assert "10,000 resamples" in shown
-    assert r"\boldmath$+0.20 [+0.20, +0.20]$" in differences.latex(pairs)
+    assert r" & $+0.20 [+0.20, +0.20]$" in differences.latex(pairs)
     (row, _) = csv.DictReader(io.StringIO(differences.csv(pairs).decode()))
     assert (row["method"], row["other"], row["left_out"], row["low"]) == ("ours", "theirs", "1", "0.200000")
     assert dict(differences.facts(pairs))[f"{label} on a"].startswith("3 (1 left out) pictures: PSNR +0.20 [")
@@ -85,3 +85,28 @@ def test_seeds_are_one_network_and_missing_pictures_are_left_out_of_their_pairs(
     assert intervals(pairs).startswith(b"\x89PNG")
     assert quality_against_cost(results).startswith(b"\x89PNG")
     assert most_different(results, "a") != 2  # one of them lacks it
+    assert most_different(results[:1], "a") == 0  # no network has the set
+
+
+def test_bold_is_a_difference_of_enough_pictures_that_is_seen():
+    def differing(by: float, pictures: int) -> list[Pair]:
+        one, other = ({str(n): 30 + n + more for n in range(pictures)} for more in (by, 0.0))
+        return pairs_of(groups_of([measured("one", one), measured("other", other)]), ["a"])
+
+    assert "**+0.20 [+0.20, +0.20]**" in differences.markdown(differing(0.2, 10))
+    assert r"\boldmath$+0.20 [+0.20, +0.20]$" in differences.latex(differing(0.2, 10))
+    assert "**" not in differences.markdown(differing(0.2, 9))
+    assert "| +0.00 [+0.00, +0.00] | 0 / 10 / 0 |" in differences.markdown(differing(0.001, 10))
+
+
+def test_seeds_are_averaged_over_the_pictures_that_all_have():
+    seeds = [
+        measured("x (1)", {"1": 30.0, "2": 32.0, "hard": 10.0}, "x"),
+        measured("x (2)", {"1": 31.0, "2": 33.0}, "x"),
+    ]
+    (group,) = groups_of(seeds)
+    assert group.mean("a", "psnr") == pytest.approx(31.5)
+    assert group.spread("a", "psnr") == pytest.approx(1 / math.sqrt(2))
+    perfect = groups_of([measured(f"x ({n})", {"1": math.inf}, "x") for n in (1, 2)])[0]
+    assert perfect.mean("a", "psnr") == math.inf
+    assert perfect.spread("a", "psnr") is None

@@ -1,6 +1,7 @@
 """LPIPS: the values of the package itself, which network a file is of, and what goes wrong."""
 
 import csv
+import math
 from pathlib import Path
 
 import cv2
@@ -78,3 +79,6 @@ def test_networks_are_told_apart_and_other_weights_are_refused(tmp_path):
         torch.save(state, tmp_path / "other.pth")
         with pytest.raises(UserError, match=r"val\.metrics\.lpips: .*other\.pth holds no weights of AlexNet, VGG16 or"):
             try_metric({**section, "weights": str(tmp_path / "other.pth")}, "val.metrics.lpips", 48, 64)
+    torch.save({key: value * math.nan for key, value in alex.items()}, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"nan\.pth holds NaN or infinite values"):
+        load_lpips(str(tmp_path / "nan.pth"))

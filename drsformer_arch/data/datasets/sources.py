@@ -22,6 +22,7 @@ from drsformer_arch.data.store.staging import stage_store
 from drsformer_arch.data.store.store import Store, StoredPicture, is_store
 from drsformer_arch.images.pictures import Picture, decode, picture_paths, read_file
 from drsformer_arch.system.errors import UserError
+from drsformer_arch.system.files import expanded
 
 # A picture that may not be decoded yet.
 Window = Picture | StoredPicture
@@ -165,7 +166,7 @@ def open_pictures(folder: str, *, partial: bool = False, stage: str | None = Non
     Raises:
         UserError: there is nothing of the kind; see `stage_store`, too.
     """
-    path = _staged(Path(folder).expanduser(), stage, partial=partial)
+    path = _staged(expanded(folder), stage, partial=partial)
     if is_store(path):
         return StoredTargets(path, partial=partial)
     clean = [path / f"target{ending}" for ending in (".lmdb", "") if (path / f"input{ending}").is_dir()]
@@ -185,7 +186,7 @@ def open_pairs(root: str, *, partial: bool = False, stage: str | None = None) ->
     Raises:
         UserError: there is nothing of the kind, or more than one folder for a side; see `stage_store`, too.
     """
-    path = _staged(Path(root).expanduser(), stage, partial=partial)
+    path = _staged(expanded(root), stage, partial=partial)
     if is_store(path):
         return StoredPairs(path, partial=partial)
     if not path.is_dir():
@@ -243,7 +244,7 @@ def match_pairs(lq_root: str, gt_root: str, template: str = "{}") -> Pairs:
     Raises:
         UserError: there is nothing of the kind, or a picture lacks its partner.
     """
-    lq, gt = (_open_plain(Path(root).expanduser(), recursive=False) for root in (lq_root, gt_root))
+    lq, gt = (_open_plain(expanded(root), recursive=False) for root in (lq_root, gt_root))
     return MatchedPairs(lq, gt, template)
 
 
