@@ -1,19 +1,21 @@
-"""Seconds that one iteration of each training of docs/comparison.md takes, side by side.
+"""Seconds of one iteration of each training of docs/comparison.md, and of one picture by its network, side by side.
 
 The trainings themselves run one after the other, beside other work or on several machines, so that their own records
 do not compare. Here the option files of `options/comparison` build their networks, losses and optimizers as they do in
 a training, and take steps in turns, on equal patches, which cost as much as others. Loading and validation are left
-out.
+out. Then the networks derain a picture in turns, in the form in which `drsformer derain` runs them.
 
     python benchmarks/comparison_steps.py                     # one thread, as they were trained: 3 minutes
     python benchmarks/comparison_steps.py --threads 8 --rounds 10
+    python benchmarks/comparison_steps.py | tee docs/comparison/steps.txt     for scripts/comparison_results.py
 
-Prints medians, half the range of the rounds, and ratios to the fastest.
+Prints medians and half the range of the rounds.
 """
 
 import argparse
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,14 @@ from speed import Run, machine, take_turns
 
 from drsformer_arch import plugin  # noqa: F401 - registers the networks with BasicSR
 from drsformer_arch.options.reading import read_options
+from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.tiling import inference_form
 from drsformer_arch.system import processor
 from drsformer_arch.training.derain_model import DerainModel
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "options/comparison").glob("*.yml"))
 BATCH, PATCH = 8, 64  # as those files have it
+SIDE = 384  # of the picture: as many pixels as 481x321, which most of the comparison's have, and a few less
 
 
 def model_of(file: Path, folder: str, device: torch.device) -> DerainModel:
@@ -50,6 +55,19 @@ def stepper(model: DerainModel, device: torch.device) -> Run:
     return step
 
 
+def derainer(model: DerainModel, device: torch.device) -> Run:
+    """Make the function that derains a picture."""
+    net, _ = inference_form(model.get_bare_model(model.net_g).eval(), bf16=False)
+
+    def derain(picture: torch.Tensor) -> None:
+        with torch.inference_mode():
+            infer(net, picture)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return derain
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
@@ -61,14 +79,19 @@ def main() -> None:
     args.kept = args.device.type == "cpu" and processor.keep_freed_memory(processor.UNLIMITED)
     print("\n".join(f"{key}: {value}" for key, value in machine(args).items()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        runs = {file.stem: stepper(model_of(file, folder, args.device), args.device) for file in FILES}
-        seconds = take_turns(runs, [PATCH], "training", args)[PATCH]
-    fastest = min(statistics.median(each) for each in seconds.values())
-    print("\n| network | s per iteration | |\n|---|---|---|")
-    for name, each in seconds.items():
-        spread = (max(each) - min(each)) / 2
-        median = statistics.median(each)
-        print(f"| {name} | {median:.2f} ± {spread:.2f} | {median / fastest:.1f} |")
+        models = {file.stem: model_of(file, folder, args.device) for file in FILES}
+        steps = {name: stepper(model, args.device) for name, model in models.items()}
+        iterations = take_turns(steps, [PATCH], "training", args)[PATCH]
+        nets = {name: derainer(model, args.device) for name, model in models.items()}
+        pictures = take_turns(nets, [SIDE], "deraining", args)[SIDE]
+    print(f"\n| network | s per iteration | s per picture of {SIDE}x{SIDE} |\n|---|---|---|")
+    for name in models:
+        print(f"| {name} | {measured(iterations[name])} | {measured(pictures[name])} |")
+
+
+def measured(seconds: Sequence[float]) -> str:
+    """Write the median and half the range."""
+    return f"{statistics.median(seconds):.2f} ± {(max(seconds) - min(seconds)) / 2:.2f}"
 
 
 if __name__ == "__main__":

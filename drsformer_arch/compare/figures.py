@@ -48,7 +48,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
             for index, group in enumerate(networks):
                 psnr, cost = group.mean(name, "psnr"), cost_of(group)
                 if psnr is not None and cost > 0:
-                    size, colour = 30 + 600 * group.parameters / most, f"C{index}"
+                    size, colour = 20 + 280 * group.parameters / most, f"C{index}"
                     panel.scatter(cost, psnr, s=size, alpha=0.6, color=colour, linewidths=0)
                     panel.errorbar(cost, psnr, group.spread(name, "psnr"), color=colour, capsize=3, linewidth=1)
             panel.set(xscale="log", title=in_figure(name), xlabel=f"{what} (left is less)")
@@ -63,6 +63,8 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
     labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
     discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=f"C{index}") for index in range(len(networks))]
     figure.legend(discs, labels, title="parameters", loc="outside right upper", frameon=False)
+    bars = "; bars: standard deviation between trainings" if any(len(group.members) > 1 for group in networks) else ""
+    figure.supxlabel(f"a disc's area is the number of parameters{bars}", fontsize=8, color="dimgray")
     return png(figure)
 
 

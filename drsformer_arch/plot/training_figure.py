@@ -1,7 +1,8 @@
 """Loss, learning rate and validation scores of several trainings in one figure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,14 +20,16 @@ LARGEST = 1e100  # value that is drawn; axes cannot hold those near the largest 
 WIDE = 4  # largest over smallest value from which a loss has a logarithmic axis
 
 
-def draw(curves: Sequence[Curve]) -> bytes:
+def draw(curves: Sequence[Curve], groups: Mapping[str, str] | None = None) -> bytes:
     """Draw one panel per quantity, one colour per run (PNG).
 
     Args:
         curves: of all runs; those of one name over the same share a panel, of which there are `MOST_PANELS` at most.
+        groups: runs by which others share a colour, such as seeds of one network: the group of a run by its name. The
+            first run of a group has a solid line, the others have dashed ones.
     """
     names = list(dict.fromkeys((curve.name, curve.over) for curve in curves))[:MOST_PANELS]
-    runs = list(dict.fromkeys(curve.run for curve in curves))
+    runs = _lines_of(dict.fromkeys(curve.run for curve in curves), groups or {})
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(6 * COLUMNS, 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
@@ -35,23 +38,34 @@ def draw(curves: Sequence[Curve]) -> bytes:
     for panel, name in zip(panels, names, strict=False):
         _draw(panel, [curve for curve in curves if (curve.name, curve.over) == name], runs)
     if len(runs) > 1:
-        handles = [panels[0].plot([], [], color=f"C{index}", label=in_figure(run))[0] for index, run in enumerate(runs)]
+        handles = [panels[0].plot([], [], **line, label=in_figure(run))[0] for run, line in runs.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 4), frameon=False)
     return png(figure)
 
 
-def _draw(panel: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
+def _lines_of(runs: Iterable[str], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Choose the colour and the style of every run's lines."""
+    known: dict[str, int] = {}
+    lines = {}
+    for run in runs:
+        group = groups.get(run, run)
+        style = "--" if group in known else "-"
+        lines[run] = {"color": f"C{known.setdefault(group, len(known))}", "linestyle": style}
+    return lines
+
+
+def _draw(panel: Axes, curves: Sequence[Curve], runs: Mapping[str, dict[str, Any]]) -> None:
     for curve in curves:
-        colour = f"C{runs.index(curve.run)}"
+        line = runs[curve.run]
         at = [iteration for iteration, _ in curve.points]
         values = [value if abs(value) < LARGEST else math.nan for _, value in curve.points]  # a gap
         many = len(values) > POINTS
         marker = "." if not many and len(values) < POINTS // 4 else ""
-        panel.plot(at, values, color=colour, linewidth=0.6 if many else 1.5, alpha=0.4 if many else 1, marker=marker)
+        panel.plot(at, values, **line, linewidth=0.6 if many else 1.5, alpha=0.4 if many else 1, marker=marker)
         if many:
             width = len(values) // (POINTS // 4)
             means = np.convolve(values, np.full(width, 1 / width), "valid")
-            panel.plot(at[width - 1 :], means, color=colour, linewidth=1.8)
+            panel.plot(at[width - 1 :], means, **line, linewidth=1.8)
     everything = [value for curve in curves for _, value in curve.points if abs(value) < LARGEST]
     is_loss = curves[0].name.startswith(("loss", "gradient"))
     if is_loss and everything and min(everything) > 0 and max(everything) / min(everything) >= WIDE:

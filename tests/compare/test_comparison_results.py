@@ -11,7 +11,6 @@ import pytest
 from drsformer_arch.compare import differences, tables
 from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import Measurement, MethodScores
-from drsformer_arch.system.errors import UserError
 from drsformer_arch.training import training_records
 
 SCRIPT = Path(__file__).parents[2] / "scripts/comparison_results.py"
@@ -41,6 +40,20 @@ def measured(label: str, network: str | None, seed: int, group: str = "") -> Mea
     return Measurement(label, network, *costs, {"Rain100L": scores(19), "Rain200H": scores(6)}, group or label)
 
 
+def write(folder: Path, rainy: Measurement, trained: Measurement) -> None:
+    """Keep a training as the script does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    alone = [rainy, trained._replace(label=trained.group)]
+    (folder / "comparison.csv").write_bytes(tables.csv_of_means(alone))
+    (folder / "pictures.csv").write_bytes(tables.csv_of_pictures(alone))
+    cv2.imwrite(str(folder / "regions.png"), np.zeros((450, 190, 3), np.uint8))
+    (folder / training_records.NAME).unlink(missing_ok=True)
+    for iteration in (1, 2, 3):
+        step = {"iter": iteration, "epoch": 0, "lr": 1e-3, "l_pix": 0.1, "seconds_per_iter": iteration + 0.5}
+        training_records.append(folder, step)
+    training_records.append(folder, {"iter": 3, "data_set": "Rain100L", "psnr": 30.0})
+
+
 def test_joined_results_say_what_one_comparison_says(script, tmp_path):
     rainy = measured("rainy input", None, 0)
     trained = [
@@ -49,31 +62,81 @@ def test_joined_results_say_what_one_comparison_says(script, tmp_path):
         measured("comparison_IDT_seed1", "IDT", 3, "IDT"),
     ]
     for result in trained:
-        folder = tmp_path / "kept" / result.label
-        folder.mkdir(parents=True)
-        alone = [rainy, result._replace(label=result.group)]
-        (folder / "comparison.csv").write_bytes(tables.csv_of_means(alone))
-        (folder / "pictures.csv").write_bytes(tables.csv_of_pictures(alone))
-        cv2.imwrite(str(folder / "regions.png"), np.zeros((450, 190, 3), np.uint8))
-        for iteration in (1, 2, 3):
-            step = {"iter": iteration, "epoch": 0, "lr": 1e-3, "l_pix": 0.1, "seconds_per_iter": iteration + 0.5}
-            training_records.append(folder, step)
-        training_records.append(folder, {"iter": 3, "data_set": "Rain100L", "psnr": 30.0})
+        write(tmp_path / "kept" / result.label, rainy, result)
     whole = [rainy, *trained]
     unfinished = tmp_path / "kept/comparison_SPDNet_seed1"
     unfinished.mkdir()
     (unfinished / "pictures.csv").write_text("method,network\n")  # as another training keeps it
-    assert script.read_all(tmp_path / "kept") == whole
-    said = script.join(tmp_path / "kept", tmp_path / "out")
+    assert script.read_all(tmp_path / "kept") == (whole, [])
+    said, _ = script.join(tmp_path / "kept", tmp_path / "out")
     assert tables.markdown_table(whole, []) in said
     assert differences.markdown(differences.pairs_of(groups_of(whole), tables.data_sets(whole))) in said
-    assert "| DRSformer, 2 trainings | 2.50 |" in said
+    assert "| DRSformer, 2 trainings | 2.50, of the training itself, whatever ran beside it |" in said
     for name in ("cost.png", "differences.png", "training.png", "regions.jpg"):
         assert cv2.imread(str(tmp_path / "out" / name)) is not None
 
-    other = [measured("rainy input", None, 9), trained[2]._replace(label="IDT")]
-    (folder / "pictures.csv").write_bytes(tables.csv_of_pictures(other))
-    with pytest.raises(UserError, match="IDT_seed1: scored on other pictures than comparison_DRSformer_seed1"):
-        script.read_all(tmp_path / "kept")
-    with pytest.raises(UserError, match="nothing is kept"):
-        script.read_all(tmp_path / "out")
+    (tmp_path / "kept/steps.txt").write_text("processor: x\n\n| IDT | 0.50 ± 0.01 | 2.00 ± 0.10 |\n")
+    said, _ = script.join(tmp_path / "kept", tmp_path / "out")
+    assert "| IDT | 1.40 M | 1.0 G | 2.000 | " in said
+    assert "| DRSformer, 2 trainings | 1.40 M | 1.0 G | 0.250 | " in said
+    assert said.endswith("\n| IDT | 0.50 |")
+
+
+def doubled(text: str) -> str:
+    return text + text.splitlines(keepends=True)[-1]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("pictures.csv", doubled, "IDT has not the pictures that the rainy input has"),
+        ("pictures.csv", lambda text: text[: text.rindex("\nIDT,") + 1], "IDT has not the pictures"),
+        ("pictures.csv", lambda text: text.replace("IDT,Rain200H,005,", "IDT,Rain200H,005,nan,"), "no numbers"),
+        ("pictures.csv", lambda text: text.replace("IDT,Rain200H,005,", "IDT,Rain200H,005,x"), "could not convert"),
+        ("pictures.csv", lambda text: text.replace("Rain200H", "Other"), "has no scores on Rain200H"),
+        ("pictures.csv", lambda _: "", "has no scores"),
+        ("comparison.csv", lambda _: "", "not of the rainy input and IDT alone"),
+        ("comparison.csv", lambda text: text.replace(",IDT,", ",Restormer,"), "not of the rainy input and IDT alone"),
+        ("comparison.csv", lambda _: None, "No such file"),
+        ("comparison.csv", lambda _: "method\nx\n", "data_set"),
+        ("comparison.csv", lambda text: text.replace("1400000", "1500000"), "another size of IDT"),
+        ("training.jsonl", lambda _: None, "no record of an iteration"),
+        ("regions.png", lambda _: "", "no picture of the regions"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_named_and_the_rest_is_read(script, tmp_path, file, change, said):
+    rainy = measured("rainy input", None, 0)
+    for seed in (2, 3, 9):
+        write(tmp_path / f"comparison_IDT_seed{seed}", rainy, measured("", "IDT", seed, "IDT"))
+    damaged = tmp_path / "comparison_IDT_seed3" / file
+    text = change("" if file == "regions.png" else damaged.read_text())
+    damaged.unlink()
+    if text is not None:
+        damaged.write_text(text)
+    results, (line,) = script.read_all(tmp_path)
+    assert [result.label[-1] for result in results[1:]] == ["2", "9"]
+    assert "comparison_IDT_seed3" in line
+    assert said in line
+
+
+def test_other_pictures_other_names_and_nothing_at_all_are_refused(script, tmp_path, capsys, monkeypatch):
+    write(tmp_path / "comparison_IDT_seed1", measured("rainy input", None, 0), measured("", "IDT", 1, "IDT"))
+    write(tmp_path / "comparison_IDT_seed2", measured("rainy input", None, 9), measured("", "IDT", 2, "IDT"))
+    write(tmp_path / "mine", measured("rainy input", None, 0), measured("", "IDT", 2, "IDT"))
+    _, problems = script.read_all(tmp_path)
+    assert problems[0].endswith("comparison_IDT_seed2: scored on other pictures than comparison_IDT_seed1")
+    assert problems[1] == "mine is not called comparison_NETWORK_seedN"
+    monkeypatch.chdir(tmp_path)
+    assert script.main(["join", ".", "-o", "joined"]) == 1
+    said = capsys.readouterr()
+    assert "| IDT | 1.40 M |" in said.out
+    assert said.err.count("\n") == 2
+    for arguments, said in (
+        (["join", "out"], "nothing is kept in out"),
+        (["keep", "nonsense"], "nonsense is not called comparison_NETWORK_seedN"),
+        (["keep", "comparison_IDT_seed3"], "was comparison_IDT_seed3 trained here?"),
+        (["join", ".", "-o", "mine/regions.png"], "mine/regions.png"),
+    ):
+        assert script.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
