@@ -19,7 +19,7 @@ from drsformer_arch.compare.tables import data_sets
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.images.tensors import to_picture
-from drsformer_arch.plot.figures import png
+from drsformer_arch.plot.figures import colours, png
 from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
@@ -42,13 +42,13 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
     networks = [group for group in groups if group.network]
     figure = Figure(figsize=(2.6 + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(COSTS), squeeze=False, sharex="col", sharey="row")
-    most = max(group.parameters for group in networks)
+    most, palette = max(group.parameters for group in networks), colours(len(networks))
     for row, name in zip(panels, names, strict=True):
         for panel, (what, cost_of) in zip(row, COSTS.items(), strict=True):
             for index, group in enumerate(networks):
                 psnr, cost = group.mean(name, "psnr"), cost_of(group)
                 if psnr is not None and cost > 0:
-                    size, colour = 20 + 280 * group.parameters / most, f"C{index}"
+                    size, colour = 20 + 280 * group.parameters / most, palette[index]
                     panel.scatter(cost, psnr, s=size, alpha=0.6, color=colour, linewidths=0)
                     panel.errorbar(cost, psnr, group.spread(name, "psnr"), color=colour, capsize=3, linewidth=1)
             panel.set(xscale="log", title=in_figure(name), xlabel=f"{what} (left is less)")
@@ -61,7 +61,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
             panel.grid(alpha=0.3, linewidth=0.5)
         row[0].set_ylabel("PSNR in dB")
     labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
-    discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=f"C{index}") for index in range(len(networks))]
+    discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=colour) for colour in palette]
     figure.legend(discs, labels, title="parameters", loc="outside right upper", frameon=False)
     bars = "; bars: standard deviation between trainings" if any(len(group.members) > 1 for group in networks) else ""
     figure.supxlabel(f"a disc's area is the number of parameters{bars}", fontsize=8, color="dimgray")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from drsformer_arch.plot.curves import Curve
-from drsformer_arch.plot.figures import png
+from drsformer_arch.plot.figures import colours, png
 from drsformer_arch.system.escapes import in_figure
 
 COLUMNS = 2
@@ -45,13 +45,14 @@ def draw(curves: Sequence[Curve], groups: Mapping[str, str] | None = None) -> by
 
 def _lines_of(runs: Iterable[str], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Choose the colour and the style of every run's lines."""
-    known: dict[str, int] = {}
-    lines = {}
-    for run in runs:
-        group = groups.get(run, run)
-        style = "--" if group in known else "-"
-        lines[run] = {"color": f"C{known.setdefault(group, len(known))}", "linestyle": style}
-    return lines
+    of_run = {run: groups.get(run, run) for run in runs}
+    names = list(dict.fromkeys(of_run.values()))
+    palette = dict(zip(names, colours(len(names)), strict=True))
+    first = {group: run for run, group in reversed(of_run.items())}
+    return {
+        run: {"color": palette[group], "linestyle": "-" if run == first[group] else "--"}
+        for run, group in of_run.items()
+    }
 
 
 def _draw(panel: Axes, curves: Sequence[Curve], runs: Mapping[str, dict[str, Any]]) -> None:

@@ -11,6 +11,8 @@ import pytest
 from drsformer_arch.compare import differences, tables
 from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import Measurement, MethodScores
+from drsformer_arch.plot import training_figure
+from drsformer_arch.plot.figures import colours
 from drsformer_arch.training import training_records
 
 SCRIPT = Path(__file__).parents[2] / "scripts/comparison_results.py"
@@ -38,6 +40,14 @@ def measured(label: str, network: str | None, seed: int, group: str = "") -> Mea
 
     costs = (1_400_000, 10**9, 2**30) if network else (0, 0, 0)
     return Measurement(label, network, *costs, {"Rain100L": scores(19), "Rain200H": scores(6)}, group or label)
+
+
+def test_runs_of_a_group_share_a_colour_and_no_two_groups_do():
+    lines = training_figure._lines_of(["a, seed1", "b", "a, seed2"], {"a, seed1": "a", "a, seed2": "a"})
+    assert lines["a, seed1"]["color"] == lines["a, seed2"]["color"] != lines["b"]["color"]
+    assert [line["linestyle"] for line in lines.values()] == ["-", "-", "--"]
+    for count in (0, 1, 11, 60):
+        assert len(set(colours(count))) == count
 
 
 def write(folder: Path, rainy: Measurement, trained: Measurement) -> None:
