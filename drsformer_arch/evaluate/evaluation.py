@@ -101,6 +101,7 @@ def evaluate(
         learned_distance().load_lpips(lpips)
     if workers is None:
         workers = min(processor.usable_cores(), len(pairs) // PAIRS_PER_WORKER)
+    workers = min(workers, len(pairs))  # more would wait for nothing
     if workers <= 1:
         return (_score(pair, tuple(which), lpips) for pair in pairs)
     return _in_processes(pairs, tuple(which), workers, lpips)
