@@ -15,6 +15,7 @@ from drsformer_arch.compare import differences, figures, tables
 from drsformer_arch.compare.comparison_page import exhibits_of_comparison, facts_of_comparison
 from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import RAINY_INPUT, ComparedSet, Measurement, Method, Settings, measure
+from drsformer_arch.data.pairing.layouts import role_of
 from drsformer_arch.metrics import PROTOCOLS
 from drsformer_arch.page.page import write_page
 from drsformer_arch.restore.weights import find_weights
@@ -96,9 +97,9 @@ def compare(
         method._replace(val={**method.val, **asked}) for method in _methods(sources, pictures, imports, complain)
     ]
     every = _distinct_sets(methods)
+    _refuse_among_pictures(out, every.values())
     for path in filter(None, (out / "comparison.md", page)):
         refuse_unwritable(path)
-    _refuse_among_pictures(out, every.values())
     rainy = Method(RAINY_INPUT, None, None, None, {}, tuple(every.values()))
     settings = Settings(out, limit, chosen)
     results = measure([rainy, *methods], settings, complain)
@@ -171,9 +172,14 @@ def _dataroots(compared: ComparedSet) -> list[tuple[str, str]]:
 
 def _refuse_among_pictures(out: Path, sets: Iterable[ComparedSet]) -> None:
     """Refuse a folder of results inside a folder of pictures: results would be taken for some of them."""
+    where = out.resolve()
     for compared in sets:
-        for _, place in _places(compared):
-            if Path(place) in (where := out.resolve(), *where.parents):
+        for key, place in _places(compared):
+            if not where.is_relative_to(place):
+                continue
+            below = where.relative_to(place).parts
+            # Beside the folders of rainy and of clean pictures there may be others, such as results/ in ".".
+            if key != "dataroot" or not below or role_of(below[:1], nearest=True):
                 raise UserError(f"-o {out} lies in the data set {compared.name} ({place}); choose a folder outside it")
 
 

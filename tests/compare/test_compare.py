@@ -154,16 +154,23 @@ def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs(
             ["{weights}", "--data", "a={pairs}", "--protocol", "ddn", "--device", "none"],
             "device none cannot be used here",
         ),
-        (["{weights}", "--data", "a={parent}", "--protocol", "ddn"], "lies in the data set a"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, pairs, weights, capsys):
-    folder = weights["DualGCN"].parent
-    filled = [one.format(weights=weights["DualGCN"], pairs=pairs, parent=folder) for one in arguments]
-    assert main(["compare", *filled, "-o", str(folder / "out")]) == 2
+    filled = [one.format(weights=weights["DualGCN"], pairs=pairs) for one in arguments]
+    assert main(["compare", *filled, "-o", str(weights["DualGCN"].parent / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("below", ["input/out", "target", ""])
+def test_results_are_not_written_among_pictures(below, pairs, weights, capsys):
+    before = sorted(pairs.rglob("*"))
+    settings = ["--data", f"a={pairs}", "--protocol", "ddn", "-o", str(pairs / below)]
+    assert main(["compare", str(weights["DualGCN"]), *settings]) == 2
+    assert "lies in the data set a" in capsys.readouterr().err
+    assert sorted(pairs.rglob("*")) == before
 
 
 def test_files_of_one_name_are_one_network_and_an_earlier_comparison_leaves_nothing(
