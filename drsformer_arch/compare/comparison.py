@@ -156,8 +156,9 @@ def _distinct_sets(methods: Sequence[Method]) -> dict[str, ComparedSet]:
             if (other.protocol, _places(other)) != (compared.protocol, _places(compared)):
                 raise UserError(
                     f"{method.label}: its data set {compared.name} has other pictures or another protocol than the "
-                    f"one of that name before; give it another name"
+                    "one of that name before; give it another name"
                 )
+    refuse_equal((f"data set {name}", name) for name in every)
     return every
 
 
