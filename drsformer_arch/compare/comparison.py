@@ -138,7 +138,7 @@ def compare(
             exhibits = exhibits_of_comparison([rainy, *methods], results, out, complain)
             title = f"Comparison of {', '.join(group.label for group in groups_of(results) if group.network)}"
             facts = facts_of_comparison([rainy, *methods], results, pairs, conditions)
-            overview = [(title, written[name], text) for name, (title, text) in OVERVIEW.items() if name in written]
+            overview = [(heading, written[name], said) for name, (heading, said) in OVERVIEW.items() if name in written]
             write_page(page, exhibits, title=title, facts=facts, overview=overview, means=False, complain=complain)
     return table, problems
 

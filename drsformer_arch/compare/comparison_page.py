@@ -22,6 +22,8 @@ def facts_of_comparison(
     means = []
     for group in groups_of(results):
         for name in tables.data_sets(group.members):
+            if group.mean(name, "psnr") is None:
+                continue  # its trainings have no picture in common
             psnr, ssim = (
                 f"{group.mean(name, what):.{digits}f}{tables.spread(group, name, what, digits)}"
                 for what, digits in differences.DIGITS.items()

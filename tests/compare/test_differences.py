@@ -7,6 +7,7 @@ import math
 import pytest
 
 from drsformer_arch.compare import differences
+from drsformer_arch.compare.comparison_page import facts_of_comparison
 from drsformer_arch.compare.differences import Pair, difference, interval_of_mean, pairs_of
 from drsformer_arch.compare.figures import intervals, most_different, quality_against_cost
 from drsformer_arch.compare.groups import groups_of
@@ -107,6 +108,9 @@ def test_seeds_are_averaged_over_the_pictures_that_all_have():
     (group,) = groups_of(seeds)
     assert group.mean("a", "psnr") == pytest.approx(31.5)
     assert group.spread("a", "psnr") == pytest.approx(1 / math.sqrt(2))
+    apart = [measured("y (1)", {"1": 30.0}, "y"), measured("y (2)", {"2": 30.0}, "y")]
+    assert facts_of_comparison([], apart, [], [])[0][0] == "Conditions"
+    assert "| y, 2 trainings | 1.00 M | 1.0 G | 0.500 | 1.00 GiB |  |" in markdown_table(apart, [])
     perfect = groups_of([measured(f"x ({n})", {"1": math.inf}, "x") for n in (1, 2)])[0]
     assert perfect.mean("a", "psnr") == math.inf
     assert perfect.spread("a", "psnr") is None
