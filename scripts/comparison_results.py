@@ -260,7 +260,8 @@ def curves_of(results: Sequence[Measurement], kept: Path, times: dict[str, Times
                 points = [(iteration * seconds, value) for iteration, value in curve.points]
                 found.append(curve._replace(points=points, over="seconds of iterations on a quiet core"))
         curves += found
-    return sorted(curves, key=lambda curve: curve.name)
+    order = list(dict.fromkeys(curve.name for curve in curves))  # both curves of a data set side by side
+    return sorted(curves, key=lambda curve: order.index(curve.name))
 
 
 def gallery(results: Sequence[Measurement], kept: Path) -> Picture:
