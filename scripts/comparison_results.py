@@ -146,8 +146,8 @@ def measurement(folder: Path) -> tuple[Measurement, Measurement]:
     rainy, own = read
     if pictures_of(own) != pictures_of(rainy):
         raise UserError(f"{folder}: {network} has not the pictures that the rainy input has, each once")
-    if median_seconds(folder) is None:
-        raise UserError(f"{folder}: {training_records.NAME} has no record of an iteration")
+    if not any("data_set" in record for record in training_records.read(folder)):
+        raise UserError(f"{folder}: {training_records.NAME} has no record of a validation")
     shown = cv2.imread(str(folder / REGIONS))
     if shown is None or shown.shape != (len(SCENES) * REGION[0], REGION[1], 3):
         raise UserError(f"{folder}: {REGIONS} is no picture of the regions")
@@ -300,9 +300,11 @@ def join(kept: Path, out: Path) -> tuple[str, list[str]]:
     lines = ["| network | s per iteration |", "|---|---|"]
     for group in groups[1:]:
         own = [seconds for member in group.members if (seconds := median_seconds(kept / member.label)) is not None]
-        seconds = times[group.label].iteration if group.label in times else median(own)
-        beside = "" if group.label in times else ", of the training itself, whatever ran beside it"
-        lines.append(f"| {group.title} | {seconds:.2f}{beside} |")
+        if group.label in times:
+            said = f"{times[group.label].iteration:.2f}"
+        else:  # a training of fewer iterations than it logs says nothing
+            said = f"{median(own):.2f}, of the training itself, whatever ran beside it" if own else "not known"
+        lines.append(f"| {group.title} | {said} |")
     return "\n".join([tables.markdown_table(results, []), differences.markdown(pairs), *lines]), problems
 
 

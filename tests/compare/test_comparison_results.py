@@ -110,7 +110,7 @@ def doubled(text: str) -> str:
         ("comparison.csv", lambda _: None, "No such file"),
         ("comparison.csv", lambda _: "method\nx\n", "data_set"),
         ("comparison.csv", lambda text: text.replace("1400000", "1500000"), "another size of IDT"),
-        ("training.jsonl", lambda _: None, "no record of an iteration"),
+        ("training.jsonl", lambda _: None, "no record of a validation"),
         ("regions.png", lambda _: "", "no picture of the regions"),
     ],
 )
@@ -127,6 +127,17 @@ def test_a_folder_that_cannot_be_used_is_named_and_the_rest_is_read(script, tmp_
     assert [result.label[-1] for result in results[1:]] == ["2", "9"]
     assert "comparison_IDT_seed3" in line
     assert said in line
+
+
+def test_a_training_that_is_only_tried_is_joined(script, tmp_path):
+    """One of fewer iterations than it logs, as the head of run_comparison.sh proposes."""
+    folder = tmp_path / "comparison_IDT_seed1"
+    write(folder, measured("rainy input", None, 0), measured("", "IDT", 1, "IDT"))
+    (folder / training_records.NAME).unlink()
+    training_records.append(folder, {"iter": 4, "data_set": "Rain100L", "psnr": 20.0})
+    said, problems = script.join(tmp_path, tmp_path / "out")
+    assert said.endswith("| IDT | not known |")
+    assert not problems
 
 
 def test_other_pictures_other_names_and_nothing_at_all_are_refused(script, tmp_path, capsys, monkeypatch):
