@@ -178,6 +178,11 @@ def pictures_of(result: Measurement) -> dict[str, list[str]] | None:
     return names if all(len(set(of_set)) == len(of_set) for of_set in names.values()) else None
 
 
+def qualities(result: Measurement) -> dict[str, tuple[object, ...]]:
+    """Return names, PSNR and SSIM of the pictures by data set."""
+    return {data_set: scores[:3] for data_set, scores in result.scores.items()}
+
+
 def read_all(kept: Path) -> tuple[list[Measurement], list[str]]:
     """Read all that was kept; the rainy pictures' scores, which all must share, come first.
 
@@ -194,7 +199,7 @@ def read_all(kept: Path) -> tuple[list[Measurement], list[str]]:
         try:
             rainy, own = measurement(folder)
             results = results or [rainy]
-            if [one[:3] for one in rainy.scores.values()] != [one[:3] for one in results[0].scores.values()]:
+            if qualities(rainy) != qualities(results[0]):
                 raise UserError(f"{folder}: scored on other pictures than {results[1].label}")
             same = next((result for result in results if result.group == own.group), own)
             if (same.parameters, same.macs) != (own.parameters, own.macs):
@@ -247,12 +252,16 @@ def with_quiet_times(results: Sequence[Measurement], times: dict[str, Times]) ->
     return replaced
 
 
+def short_name(result: Measurement) -> str:
+    """Name a training by its network and seed."""
+    return f"{result.group}, {result.label.rpartition('_')[2]}"
+
+
 def curves_of(results: Sequence[Measurement], kept: Path, times: dict[str, Times]) -> list[Curve]:
     """Return the validations of the trainings over iterations and time, each under a short name."""
     curves = []
     for result in results:
-        label = f"{result.group}, {result.label.rpartition('_')[2]}"
-        found = [curve._replace(run=label) for curve in only(read_curves(kept / result.label), ["PSNR"])]
+        found = [curve._replace(run=short_name(result)) for curve in only(read_curves(kept / result.label), ["PSNR"])]
         if result.group in times:
             found = [curve for curve in found if curve.over == ITERATIONS]
             seconds = times[result.group].iteration
@@ -285,7 +294,7 @@ def join(kept: Path, out: Path) -> tuple[str, list[str]]:
     results = with_quiet_times(results, times)
     groups = groups_of(results)
     pairs = differences.pairs_of(groups, tables.data_sets(results))
-    seeds = {f"{result.group}, {result.label.rpartition('_')[2]}": result.group for result in results[1:]}
+    seeds = {short_name(result): result.group for result in results[1:]}
     picture = cv2.imencode(".jpg", gallery(results, kept)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
     drawn = {
         "cost.png": figures.quality_against_cost(results),

@@ -143,15 +143,19 @@ def test_a_training_that_is_only_tried_is_joined(script, tmp_path):
 def test_other_pictures_other_names_and_nothing_at_all_are_refused(script, tmp_path, capsys, monkeypatch):
     write(tmp_path / "comparison_IDT_seed1", measured("rainy input", None, 0), measured("", "IDT", 1, "IDT"))
     write(tmp_path / "comparison_IDT_seed2", measured("rainy input", None, 9), measured("", "IDT", 2, "IDT"))
+    write(tmp_path / "comparison_IDT_seed4", measured("rainy input", None, 0), measured("", "IDT", 4, "IDT"))
+    for path in (tmp_path / "comparison_IDT_seed4").glob("*.csv"):  # a data set by another name
+        path.write_text(path.read_text().replace("Rain200H", "Other"))
     write(tmp_path / "mine", measured("rainy input", None, 0), measured("", "IDT", 2, "IDT"))
     _, problems = script.read_all(tmp_path)
     assert problems[0].endswith("comparison_IDT_seed2: scored on other pictures than comparison_IDT_seed1")
-    assert problems[1] == "mine is not called comparison_NETWORK_seedN"
+    assert problems[1].endswith("comparison_IDT_seed4: scored on other pictures than comparison_IDT_seed1")
+    assert problems[2] == "mine is not called comparison_NETWORK_seedN"
     monkeypatch.chdir(tmp_path)
     assert script.main(["join", ".", "-o", "joined"]) == 1
     said = capsys.readouterr()
     assert "| IDT | 1.40 M |" in said.out
-    assert said.err.count("\n") == 2
+    assert said.err.count("\n") == 3
     for arguments, said in (
         (["join", "out"], "nothing is kept in out"),
         (["keep", "nonsense"], "nonsense is not called comparison_NETWORK_seedN"),
