@@ -21,6 +21,7 @@ from drsformer_arch.options.run_sections import MODEL_TYPES
 from drsformer_arch.restore.outline import outline
 from drsformer_arch.restore.weights import find_weights
 from drsformer_arch.system.errors import UserError, line_of
+from drsformer_arch.system.files import expanded
 from drsformer_arch.training.batch_plan import batch_plan, fewer_pictures
 from drsformer_arch.training.derain_model import refuse_random_weights
 
@@ -186,7 +187,7 @@ def check_files(options: dict[str, Any]) -> None:
 
 def _check_state(state: str, name: str) -> None:
     """A training state must be one of this experiment: its weights are looked for there."""
-    path = Path(os.path.expanduser(state))
+    path = expanded(state)
     if not os.path.isfile(path):
         raise UserError(f"path.resume_state: there is no file {state}")
     states = Path("experiments", name, "training_states")

@@ -18,6 +18,7 @@ from drsformer_arch.bridge import importable  # noqa: F401 - makes BasicSR impor
 from drsformer_arch.fast.builders import NetworkBuilder
 from drsformer_arch.restore.outside import installed_networks
 from drsformer_arch.system.errors import UserError, line_of
+from drsformer_arch.system.files import expanded
 
 # isort: split
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
@@ -47,7 +48,7 @@ def imports_of(options: Mapping[str, Any], option_file: Path | str) -> list[str]
 def _find(name: str, option_file: Path) -> str:
     if not name.endswith(PYTHON):
         return name
-    path = Path.cwd() / os.path.expanduser(name)  # pathlib's fails where there is no such user
+    path = Path.cwd() / expanded(name)
     for candidate in (path, option_file.absolute().parent / path.name):
         if os.path.isfile(candidate):  # pathlib's fails where a name is too long
             return str(candidate)
@@ -61,7 +62,7 @@ def copy_imported_files(options: Mapping[str, Any], folder: Path) -> None:
         OSError: the folder is not writable, the disk is full.
     """
     for name in names_of(options):
-        if name.endswith(PYTHON) and os.path.isfile(path := Path(os.path.expanduser(name))):
+        if name.endswith(PYTHON) and os.path.isfile(path := expanded(name)):
             with contextlib.suppress(shutil.SameFileError):
                 shutil.copyfile(path, folder / path.name)
 

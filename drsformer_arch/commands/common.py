@@ -69,7 +69,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
 
 def _from_here(name: str) -> str:
     """Make the path of a file absolute, for any working directory; the name of a module stays as it is."""
-    return str(Path.cwd() / os.path.expanduser(name)) if name.endswith(".py") else name
+    return str(Path.cwd() / files.expanded(name)) if name.endswith(".py") else name
 
 
 def register_outside(imports: Sequence[str]) -> None:

@@ -164,11 +164,8 @@ def _distinct_sets(methods: Sequence[Method]) -> dict[str, ComparedSet]:
 
 def _places(compared: ComparedSet) -> set[tuple[str, str]]:
     """Return where the pictures of a data set are."""
-    return {(key, os.path.realpath(expanded(place))) for key, place in _dataroots(compared)}
-
-
-def _dataroots(compared: ComparedSet) -> list[tuple[str, str]]:
-    return [(key, str(value)) for key, value in compared.options.items() if key.startswith("dataroot") and value]
+    roots = {key: value for key, value in compared.options.items() if key.startswith("dataroot") and value}
+    return {(key, os.path.realpath(expanded(place))) for key, place in roots.items()}
 
 
 def _refuse_among_pictures(out: Path, sets: Iterable[ComparedSet]) -> None:

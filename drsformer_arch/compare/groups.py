@@ -57,26 +57,21 @@ class Group(NamedTuple):
         return stdev(means) if len(means) > 1 and all(map(math.isfinite, means)) else None
 
     def _means(self, data_set: str, what: str) -> list[float]:
-        """Average over the pictures that every training has: lacking a hard one is no better seed."""
-        tables = self._by_picture(data_set, what)
-        common = [name for name in tables[0] if all(name in table for table in tables[1:])] if tables else []
-        return [mean_of_finite([table[name] for name in common]) for table in tables if common]
+        return [mean_of_finite(list(table.values())) for table in self._by_picture(data_set, what) if table]
 
     def of_pictures(self, data_set: str, what: str) -> dict[str, float]:
         """Return a score by the names of the pictures that every training has: the mean over the trainings."""
         tables = self._by_picture(data_set, what)
-        return {
-            name: fmean(table[name] for table in tables)
-            for name in (tables[0] if tables else ())
-            if all(name in table for table in tables[1:])
-        }
+        return {name: fmean(table[name] for table in tables) for name in (tables[0] if tables else ())}
 
     def _by_picture(self, data_set: str, what: str) -> list[dict[str, float]]:
-        return [
+        """Return each training's scores of the pictures that all have: lacking a hard one is no better seed."""
+        tables = [
             dict(zip(scores.names, getattr(scores, what), strict=True))
             for member in self.members
             if (scores := member.scores.get(data_set))
         ]
+        return [{name: table[name] for name in tables[0] if all(name in each for each in tables)} for table in tables]
 
 
 def groups_of(results: Sequence[Measurement]) -> list[Group]:
