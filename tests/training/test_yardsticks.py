@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drsformer_arch import Restorer
 from drsformer_arch.rain import line_patterns
 from drsformer_arch.rain.line_patterns import (
     HELD_OUT_ANGLES,
@@ -86,6 +87,28 @@ def test_scores_stand_beside_those_of_the_first_generation(scripts, monkeypatch,
     for arguments, said in ((["--only", "rain100l"], "needs --data"), (["--only", "reel"], "did you mean 'real'")):
         assert score.main(arguments) == 2
         assert said in capsys.readouterr().err
+
+
+def test_the_shipped_weights_score_what_is_written(scripts, yardsticks):
+    score = scripts("score_yardsticks")
+    written = json.loads(score.FIRST.with_name("second_scores.json").read_text())
+    first = json.loads(score.FIRST.read_text())
+    assert {part: list(scores) for part, scores in written.items()} == {part: list(first[part]) for part in first}
+    restorer = Restorer(tile=0)
+    for number in (7, 22, 40):  # left alone, half taken for rain, and taken for rain
+        clean, rainy = yardsticks.pattern(number)
+        for part, picture in (("patterns", clean.clean), ("rainy_patterns", rainy.rainy)):
+            measured = score.psnr(restorer(picture), clean.clean)
+            assert measured == pytest.approx(written[part][clean.name]["derained"], abs=0.05)
+    for page in ("README.md", "drsformer_arch/weights/README.md"):
+        rows = [row for row in (SCRIPTS.parent / page).read_text().splitlines() if row.startswith("| ")]
+        for part, start in (
+            ("rain100l", "Rain100L (light)"),
+            ("rain800", "Rain800 (mixed)"),
+            ("rain200h", "Rain200H (heavy)"),
+        ):
+            (row,) = (row for row in rows if row.startswith(f"| {start}"))
+            assert f" {score.summary(part, written[part])['mean']:.2f} dB / " in row
 
 
 def test_training_draws_nothing_that_is_held_out(monkeypatch):
