@@ -92,7 +92,8 @@ class Restorer:
         self.used_tiles, self.smallest_scale = False, 1.0
         self.scale = parse_scale(scale)
         path = Path(type(weights).__name__) if isinstance(weights, nn.Module) else find_weights(weights)
-        self._scales_by_itself = is_shipped(path) and not published_inference
+        self._is_shipped = is_shipped(path)
+        self._scales_by_itself = self._is_shipped and not published_inference
         if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
             raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
         self.net: Any
@@ -160,6 +161,12 @@ class Restorer:
         if self.smallest_scale == 1:
             return None
         return f"rain was looked for in large pictures at {self.smallest_scale:.3g} of their size"
+
+    def note_on_ensemble(self) -> str | None:
+        """Say in one line that the mean over symmetries does harm; None where it is not taken, or nothing is known."""
+        if not (self.ensemble and self._is_shipped):
+            return None
+        return f"{DEFAULT} learned rain as it falls and leaves it in pictures on their side, and so in the mean"
 
     def _name(self) -> str:
         program = isinstance(self.net, OnnxProgram)
