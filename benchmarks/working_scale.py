@@ -19,8 +19,6 @@ from tqdm import tqdm
 from drsformer_arch import Restorer
 from drsformer_arch.images.pictures import Picture
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.rain.layers import Streaks
-from drsformer_arch.rain.rain_presets import RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.restore.weights import DEFAULT
 from drsformer_arch.restore.working_scale import automatic_scale
@@ -34,24 +32,6 @@ SCALES = (1, 1 / 2, 1 / 4, 1 / 8)
 SIZES = ((1 / 8**0.5, 1 / 8**0.5), (1 / 2, 1 / 2), (1 / 2**0.5, 1 / 2**0.5), (1, 1), (1, 1 / 3))
 
 
-def rain(size: float) -> RainParameters:
-    """Three layers of streaks; size 1 is as long and as wide as those of the yardstick of 12 megapixels."""
-    kinds = ((90, 5, 1.2, 1.3, 0.34), (190, 9, 2.0, 0.7, 0.6), (420, 20, 2.6, 0.08, 0.45))
-    layers = tuple(
-        Streaks(
-            angle=-9,
-            drift=0,
-            wobble=wobble,
-            length=length * size,
-            width=width * size,
-            density=density,
-            brightness=brightness,
-        )
-        for length, width, wobble, density, brightness in kinds
-    )
-    return RainParameters(layers=layers, screen=0.6)
-
-
 def pair(photograph: Picture, sides: float, streaks: float) -> tuple[Picture, Picture]:
     """Shrink a clean photograph (H, W, 3) and let it rain; returns rainy and clean."""
     height, width = photograph.shape[:2]
@@ -59,7 +39,7 @@ def pair(photograph: Picture, sides: float, streaks: float) -> tuple[Picture, Pi
     if sides != 1:
         size = (round(width * sides), round(height * sides))
         clean = np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return add_rain(clean, np.random.default_rng(yardsticks.LARGE_SEED), rain(streaks)), clean
+    return add_rain(clean, np.random.default_rng(yardsticks.LARGE_SEED), yardsticks.large_rain(streaks)), clean
 
 
 def row(restorers: dict[float, Restorer], rainy: Picture, clean: Picture, shown: tqdm) -> list[str]:

@@ -145,16 +145,21 @@ def pattern(number: int) -> tuple[Yardstick, Yardstick]:
     return Yardstick(name, clean, clean), Yardstick(name, rainy, clean)
 
 
+def large_rain(size: float = 1) -> RainParameters:
+    """Three layers of streaks, at size 1 as long and as wide as rain in a picture of 12 megapixels has."""
+    layers = (
+        Streaks(angle=-9, drift=0, wobble=1.2, length=90 * size, width=5.0 * size, density=1.3, brightness=0.34),
+        Streaks(angle=-9, drift=0, wobble=2.0, length=190 * size, width=9.0 * size, density=0.7, brightness=0.6),
+        Streaks(angle=-9, drift=0, wobble=2.6, length=420 * size, width=20.0 * size, density=0.08, brightness=0.45),
+    )
+    return RainParameters(layers=layers, screen=0.6)
+
+
 def large() -> Yardstick:
     """Make a photograph of 12 megapixels with streaks as long and as wide as rain of that size has."""
     clean = _enlarged(decode(read_file(Path(_folder_of("skimage"), "data/coffee.png")), "coffee"), LARGE_SIZE)
-    layers = (
-        Streaks(angle=-9, drift=0, wobble=1.2, length=90, width=5.0, density=1.3, brightness=0.34),
-        Streaks(angle=-9, drift=0, wobble=2.0, length=190, width=9.0, density=0.7, brightness=0.6),
-        Streaks(angle=-9, drift=0, wobble=2.6, length=420, width=20.0, density=0.08, brightness=0.45),
-    )
     rng = np.random.default_rng(LARGE_SEED)
-    return Yardstick("coffee_12_megapixels", add_rain(clean, rng, RainParameters(layers=layers, screen=0.6)), clean)
+    return Yardstick("coffee_12_megapixels", add_rain(clean, rng, large_rain()), clean)
 
 
 def real(folder: Path) -> Iterator[tuple[str, bytes, Picture]]:
