@@ -262,18 +262,22 @@ def _temporary(folder: Path, name: str, suffix: str) -> Iterator[Path]:
     if folder not in _cleaned:
         _cleaned.add(folder)
         remove_leftovers(folder)
-    descriptor = None
-    while descriptor is None:
-        path = folder / f".{name[:_LONGEST_STEM]}.{MARK}-{os.urandom(4).hex()}.tmp{suffix}"
-        descriptor = _create_locked(path)
-    if fcntl is None:  # Windows renames no open file, and removes none either
-        os.close(descriptor)
+    path, descriptor = _hidden(folder, name, suffix), None
     try:
+        # Ctrl-C may come when the file is there and its descriptor not yet here.
+        while (descriptor := _create_locked(path)) is None:
+            path = _hidden(folder, name, suffix)
+        if fcntl is None:  # Windows renames no open file, and removes none either
+            os.close(descriptor)
         yield path
     finally:
         path.unlink(missing_ok=True)
-        if fcntl is not None:
+        if fcntl is not None and descriptor is not None:
             os.close(descriptor)
+
+
+def _hidden(folder: Path, name: str, suffix: str) -> Path:
+    return folder / f".{name[:_LONGEST_STEM]}.{MARK}-{os.urandom(4).hex()}.tmp{suffix}"
 
 
 def _create_locked(path: Path) -> int | None:

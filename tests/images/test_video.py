@@ -371,28 +371,46 @@ def test_frames_beyond_the_limit_of_pixels_are_refused(ffmpeg, tmp_path, monkeyp
     assert derain_video(source, target, unchanged) == FRAMES
 
 
+AS_THE_FILE_IS_MADE = """
+import os
+first = os.open
+def interrupted(path, *rest):
+    descriptor = first(path, *rest)
+    if ".drsformer-" in str(path):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return descriptor
+os.open = interrupted
+"""
+
+
 @pytest.mark.parametrize(
-    ("number", "ffmpeg"), [pytest.param(signal.SIGTERM, True, marks=needs_ffmpeg), (signal.SIGINT, False)]
+    ("number", "ffmpeg", "moment"),
+    [
+        pytest.param(signal.SIGTERM, True, "", marks=needs_ffmpeg),
+        (None, False, AS_THE_FILE_IS_MADE),
+        (signal.SIGINT, False, ""),
+    ],
 )
-def test_a_signal_leaves_no_temporary_file(number, ffmpeg, weights, tmp_path):
+def test_a_signal_leaves_no_temporary_file(number, ffmpeg, moment, weights, tmp_path):
     """In a process of its own; the program's folder is left out of its path where it shall not find ffmpeg."""
     source, out = tmp_path / "a.avi", tmp_path / "out"
     write_video(source)
     # A shell's background jobs ignore Ctrl-C from the start.
-    script = "import sys, shutil, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script = "import sys, shutil, signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
     script += "from drsformer_arch.cli import main; "
     script += "" if ffmpeg else "shutil.which = lambda _: None; "
     # Frames come one by one, and never all.
     script += (
-        "import time; from drsformer_arch.restore.restorer import Restorer; "
-        "Restorer.batch = lambda _, frames: time.sleep(0.2) or frames; "
+        "from drsformer_arch.restore.restorer import Restorer; "
+        "Restorer.batch = lambda _, frames: time.sleep(0.2) or frames"
     )
-    script += "sys.exit(main(sys.argv[1:]))"
+    script += f"{moment or chr(10)}sys.exit(main(sys.argv[1:]))"
     arguments = ["derain", source, "-o", out / "a.avi", "-w", weights]
     process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
-    while not list(out.glob(".*")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(number)
+    if number:
+        while not list(out.glob(".*")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
     assert "Interrupted" in process.communicate()[1]
     assert process.returncode == 130
     assert not list(out.iterdir())
