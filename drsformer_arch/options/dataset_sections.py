@@ -164,7 +164,7 @@ class SyntheticRain(Source):
     presets: Rains = option(f"kinds of rain to draw, perhaps with weights: {', '.join(PRESETS)}", list(RAINS))
     rain_seed: kinds.Seed = option("seed of the rain in validation and tests, the same every time", 0)
     resize: kinds.Factors = option("range from which training draws a factor to resize each picture", None, "factor")
-    drawn_scenes: kinds.Share = option("share of training samples with drawn lines, text, grass or hair", 0)
+    drawn_scenes: kinds.Share = option("share of training samples with drawn lines, text, grass, hair or walls", 0)
 
 
 class CommonOptions(Source, Training):

@@ -1,4 +1,4 @@
-"""Clean pictures of what looks like rain and is none, drawn: regular lines, text, grass and hair.
+"""Clean pictures of what looks like rain and is none, drawn: regular lines, text, grass and hair, walls.
 
 From them, with and without rain over them, a network learns to leave alone what looks alike in photographs.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drsformer_arch.images.pictures import Picture
-from drsformer_arch.rain.line_patterns import draw_training_pattern
+from drsformer_arch.rain.line_patterns import HELD_OUT_PERIODS, draw_training_pattern
 
 Plane = npt.NDArray[np.floating[Any]]
 
@@ -41,7 +41,7 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
     height, width = photograph.shape[:2]
     largest = np.iinfo(photograph.dtype).max
     behind = np.broadcast_to(photograph, (height, width, 3)).astype(np.float32) / largest
-    kind = rng.choice(4, p=(0.35, 0.2, 0.3, 0.15))
+    kind = rng.choice(5, p=(0.32, 0.18, 0.25, 0.13, 0.12))
     if kind == 0:
         drawn = draw_training_pattern(rng, height, width)
         return drawn.astype(photograph.dtype) * photograph.dtype.type(largest // 255)
@@ -52,6 +52,8 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
         scene = _blended(behind, mask, _colour(rng))
     elif kind == 2:
         scene = _hair(rng, height, width)
+    elif kind == 3:
+        scene = _wall(rng, height, width)
     else:
         scene = _text(rng, behind)
     return np.rint(np.clip(scene, 0, 1) * largest).astype(photograph.dtype)
@@ -86,6 +88,30 @@ def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
         cover = stroke[ys, xs, None].astype(np.float32) / 255
         scene[ys, xs] += cover * (mixed - scene[ys, xs])
     return scene
+
+
+def _wall(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """Draw bricks, tiles or boards: joints in two directions, hardly tilted, between stones of uneven colour."""
+    row = HELD_OUT_PERIODS[0]
+    while HELD_OUT_PERIODS[0] <= row <= HELD_OUT_PERIODS[1]:
+        row = float(np.exp(rng.uniform(np.log(7), np.log(80))))
+    stone = row * float(np.exp(rng.uniform(np.log(1), np.log(5))))
+    while HELD_OUT_PERIODS[0] <= stone <= HELD_OUT_PERIODS[1]:
+        stone *= 1.1
+    turn = np.deg2rad(rng.uniform(-12, 12) + 90 * rng.integers(2))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    down = (y * np.cos(turn) - x * np.sin(turn)) / row + 1000
+    number = np.floor(down)
+    along = (x * np.cos(turn) + y * np.sin(turn)) / stone + 1000 + number * float(rng.choice((0, 0.5, 0.31)))
+    joint = max(row * float(rng.uniform(0.05, 0.2)), 1.0)
+    nearest = np.minimum(np.abs(down - np.rint(down)) * row, np.abs(along - np.rint(along)) * stone)
+    between = np.clip((joint / 2 - nearest) / rng.uniform(1, 2) + 0.5, 0, 1).astype(np.float32)
+    tones = rng.normal(1, rng.uniform(0, 0.15), size=4096)
+    uneven = tones[(number.astype(np.int64) * 61 + np.floor(along).astype(np.int64)) % len(tones)]
+    grain = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), float(rng.uniform(0.5, 2)))
+    uneven = uneven + grain / grain.std() * rng.uniform(0, 0.1)
+    stones = _colour(rng) * uneven[:, :, None].astype(np.float32)
+    return _blended(stones, between, _colour(rng))
 
 
 def _text(rng: np.random.Generator, behind: Plane) -> Plane:

@@ -15,7 +15,8 @@ heavy     the same, stronger still
 none      none at all: pairs of equal halves, from which a network learns to leave clean pictures as they are
 scaled    light, medium, heavy, rain200l and rain200h with streaks of half to three times their size, half of it JPEG
 thick     long and wide streaks of near drops, out of focus, before some of the usual ones, half of it JPEG
-dense     one to three curtains of fine to coarse rain with streaks before them and a veil behind, half of it JPEG
+dense     curtains of fine to coarse rain with streaks before them and a veil behind, or short broad streaks driven by
+          the wind, as oblique as snow; half of it JPEG
 crossed   streaks of two to four directions and several sizes, half of it JPEG
 levels    as rain800, wider: rain of two sizes, levels that it does not explain, JPEG of any quality
 ========  =============================================================================================================

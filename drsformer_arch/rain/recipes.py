@@ -202,6 +202,14 @@ RECIPES["thick"] = (
         jpeg_quality=_COMPRESSED,
     ),
 )
+_DRIVEN = _streaks(
+    (5, 22), (1.2, 3.2), (30, 160), (0.4, 1.0), (0.7, 2.5), spread=0.5, ripple=(0, 0.4), ripples=1.0, fade=(0.3, 0.7)
+)
+_DRIVEN_DEPTHS = (
+    Depth(0.75, 0.8, 0.75, 0.8, drift=2, wobble=3.0),
+    Depth(0.22, 1.0, 1.1, 1.0, drift=2, wobble=4.0),
+    Depth(0.03, 1.7, 2.2, 1.0, drift=2, wobble=6.0),
+)
 RECIPES["dense"] = (
     Recipe(
         (
@@ -212,6 +220,20 @@ RECIPES["dense"] = (
         steepest=45,
         veil=(0, 0.15),
         finish={"screen": (0.3, 1)},
+        jpeg_quality=_COMPRESSED,
+        sizes=(0.6, 2.0),
+    ),
+    # Driven by the wind: many short streaks, as broad as flakes, as oblique as snow, of several depths.
+    Recipe(
+        (
+            Group(_curtain((4, 16), (1.0, 3.0), (-0.05, 0.1), (0.01, 0.2)), None, turn=(-6, 6)),
+            Group(_DRIVEN, _DRIVEN_DEPTHS, turn=(-6, 6), copies=(1, 2)),
+        ),
+        lean=22,
+        steepest=60,
+        weight=0.7,
+        veil=(0, 0.15),
+        finish={"screen": (0, 1)},
         jpeg_quality=_COMPRESSED,
         sizes=(0.6, 2.0),
     ),

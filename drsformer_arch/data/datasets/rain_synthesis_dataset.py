@@ -25,8 +25,8 @@ class RainSynthesisDataset(Dataset[Any]):
     pictures are taken; `presets`, one name of `rain_presets.PRESETS`, a list of them, or names with weights
     (default: `rain_presets.RAINS`); `gt_size`, `use_hflip`, `use_rot`, `partial`, `stage` as in `PairedRainDataset`;
     `resize`, two factors between which training resizes a picture before it rains; `drawn_scenes`, the share of
-    training samples in which `drawn_scenes.draw_scene` puts lines, text, grass or hair in the picture's place or in
-    front of it.
+    training samples in which `drawn_scenes.draw_scene` puts lines, text, grass, hair or walls in the picture's place
+    or in front of it.
 
     Samples: as of `PairedRainDataset`. Training draws everything from Python's global generator; in other phases the
     whole picture gets rain that depends on its index and `rain_seed` alone, so that scores can be compared.
