@@ -57,8 +57,8 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ensemble",
         action="store_true",
-        help="take the mean over the eight symmetries of each picture: eight times as slow; better only for "
-        "networks that were trained on rain from all sides",
+        help="take the mean over the eight symmetries of each picture: eight times as slow; of DRSformer-S, which "
+        "learned rain as it falls, over the four upright ones",
     )
     parser.add_argument(
         "--published-inference",

@@ -101,8 +101,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if restorer.device.type == "cpu":
         processor.tune()
-    if note := restorer.note_on_ensemble():
-        print(f"note: {note}; better without --ensemble", file=sys.stderr)
     problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
     if note := restorer.note_on_tiles():
         print(f"note: {note}; --tile 0 computes them whole, where memory allows", file=sys.stderr)

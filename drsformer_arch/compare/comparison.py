@@ -66,7 +66,8 @@ def compare(
         device: default: the GPU where there is one.
         page: HTML file that shows all results; default: none.
         imports: modules and files whose networks are used beside ours, see `bridge.outside.register_outside`.
-        ensemble: take the mean over the eight symmetries of each picture, also where an option file does not say so.
+        ensemble: take the mean over the eight symmetries of each picture (with shipped weights: the four upright ones),
+            also where an option file does not say so.
         published_inference: run networks as their authors did for their scores, likewise.
 
     Returns:
@@ -324,7 +325,7 @@ def _own_pictures(source: str, options: dict[str, Any]) -> list[ComparedSet]:
 
 
 WAYS_OF_INFERENCE = {
-    "ensemble": "Mean over the eight symmetries of each picture",
+    "ensemble": "Mean over the eight symmetries of each picture (of DRSformer-S: the four upright ones)",
     "tile": "Larger pictures in tiles, which change the results of networks that look at whole ones",
     "published_inference": "Run as by the network's authors, in windows or from corners where they do",
 }

@@ -164,7 +164,10 @@ class Val(AnyVal, extra="forbid"):
     )
     tile: kinds.Natural = option("side of tiles for pictures too large for the memory; 0: whole pictures", 0, "pixels")
     tile_overlap: kinds.Natural = option("how far neighbouring tiles overlap", 32, "pixels")
-    ensemble: bool = option("take the mean over the eight symmetries of each picture; eight times as slow", False)
+    ensemble: bool = option(
+        "take the mean over the eight symmetries of each picture, eight times as slow; DRSformer-S: four, upright",
+        False,
+    )
     published_inference: bool = option(
         "run networks as their authors did for their scores: NeRDRain in windows of 256 pixels, FADformer as the mean "
         "of four corners",

@@ -20,7 +20,15 @@ class Window(NamedTuple):
     own: slice  # likewise
 
 
-def infer(net: Network, image: Tensor, *, as_published: bool = False, ensemble: bool = False, **options: Any) -> Tensor:
+def infer(
+    net: Network,
+    image: Tensor,
+    *,
+    as_published: bool = False,
+    ensemble: bool = False,
+    upright: bool = False,
+    **options: Any,
+) -> Tensor:
     """Apply a network to pictures of any size, as `restore` does, or in another way.
 
     Args:
@@ -28,6 +36,7 @@ def infer(net: Network, image: Tensor, *, as_published: bool = False, ensemble: 
         image: (N, C, H, W), RGB in [0, 1].
         as_published: as the network's authors do it, where its contract says how; `options` for tiles then say nothing.
         ensemble: the mean of the results for the eight symmetries of the picture, each turned back.
+        upright: of these only the four in which what stood does not lie.
         options: of `restore`.
 
     Returns:
@@ -45,7 +54,7 @@ def infer(net: Network, image: Tensor, *, as_published: bool = False, ensemble: 
     def whole(part: Tensor) -> Tensor:
         return restore(net, part, **{**options, "tile": 0})
 
-    return mean_of_symmetries(run, image) if ensemble else run(image)
+    return mean_of_symmetries(run, image, upright=upright) if ensemble else run(image)
 
 
 def in_tiles(contract: Contract, height: int, width: int, tile: int, *, as_published: bool) -> bool:
@@ -106,19 +115,21 @@ def from_corners(run: Run, image: Tensor, multiple: int, smallest: int) -> Tenso
     return (total / count).clamp(0, 1)
 
 
-def mean_of_symmetries(run: Run, image: Tensor) -> Tensor:
+def mean_of_symmetries(run: Run, image: Tensor, *, upright: bool = False) -> Tensor:
     """Average what comes of the eight rotations and reflections of a picture (Timofte et al., CVPR 2016).
 
     Args:
         run: restores a picture.
         image: (N, C, H, W).
+        upright: leave out the four that lay the picture on its side, for networks that know rain only as it falls.
 
     Returns:
         The shape of `image`.
     """
     total = torch.zeros_like(image)
-    for turns, mirrored in itertools.product(range(4), (False, True)):
+    symmetries = list(itertools.product((0, 2) if upright else range(4), (False, True)))
+    for turns, mirrored in symmetries:
         seen = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
         turned_back = torch.rot90(run(seen), -turns, (2, 3))
         total += turned_back.flip(3) if mirrored else turned_back
-    return total / 8
+    return total / len(symmetries)

@@ -56,7 +56,8 @@ class Restorer:
             the picture. "auto" halves it with shipped weights until no more than 2.5 megapixels are left, and is 1 with
             others and with `published_inference`.
         memory: bytes that "auto" may use; default: 70 % of what is free.
-        ensemble: take the mean over the eight symmetries of each picture, which takes eight times as long.
+        ensemble: take the mean over the eight symmetries of each picture, which takes eight times as long; with shipped
+            weights over four, as they know rain only as it falls.
         published_inference: run the network as its authors did for their scores, where its `contract` says how.
         fast: compute in the fused form, where the network has one; else what its file says, slower.
         runtime: what computes, PyTorch or ONNX Runtime; default: as the kind of file says.
@@ -162,12 +163,6 @@ class Restorer:
             return None
         return f"rain was looked for in large pictures at {self.smallest_scale:.3g} of their size"
 
-    def note_on_ensemble(self) -> str | None:
-        """Say in one line that the mean over symmetries does harm; None where it is not taken, or nothing is known."""
-        if not (self.ensemble and self._is_shipped):
-            return None
-        return f"{DEFAULT} learned rain as it falls and leaves it in pictures on their side, and so in the mean"
-
     def _name(self) -> str:
         program = isinstance(self.net, OnnxProgram)
         return str(self.net.network["type"]) if program else type(self.net).__name__
@@ -200,6 +195,7 @@ class Restorer:
                 rainy,
                 as_published=self.published_inference,
                 ensemble=self.ensemble,
+                upright=self._is_shipped,
                 tile=tile,
                 overlap=overlap,
                 device=self.device,

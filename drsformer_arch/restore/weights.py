@@ -63,6 +63,11 @@ def is_shipped(path: Path) -> bool:
     return path.parent == SHIPPED
 
 
+def know_upright_rain_only(weights: Path | str | None) -> bool:
+    """Tell whether weights, as a user names them, never saw a picture on its side in training: the shipped ones."""
+    return weights is not None and is_shipped(find_weights(weights))
+
+
 def load_file(path: Path | str, *, mmap: bool = False) -> Any:
     """Load a file on the CPU as `torch.load` does, executing nothing; safetensors come as from a .pth file.
 

@@ -20,6 +20,7 @@ from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.restore.inference import infer
 from drsformer_arch.restore.tiling import inference_form
+from drsformer_arch.restore.weights import know_upright_rain_only
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically
 from drsformer_arch.training import checkpoints, training_records
@@ -76,6 +77,7 @@ class ValidatedModel(CheckpointedModel):
                 self.lq,
                 as_published=bool(val.get("published_inference")),
                 ensemble=bool(val.get("ensemble")),
+                upright=not self.is_train and know_upright_rain_only(self.opt["path"].get("pretrain_network_g")),
                 multiple=int(val.get("window_size", contract_of(net).size_multiple)),
                 tile=int(val.get("tile", 0)),
                 overlap=int(val.get("tile_overlap", 32)),

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from drsformer_arch import archs
@@ -28,10 +30,11 @@ from drsformer_arch.compare.measurement import (
 )
 from drsformer_arch.compare.tables import csv_of_means, csv_of_pictures, latex_table, markdown_table
 from drsformer_arch.metrics import calculate_psnr_rain200, calculate_ssim_rain200
+from drsformer_arch.restore.restorer import Restorer
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.escapes import csv_line
 from tests.golden_weights import load_golden_weights
-from tests.runs import PROCESSES
+from tests.runs import PROCESSES, drsformer, write
 
 
 @pytest.fixture
@@ -121,6 +124,35 @@ def test_equal_names_of_weights_are_told_apart_by_their_experiments(pairs, weigh
     said = capsys.readouterr().out
     assert "\n| DRSformer_net_g_latest | " in said
     assert "\n| DualGCN_net_g_latest | " in said
+
+
+def test_every_command_takes_the_upright_symmetries_of_shipped_weights(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)
+    rainy = pairs / "input" / "00.png"
+    data = ["--data", f"a={pairs}", "--protocol", "rain200", "--limit", "1", "-o", str(tmp_path / "compared")]
+    assert main(["compare", "DRSformer-S", "--ensemble", *data]) == 0
+    compared = tmp_path / "compared" / "pictures" / "DRSformer-S" / "a" / "00.png"
+    assert main(["derain", str(rainy), "-o", str(tmp_path / "derained.png"), "--ensemble"]) == 0
+    test = {
+        "name": "one",
+        "model_type": "DerainModel",
+        "num_gpu": 0,
+        "datasets": {"test": {"name": "a", "type": "PairedRainDataset", "dataroot": str(pairs)}},
+        "network_g": {"type": "DRSformer", "dim": 20, "num_blocks": [1, 1, 1, 1], "with_mefc": False},
+        "path": {"pretrain_network_g": "DRSformer-S"},
+        "val": {"save_img": True, "ensemble": True, "metrics": {"psnr": {"type": "calculate_psnr_rain200"}}},
+    }
+    drsformer(tmp_path, "test", "-opt", write(tmp_path, test, "one.yml"))
+    (tested,) = (tmp_path / "results").rglob("00*.png")
+
+    derain, picture = Restorer(), np.asarray(Image.open(rainy)).astype(np.uint8)
+    flips = [picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1]]
+    results = [derain(np.ascontiguousarray(flipped)).astype(float) for flipped in flips]
+    results = [results[0], results[1][:, ::-1], results[2][::-1], results[3][::-1, ::-1]]
+    mean = np.mean(results, axis=0)  # of clipped results: at white and black they differ
+    assert np.abs(results[0] - mean).mean() > 1
+    for file in (compared, tmp_path / "derained.png", tested):
+        assert np.abs(np.asarray(Image.open(file)) - mean).mean() < 0.5
 
 
 def test_files_of_equal_names_get_the_shortest_part_of_their_paths_that_differs():

@@ -77,13 +77,8 @@ def test_only_the_shipped_weights_choose_a_scale(monkeypatch, tmp_path, capsys):
     assert "note: rain was looked for in large pictures at 0.5 of their size; --scale 1" in capsys.readouterr().err
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), Restorer()(pixels))
     assert main([*command, "--overwrite", "--scale", "1"]) == 0
-    err = capsys.readouterr().err
-    assert "looked for" not in err
-    assert "as it falls" not in err
+    assert "looked for" not in capsys.readouterr().err
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), Restorer(own)(pixels))
-    for weights, harms in (("DRSformer-S", True), (str(own), False)):
-        assert main([*command, "--overwrite", "--ensemble", "-w", weights]) == 0
-        assert ("note: DRSformer-S learned rain as it falls" in capsys.readouterr().err) == harms
     for value in ("0", "1.5", "nan", "half"):
         assert main([*command, "--overwrite", "--scale", value]) == 2
         said = capsys.readouterr().err
