@@ -109,7 +109,7 @@ def _wall(rng: np.random.Generator, height: int, width: int) -> Plane:
     tones = rng.normal(1, rng.uniform(0, 0.15), size=4096)
     uneven = tones[(number.astype(np.int64) * 61 + np.floor(along).astype(np.int64)) % len(tones)]
     grain = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), float(rng.uniform(0.5, 2)))
-    uneven = uneven + grain / grain.std() * rng.uniform(0, 0.1)
+    uneven = uneven + grain / max(grain.std(), 1e-6) * rng.uniform(0, 0.1)
     stones = _colour(rng) * uneven[:, :, None].astype(np.float32)
     return _blended(stones, between, _colour(rng))
 
