@@ -64,7 +64,7 @@ def is_shipped(path: Path) -> bool:
 
 
 def know_upright_rain_only(weights: Path | str | None) -> bool:
-    """Tell whether weights, as a user names them, never saw a picture on its side in training: the shipped ones."""
+    """Tell whether weights, as a user names them, know rain only as it falls: the shipped ones do."""
     return weights is not None and is_shipped(find_weights(weights))
 
 
