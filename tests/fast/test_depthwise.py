@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from drsformer_arch.fast.depthwise import depthwise_conv
 
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 3e-3}
+# Processors without AVX-512 round bfloat16 more often: 1.7e-2 there, of 49 products.
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

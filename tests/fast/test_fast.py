@@ -87,7 +87,8 @@ def test_fast_forms_equal_the_plain_network(name):
         output, found = gradients(accelerated.train(training), image)
         torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
         for key, gradient in wanted.items():
-            torch.testing.assert_close(found[key], gradient, rtol=1e-9, atol=1e-9 * gradient.abs().max(), msg=key)
+            # NeRD-Rain's queries have gradients of 1e-13 behind values of 1e3: 2.3e-9 on some processors.
+            torch.testing.assert_close(found[key], gradient, rtol=1e-9, atol=1e-8 * gradient.abs().max(), msg=key)
         for tile in tiles:
             fused = fuse(accelerated, tile=tile)
             assert form_of(fused) == "fused"
