@@ -69,6 +69,9 @@ class ValidatedModel(CheckpointedModel):
         net, bf16 = self.inference_net, self.autocasts_inference
         if net is None:
             net, bf16 = self.network_to_test(), val.get("precision") == "bf16"
+        ensemble = bool(val.get("ensemble"))
+        # Only then does it look for the file of the weights, for every picture.
+        upright = ensemble and not self.is_train and know_upright_rain_only(self.opt["path"].get("pretrain_network_g"))
         training = net.training
         net.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -76,8 +79,8 @@ class ValidatedModel(CheckpointedModel):
                 net,
                 self.lq,
                 as_published=bool(val.get("published_inference")),
-                ensemble=bool(val.get("ensemble")),
-                upright=not self.is_train and know_upright_rain_only(self.opt["path"].get("pretrain_network_g")),
+                ensemble=ensemble,
+                upright=upright,
                 multiple=int(val.get("window_size", contract_of(net).size_multiple)),
                 tile=int(val.get("tile", 0)),
                 overlap=int(val.get("tile_overlap", 32)),
