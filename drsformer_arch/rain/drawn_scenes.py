@@ -1,4 +1,4 @@
-"""Clean pictures of what looks like rain and is none, drawn: regular lines, text, grass and hair, walls.
+"""Clean pictures of what looks like rain and is none, drawn: regular lines, text, grass and hair, walls, folds.
 
 From them, with and without rain over them, a network learns to leave alone what looks alike in photographs.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drsformer_arch.images.pictures import Picture
-from drsformer_arch.rain.line_patterns import HELD_OUT_PERIODS, draw_training_pattern
+from drsformer_arch.rain.line_patterns import HELD_OUT_PERIODS, PERIODS, draw_training_pattern, is_held_out
 
 Plane = npt.NDArray[np.floating[Any]]
 
@@ -41,7 +41,7 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
     height, width = photograph.shape[:2]
     largest = np.iinfo(photograph.dtype).max
     behind = np.broadcast_to(photograph, (height, width, 3)).astype(np.float32) / largest
-    kind = rng.choice(5, p=(0.32, 0.18, 0.25, 0.13, 0.12))
+    kind = rng.choice(6, p=(0.28, 0.15, 0.22, 0.12, 0.11, 0.12))
     if kind == 0:
         drawn = draw_training_pattern(rng, height, width)
         return drawn.astype(photograph.dtype) * photograph.dtype.type(largest // 255)
@@ -54,6 +54,8 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
         scene = _hair(rng, height, width)
     elif kind == 3:
         scene = _wall(rng, height, width)
+    elif kind == 4:
+        scene = _folds(rng, behind)
     else:
         scene = _text(rng, behind)
     return np.rint(np.clip(scene, 0, 1) * largest).astype(photograph.dtype)
@@ -112,6 +114,25 @@ def _wall(rng: np.random.Generator, height: int, width: int) -> Plane:
     uneven = uneven + grain / max(grain.std(), 1e-6) * rng.uniform(0, 0.1)
     stones = _colour(rng) * uneven[:, :, None].astype(np.float32)
     return _blended(stones, between, _colour(rng))
+
+
+def _folds(rng: np.random.Generator, behind: Plane) -> Plane:
+    """Draw corrugated iron, ribbed cloth, pleats: light that rises and falls across folds, without any lines."""
+    height, width = behind.shape[:2]
+    angle, period = 0.0, HELD_OUT_PERIODS[0]
+    while is_held_out("stripes", (angle,), period):
+        angle, period = float(rng.uniform(-90, 90)), float(np.exp(rng.uniform(*np.log(PERIODS))))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    turn = np.deg2rad(angle)
+    phase = ((x * np.cos(turn) + y * np.sin(turn)) / period + rng.uniform(0, 1)) % 1
+    crest = rng.uniform(0.1, 0.9)  # 0.5 is symmetric, the ends are saw teeth
+    light = np.where(phase < crest, phase / crest, (1 - phase) / (1 - crest)) ** rng.uniform(0.5, 2)
+    if rng.random() < 0.5:
+        light = 0.5 - 0.5 * np.cos(np.pi * light)  # round instead of sharp
+    light = 1 - rng.uniform(0.1, 0.7) * light[:, :, None].astype(np.float32)
+    if rng.random() < 0.7:
+        behind = np.full(behind.shape, _colour(rng), np.float32)
+    return behind * light + rng.standard_normal(behind.shape).astype(np.float32) * rng.uniform(0, 0.01)
 
 
 def _text(rng: np.random.Generator, behind: Plane) -> Plane:
