@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -133,7 +134,11 @@ def _ending_tidily(command: str) -> Iterator[None]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
-    args, rest = parser.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    for text in itertools.takewhile(lambda text: text != "--", given):
+        if text.startswith("--") and text.endswith("=--"):  # to argparse before Python 3.13 that is an empty list
+            parser.error(f"argument {text[:-3]}: expected a value, not --")
+    args, rest = parser.parse_known_args(given)
     if hasattr(args, "operands") and not any(text.startswith("-") for text in rest):
         args.operands += rest  # argparse does not see that `prepare DATASET SRC` may stand before and after options
     elif rest:

@@ -162,3 +162,15 @@ def test_doctor_and_help(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "drsformer train -opt" in capsys.readouterr().out
+
+
+def test_two_dashes_are_no_value(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["samples", "--seed=--"], ["derain", "rainy.png", "-o", "out", "--tile=--"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        assert "error: argument --" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+    assert main(["derain", "-o", "out", "--", "--tile=--"]) == 2  # behind two dashes it is a file
+    assert "there is no file" in capsys.readouterr().err
