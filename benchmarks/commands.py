@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from arguments import positive
 from commits import commit_of, mean_and_interval
 from common import photographs
 from PIL import Image
@@ -143,8 +144,8 @@ def main() -> None:
     parser.add_argument("--old", type=Path, required=True, help="a checkout of the old code")
     parser.add_argument("--new", type=Path, default=Path(__file__).parents[1], help="default: this one")
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases, metavar="CASE", help=", ".join(cases))
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=60, help="of pictures (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=10)
+    parser.add_argument("--pairs", type=positive, default=60, help="of pictures (%(default)s)")
     args = parser.parse_args()
     checkouts = {"old": args.old.resolve(), "new": args.new.resolve()}
     print(f"old, new: {commit_of(args.old)}, {commit_of(args.new)}; {processor.model_name()}, {args.rounds} rounds\n")

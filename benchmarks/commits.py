@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from arguments import positive
 
 import drsformer_arch
 from drsformer_arch import DRSformer, Restormer
@@ -257,10 +258,12 @@ def main() -> None:
     parser.add_argument(
         "--memory", nargs="*", metavar="CASE", help="measure the memory of these; none named: 512, train 128"
     )
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=positive, default=12)
     parser.add_argument("--warmup", type=int, default=2, help="runs of each process before its rounds")
-    parser.add_argument("--restarts", type=int, default=3, help="pairs of processes that share the rounds of a case")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--restarts", type=positive, default=3, help="pairs of processes that share the rounds of a case"
+    )
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--small", action="store_true", help="small networks, to try the script")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from arguments import positive
 from common import photographs
 
 from drsformer_arch.data.pairing.result_pairs import ResultPair, find_result_pairs
@@ -74,8 +75,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=24, help="of pictures (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="in which all take turns (%(default)s)")
+    parser.add_argument("--count", type=positive, default=24, help="of pictures (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=5, help="in which all take turns (%(default)s)")
     args = parser.parse_args()
     cores = processor.usable_cores()
     cv2.setNumThreads(1)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from arguments import positive
 
 from drsformer_arch import DRSformer, Restorer
 from drsformer_arch.system import processor
@@ -40,7 +41,7 @@ def measure(weights: str, size: int, tile: int, precision: str, device: str | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--weights", help="default: the published DRSformer's size, random weights")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048], metavar="PIXELS")
+    parser.add_argument("--sizes", nargs="+", type=positive, default=[256, 512, 1024, 2048], metavar="PIXELS")
     parser.add_argument("--tiles", nargs="+", type=int, default=[0, 512], metavar="PIXELS", help="0: whole pictures")
     parser.add_argument("--precisions", nargs="+", choices=["float32", "bf16"], default=["float32", "bf16"])
     parser.add_argument("--device", help="cpu, cuda, ...; default: the GPU where there is one")

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import yaml
+from arguments import positive
 from common import cpu_seconds, processes
 
 from drsformer_arch.data.store import records
@@ -427,14 +428,14 @@ def plot(results: dict[str, dict[int, dict[str, Any]]], path: Path, workers: Seq
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=20_000, help="(%(default)s)")
+    parser.add_argument("--pairs", type=positive, default=20_000, help="(%(default)s)")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="(all)")
     parser.add_argument("--folder", type=Path, help="for the data (a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="the data, below --folder, and use what is there")
     parser.add_argument(
         "--directly", action="store_true", help="write stores without preparing pictures: only reading is measured"
     )
-    parser.add_argument("--small", type=int, help="pairs of the smaller set (a tenth)")
+    parser.add_argument("--small", type=positive, help="pairs of the smaller set (a tenth)")
     parser.add_argument("--json", type=Path, help="file for the results, written form by form")
     parser.add_argument("--plot", type=Path, help="file for the memory curves, such as memory.png")
     parser.add_argument("--probe", type=Path, help=argparse.SUPPRESS)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arguments import positive
 from common import cpu_seconds, memory_of, photographs
 from PIL import Image
 
@@ -134,8 +135,8 @@ def run_case(case: str, root: Path, workers: int, seconds: float) -> dict[str, f
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=48, help="pairs of each size (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of all cases (%(default)s)")
+    parser.add_argument("--pictures", type=positive, default=48, help="pairs of each size (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=3, help="of all cases (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="of measuring per case and round (%(default)s)")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)

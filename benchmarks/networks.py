@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import positive
 from speed import PLAIN, Run, cell, machine, measure_memory, peak_memory, take_turns
 
 from drsformer_arch.archs import IDT, DRSformer, DualGCN, FADformer, NeRDRain, Restormer, SFHformer, SPDNet
@@ -91,8 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/networks"))
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--sizes", type=int, nargs="*", default=[256, 512])
     parser.add_argument("--memory-sizes", type=int, nargs="*", default=[256, 512])

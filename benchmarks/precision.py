@@ -11,6 +11,8 @@ import statistics
 from functools import partial
 from pathlib import Path
 
+from arguments import positive
+
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.metrics import calculate_psnr_rain200
 from drsformer_arch.restore.restorer import Restorer
@@ -23,7 +25,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="own or published")
     parser.add_argument("rainy", type=Path)
     parser.add_argument("clean", type=Path, nargs="?")
-    parser.add_argument("--count", type=int, default=20, help="of pictures, the first by name (%(default)s)")
+    parser.add_argument("--count", type=positive, default=20, help="of pictures, the first by name (%(default)s)")
     args = parser.parse_args()
     precise, half = Restorer(args.weights, tile=0), Restorer(args.weights, tile=0, precision="bf16")
     rows = []

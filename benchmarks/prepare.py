@@ -23,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from arguments import positive
 from common import memory_of, photographs
 from PIL import Image
 
@@ -89,8 +90,8 @@ def peak_memory(root: Path) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=3000, help="of 512x512 pictures for the speed (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--pairs", type=positive, default=3000, help="of 512x512 pictures for the speed (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=3, help="(%(default)s)")
     parser.add_argument("--speed", action="store_true", help="only the speed")
     parser.add_argument("--memory", action="store_true", help="only the memory")
     parser.add_argument("--folder", type=Path, help="for the data (a temporary folder)")

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import positive
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drsformer_arch import DRSformer, Restormer
@@ -289,8 +290,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="*", default=[128, 256, 512])
     parser.add_argument("--train-sizes", type=int, nargs="*", default=[64, 128])

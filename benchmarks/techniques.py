@@ -29,6 +29,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import torch
+from arguments import positive
 from speed import machine, pictures_of
 from torch import Tensor, nn
 
@@ -186,8 +187,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/techniques"))
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--size", type=int, default=256, help="of pictures in inference; 0: no inference")
     parser.add_argument("--train-size", type=int, default=128, help="of patches in training; 0: no training")

@@ -11,6 +11,8 @@ how many patches fit, of the divisors of an effective batch, is an estimate
 import argparse
 from functools import partial
 
+from arguments import positive
+
 from drsformer_arch import archs
 from drsformer_arch.fast import accelerate
 from drsformer_arch.options.recipes import largest_batch
@@ -23,9 +25,9 @@ PATCHES = {"DualGCN": 100}  # of the recipes; all others 128
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
-    parser.add_argument("--patch", type=int, help="default: as the network's recipe")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--effective", type=int, default=16, help="pictures per step (%(default)s)")
+    parser.add_argument("--patch", type=positive, help="default: as the network's recipe")
+    parser.add_argument("--batch", type=positive, default=1)
+    parser.add_argument("--effective", type=positive, default=16, help="pictures per step (%(default)s)")
     parser.add_argument("--without-mefc", action="store_true", help="of DRSformer")
     parser.add_argument("--bf16", action="store_true", help="only this precision; default: both")
     args = parser.parse_args()

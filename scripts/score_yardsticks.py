@@ -6,8 +6,8 @@ r"""Score weights of DRSformer-S on the frozen yardsticks, beside the scores of 
 
 PSNR is that of the rain200 protocol, in dB, of 8-bit results of `drsformer_arch.Restorer` in float32; NIQE is that of
 `drsformer evaluate`. Means of PSNR count a picture that is left exactly as it is as 100 dB. Pictures that are not those
-of `options/DRSformer-S/yardsticks.json` are refused. The picture of 12 megapixels is derained at the scale that the
-shipped weights choose for it, by others too.
+of `options/DRSformer-S/yardsticks.json` are refused. All weights are run as the shipped ones: in their tiles, the
+picture of 12 megapixels at the scale that they choose for it.
 
 `options/DRSformer-S/yardstick_scores.json` has the first generation's scores of every picture; --save writes others.
 """
@@ -28,7 +28,7 @@ from drsformer_arch.evaluate.evaluation import score_pictures
 from drsformer_arch.evaluate.score_names import NIQE
 from drsformer_arch.images.pictures import Picture
 from drsformer_arch.metrics import calculate_psnr_rain200
-from drsformer_arch.restore.weights import DEFAULT
+from drsformer_arch.restore.weights import DEFAULT, SHIPPED_HABITS
 from drsformer_arch.restore.working_scale import automatic_scale
 from drsformer_arch.system.errors import UserError, did_you_mean
 from drsformer_arch.system.files import write_atomically
@@ -165,8 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise UserError("real needs --real, the folder of the 20 photographs; or see --only")
         first = json.loads(FIRST.read_text()) if FIRST.exists() else {}
         scores: dict[str, Scores] = {}
-        restorer = Restorer(args.weights, tile=0, scale=1)
-        smaller = Restorer(args.weights, tile=0, scale=automatic_scale(*yardsticks.LARGE_SIZE))
+        tiles: dict[str, Any] = {"tile": SHIPPED_HABITS.tile, "overlap": SHIPPED_HABITS.overlap}
+        restorer = Restorer(args.weights, **tiles, scale=1)
+        smaller = Restorer(args.weights, **tiles, scale=automatic_scale(*yardsticks.LARGE_SIZE))
         for part in args.only:
             scores[part] = score_part(part, smaller if part == "large" else restorer, args.data, args.real)
             print(table({part: scores[part]}, first).split("\n", 2)[2], flush=True)

@@ -49,9 +49,12 @@ def add(commands: Any) -> None:
     parser.add_argument("--runtime", choices=["torch", "onnx"], help="default: as the kind of weights says")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument(
-        "--tile", default="auto", help="side of tiles in pixels; 0: whole pictures; auto (default): as memory allows"
+        "--tile",
+        default="auto",
+        help="longest side of tiles in pixels; 0: whole pictures; auto (default): as memory allows, 320 with shipped "
+        "weights",
     )
-    parser.add_argument("--overlap", type=int, default=32, metavar="PIXELS", help="of tiles (%(default)s)")
+    parser.add_argument("--overlap", type=int, metavar="PIXELS", help="of tiles; default: 32, with shipped weights 64")
     parser.add_argument(
         "--scale",
         default="auto",
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.tile != "auto" and not args.tile.isdecimal():
         raise UserError(f"--tile must be a whole number or auto, not {args.tile}")
-    if args.batch < 1 or args.overlap < 0 or (args.memory is not None and args.memory <= 0):
+    if args.batch < 1 or (args.overlap or 0) < 0 or (args.memory is not None and args.memory <= 0):
         raise UserError("--batch must be 1 or more, --overlap 0 or more, --memory above 0")
     suffix = None if args.format is None else f".{args.format}"
     jobs = find_jobs(args.inputs, args.out, suffix, overwrite=args.overwrite)

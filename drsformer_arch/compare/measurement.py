@@ -24,10 +24,10 @@ from drsformer_arch.fast.builders import is_fast, without_switch
 from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.metrics import PROTOCOLS
-from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.inference import infer, inference_options
 from drsformer_arch.restore.networks import build_network, load_network
 from drsformer_arch.restore.tiling import inference_form, restore
-from drsformer_arch.restore.weights import know_upright_rain_only, read_weights
+from drsformer_arch.restore.weights import Habits, habits_of, read_weights
 from drsformer_arch.system import processor, terminal
 from drsformer_arch.system.errors import UserError, line_of, printable
 from drsformer_arch.system.files import write_atomically
@@ -200,8 +200,8 @@ def measure_one(method: Method, settings: Settings, left_out: Mapping[str, Set[i
     parameters, macs, kind = sum(p.numel() for p in net.parameters()), count_macs(net), type(net).__name__
     bf16, fast = method.val.get("precision") == "bf16", is_fast(method.network or {})
     net, autocast = inference_form(net.to(device), bf16=bf16, fast=fast)
-    upright = know_upright_rain_only(method.weights)
-    run = partial(run_network, net, val=method.val, upright=upright, device=device, autocast=autocast)
+    habits = habits_of(method.weights)
+    run = partial(run_network, net, val=method.val, habits=habits, device=device, autocast=autocast)
     before = processor.memory_held(device)
     processor.reset_peak_memory(device)  # loading takes more than the weights
     scores, failed = dict[str, MethodScores](), list[str]()
@@ -283,7 +283,7 @@ def score(
 
 
 def run_network(
-    net: nn.Module, rainy: torch.Tensor, *, val: dict[str, Any], upright: bool, device: torch.device, autocast: bool
+    net: nn.Module, rainy: torch.Tensor, *, val: dict[str, Any], habits: Habits, device: torch.device, autocast: bool
 ) -> torch.Tensor:
     """Derain (1, 3, H, W) RGB in [0, 1], on the CPU as the result is; returns when the device is done.
 
@@ -291,15 +291,7 @@ def run_network(
         UserError: the result is not finite.
     """
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-        derained = infer(
-            net,
-            rainy.to(device),
-            as_published=bool(val.get("published_inference")),
-            ensemble=bool(val.get("ensemble")),
-            upright=upright,
-            tile=int(val.get("tile", 0)),
-            overlap=int(val.get("tile_overlap", 32)),
-        )
+        derained = infer(net, rainy.to(device), **inference_options(val, habits))
         derained = derained.float().cpu()
     if not bool(derained.isfinite().all()):
         raise UserError("the network returns NaN or infinite values; its weights are damaged, or diverged in training")

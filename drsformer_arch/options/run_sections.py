@@ -162,8 +162,14 @@ class Val(AnyVal, extra="forbid"):
     window_size: kinds.Side = basicsr(
         "pad the sides of pictures to multiples of this; by default of what the network needs", None, "pixels"
     )
-    tile: kinds.Natural = option("side of tiles for pictures too large for the memory; 0: whole pictures", 0, "pixels")
-    tile_overlap: kinds.Natural = option("how far neighbouring tiles overlap", 32, "pixels")
+    tile: kinds.Natural = option(
+        "longest side of tiles, for pictures too large for the memory; 0: whole pictures; in a test of DRSformer-S 320",
+        0,
+        "pixels",
+    )
+    tile_overlap: kinds.Natural = option(
+        "how far neighbouring tiles overlap; where DRSformer-S has its own tiles 64", 32, "pixels"
+    )
     ensemble: bool = option(
         "take the mean over the eight symmetries of each picture, eight times as slow; DRSformer-S: four, upright",
         False,

@@ -22,7 +22,7 @@ from drsformer_arch.restore.export import export
 from drsformer_arch.restore.networks import kind_of, network_of
 from drsformer_arch.restore.onnx_program import OnnxProgram, import_onnxruntime
 from drsformer_arch.restore.outline import outline
-from drsformer_arch.restore.weights import find_weights, is_shipped
+from drsformer_arch.restore.weights import SHIPPED_HABITS, Habits, find_weights, is_shipped
 from drsformer_arch.restore.working_scale import LARGEST_PIXELS
 from drsformer_arch.system import escapes
 from drsformer_arch.system.errors import UserError
@@ -97,7 +97,7 @@ def write_derain_page(
             network, model = exported.network, exported.path.read_bytes()
     facts = {"Network": network["type"], "Weights": Path(weights).name, **notes}
     with atomic_file(out) as file:
-        file.write(derain_html(model, contract, runtime, facts, scales=is_shipped(find_weights(weights))).encode())
+        file.write(derain_html(model, contract, runtime, facts, shipped=is_shipped(find_weights(weights))).encode())
     return Page(out, network)
 
 
@@ -119,7 +119,7 @@ def _refuse(name: str, contract: Contract) -> None:
 
 
 def derain_html(
-    model: bytes, contract: Contract, runtime: OrtWeb, facts: Mapping[str, str], *, scales: bool = False
+    model: bytes, contract: Contract, runtime: OrtWeb, facts: Mapping[str, str], *, shipped: bool = False
 ) -> str:
     """Return the page.
 
@@ -128,8 +128,9 @@ def derain_html(
         contract: of its network.
         runtime: what runs it.
         facts: label and value, shown at the end.
-        scales: look for rain in large pictures at a smaller size, as `Restorer` does with shipped weights.
+        shipped: as `Restorer` does with shipped weights, look for rain in large pictures at a smaller size, in tiles.
     """
+    habits = SHIPPED_HABITS if shipped else Habits()
     packed = {"runtime": runtime.script, "program": runtime.program, "model": model}
     settings = {
         "parts": list(packed),
@@ -137,7 +138,9 @@ def derain_html(
         "smallest": contract.smallest_size,
         "pixels": min(MOST_PIXELS, MOST_BYTES // contract.bytes_per_pixel),
         "largest": LARGEST_MEGAPIXELS,
-        "largestWhole": LARGEST_PIXELS if scales else 0,
+        "largestWhole": LARGEST_PIXELS if shipped else 0,
+        "tile": habits.tile,
+        "overlap": habits.overlap,
         "seconds": SECONDS_PER_PIXEL,
     }
     style, script = assets("base.css", "viewer.css", "derain.css"), assets("viewer.js", "derain.js")

@@ -1,7 +1,7 @@
 """More than one run for a result: the inference with which authors publish their scores, and the mean of symmetries."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drsformer_arch.archs.contract import Contract, contract_of
 from drsformer_arch.restore.tiling import Network, restore
+from drsformer_arch.restore.weights import Habits
 
 Run = Callable[[Tensor], Tensor]  # (N, C, h, w), RGB in [0, 1] → the same shape
 
@@ -55,6 +56,24 @@ def infer(
         return restore(net, part, **{**options, "tile": 0})
 
     return mean_of_symmetries(run, image, upright=upright) if ensemble else run(image)
+
+
+def inference_options(val: Mapping[str, Any], habits: Habits) -> dict[str, Any]:
+    """Return the arguments of `infer` that the section `val` of an option file asks for.
+
+    Args:
+        val: tile, tile_overlap, ensemble, published_inference; any may be missing.
+        habits: of the weights; they hold where `val` names no tile and no published inference.
+    """
+    published = bool(val.get("published_inference"))
+    own = Habits() if published or "tile" in val else habits
+    return {
+        "as_published": published,
+        "ensemble": bool(val.get("ensemble")),
+        "upright": habits.upright,
+        "tile": int(val.get("tile", own.tile)),
+        "overlap": int(val.get("tile_overlap", own.overlap)),
+    }
 
 
 def in_tiles(contract: Contract, height: int, width: int, tile: int, *, as_published: bool) -> bool:

@@ -18,7 +18,7 @@ from drsformer_arch.restore.inference import in_tiles, infer
 from drsformer_arch.restore.networks import load_network
 from drsformer_arch.restore.onnx_program import OnnxProgram
 from drsformer_arch.restore.tiling import inference_form
-from drsformer_arch.restore.weights import DEFAULT, find_weights, is_shipped
+from drsformer_arch.restore.weights import DEFAULT, SHIPPED_HABITS, Habits, find_weights, is_shipped
 from drsformer_arch.restore.working_scale import Scale, at_scale, automatic_scale, parse_scale
 from drsformer_arch.system import processor
 from drsformer_arch.system.devices import choose_device
@@ -49,9 +49,10 @@ class Restorer:
             Default: DRSformer-S, which is shipped.
         device: default: the GPU where there is one.
         precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
-        tile: side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
-            elsewhere. Tiles change the result a little, as the networks look at all pixels they are given.
-        overlap: pixels that neighbouring tiles share and blend over.
+        tile: longest side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
+            elsewhere. Tiles change the result a little, as the networks look at all pixels they are given; with shipped
+            weights for the better, so that "auto" is 320 or less, but not with `published_inference`.
+        overlap: pixels that neighbouring tiles share and blend over; default: 32, with shipped weights 64.
         scale: of the sides at which rain is looked for, above 0 and at most 1; what is found is enlarged and taken from
             the picture. "auto" halves it with shipped weights until no more than 2.5 megapixels are left, and is 1 with
             others and with `published_inference`.
@@ -64,7 +65,7 @@ class Restorer:
         param_key: which weights of the checkpoint, "params" or "params_ema"; default: the averaged ones if there are.
 
     Attributes:
-        used_tiles: whether a picture was computed in tiles so far.
+        used_tiles: whether a picture was computed in tiles so far, other than those of shipped weights.
         smallest_scale: at which a picture was derained so far.
 
     Raises:
@@ -78,7 +79,7 @@ class Restorer:
         device: torch.device | str | None = None,
         precision: Precision = "float32",
         tile: int | Literal["auto"] = "auto",
-        overlap: int = 32,
+        overlap: int | None = None,
         scale: Scale = "auto",
         memory: int | None = None,
         ensemble: bool = False,
@@ -88,13 +89,16 @@ class Restorer:
         param_key: str | None = None,
     ) -> None:
         self.device = choose_device(device)
-        self.tile, self.overlap, self.memory = tile, overlap, memory
         self.ensemble, self.published_inference = ensemble, published_inference
         self.used_tiles, self.smallest_scale = False, 1.0
         self.scale = parse_scale(scale)
         path = Path(type(weights).__name__) if isinstance(weights, nn.Module) else find_weights(weights)
-        self._is_shipped = is_shipped(path)
-        self._scales_by_itself = self._is_shipped and not published_inference
+        shipped = is_shipped(path)
+        self._habits = SHIPPED_HABITS if shipped else Habits()
+        self._scales_by_itself = shipped and not published_inference
+        self._own_tile = 0 if published_inference else self._habits.tile
+        self.tile, self.memory = tile, memory
+        self.overlap = self._habits.overlap if overlap is None else overlap
         if (path.suffix == ONNX) != ((runtime or path.suffix.lstrip(".")) == "onnx"):
             raise UserError(f"{path}: the runtime onnx takes the .onnx files of drsformer export, and only it does")
         self.net: Any
@@ -195,23 +199,23 @@ class Restorer:
                 rainy,
                 as_published=self.published_inference,
                 ensemble=self.ensemble,
-                upright=self._is_shipped,
+                upright=self._habits.upright,
                 tile=tile,
                 overlap=overlap,
                 device=self.device,
             ).float()
         height, width = rainy.shape[-2:]
-        self.used_tiles |= in_tiles(contract_of(self.net), height, width, tile, as_published=self.published_inference)
+        tiled = in_tiles(contract_of(self.net), height, width, tile, as_published=self.published_inference)
+        self.used_tiles |= tiled and tile != self._own_tile
         return derained
 
     def _tile_that_fits(self, rainy: torch.Tensor) -> int:
-        """Choose the side of tiles by the free memory; 0 for whole pictures."""
+        """Choose the side of tiles by the weights and the free memory; 0 for whole pictures."""
         count, _, height, width = rainy.shape
         free = self.memory or int(SHARE_OF_FREE_MEMORY * processor.free_memory(self.device))
         pixels = free // (count * contract_of(self.net).bytes_per_pixel)
-        if height * width <= pixels:
-            return 0
-        return max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)
+        fits = 0 if height * width <= pixels else max(int(pixels**0.5) // 8 * 8, SMALLEST_TILE)
+        return min(fits or self._own_tile, self._own_tile or fits)
 
 
 def _inference_copy(net: nn.Module) -> nn.Module:

@@ -33,6 +33,19 @@ LONGEST_NETWORK = 10_000  # characters of a network's arguments in metadata
 SHARING = 2  # tensors of a file may lie on each other, but not stand for more than so many times its size
 
 
+class Habits(NamedTuple):
+    """How weights are run where nobody says otherwise."""
+
+    upright: bool = False  # they know rain only as it falls, so a mean of symmetries lays no picture on its side
+    tile: int = 0  # longest side of tiles in px, near what the network had in training; 0: whole pictures
+    overlap: int = 32  # px that neighbouring tiles share
+
+
+# Heads attend over all pixels that they see. Trained on patches of up to 160 px, they do a little better on parts of a
+# large picture than on the whole, most of all in heavy rain (Chu et al., ECCV 2022, say why: docs/drsformer_s.md).
+SHIPPED_HABITS = Habits(upright=True, tile=320, overlap=64)
+
+
 class Weights(NamedTuple):
     """Weights of a network, and what their file says of it."""
 
@@ -63,9 +76,9 @@ def is_shipped(path: Path) -> bool:
     return path.parent == SHIPPED
 
 
-def know_upright_rain_only(weights: Path | str | None) -> bool:
-    """Tell whether weights, as a user names them, know rain only as it falls: the shipped ones do."""
-    return weights is not None and is_shipped(find_weights(weights))
+def habits_of(weights: Path | str | None) -> Habits:
+    """Return the habits of weights, as a user names them: the shipped ones have their own."""
+    return SHIPPED_HABITS if weights is not None and is_shipped(find_weights(weights)) else Habits()
 
 
 def load_file(path: Path | str, *, mmap: bool = False) -> Any:

@@ -18,9 +18,9 @@ from drsformer_arch.data.datasets.result_names import ResultNames, refuse_equal_
 from drsformer_arch.fast.builders import is_fast
 from drsformer_arch.images.pictures import encode_png
 from drsformer_arch.images.tensors import to_picture
-from drsformer_arch.restore.inference import infer
+from drsformer_arch.restore.inference import infer, inference_options
 from drsformer_arch.restore.tiling import inference_form
-from drsformer_arch.restore.weights import know_upright_rain_only
+from drsformer_arch.restore.weights import Habits, habits_of
 from drsformer_arch.system.errors import UserError
 from drsformer_arch.system.files import write_atomically
 from drsformer_arch.training import checkpoints, training_records
@@ -69,21 +69,16 @@ class ValidatedModel(CheckpointedModel):
         net, bf16 = self.inference_net, self.autocasts_inference
         if net is None:
             net, bf16 = self.network_to_test(), val.get("precision") == "bf16"
-        ensemble = bool(val.get("ensemble"))
-        # Only then does it look for the file of the weights, for every picture.
-        upright = ensemble and not self.is_train and know_upright_rain_only(self.opt["path"].get("pretrain_network_g"))
+        # In training they are no longer the weights that it began with.
+        habits = Habits() if self.is_train else habits_of(self.opt["path"].get("pretrain_network_g"))
         training = net.training
         net.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             self.output = infer(
                 net,
                 self.lq,
-                as_published=bool(val.get("published_inference")),
-                ensemble=ensemble,
-                upright=upright,
                 multiple=int(val.get("window_size", contract_of(net).size_multiple)),
-                tile=int(val.get("tile", 0)),
-                overlap=int(val.get("tile_overlap", 32)),
+                **inference_options(val, habits),
             )
         self.output = at_least_float32(self.output)
         net.train(training)

@@ -126,10 +126,16 @@ def test_equal_names_of_weights_are_told_apart_by_their_experiments(pairs, weigh
     assert "\n| DualGCN_net_g_latest | " in said
 
 
-def test_every_command_takes_the_upright_symmetries_of_shipped_weights(pairs, tmp_path, monkeypatch):
+def test_every_command_runs_shipped_weights_in_tiles_and_upright(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(measurement, "PROCESSES", PROCESSES)
+    for part in ("input", "target"):  # a picture larger than a tile
+        (tmp_path / "large" / part).mkdir(parents=True)
+        small = np.asarray(Image.open(pairs / part / "00.png"))
+        large = np.tile(small, (-(-330 // small.shape[0]), -(-340 // small.shape[1]), 1))[:330, :340]
+        Image.fromarray(large).save(tmp_path / "large" / part / "00.png")
+    pairs = tmp_path / "large"
     rainy = pairs / "input" / "00.png"
-    data = ["--data", f"a={pairs}", "--protocol", "rain200", "--limit", "1", "-o", str(tmp_path / "compared")]
+    data = ["--data", f"a={pairs}", "--protocol", "rain200", "-o", str(tmp_path / "compared")]
     assert main(["compare", "DRSformer-S", "--ensemble", *data]) == 0
     compared = tmp_path / "compared" / "pictures" / "DRSformer-S" / "a" / "00.png"
     assert main(["derain", str(rainy), "-o", str(tmp_path / "derained.png"), "--ensemble"]) == 0
@@ -145,7 +151,13 @@ def test_every_command_takes_the_upright_symmetries_of_shipped_weights(pairs, tm
     drsformer(tmp_path, "test", "-opt", write(tmp_path, test, "one.yml"))
     (tested,) = (tmp_path / "results").rglob("00*.png")
 
-    derain, picture = Restorer(), np.asarray(Image.open(rainy)).astype(np.uint8)
+    derain, picture = Restorer(tile=320, overlap=64), np.asarray(Image.open(rainy)).astype(np.uint8)
+    by_default = Restorer()
+    assert np.array_equal(by_default(picture), derain(picture))
+    assert by_default.note_on_tiles() is None
+    whole = Restorer(tile=0)(picture)
+    assert np.abs(whole.astype(float) - derain(picture)).mean() > 0.1
+    assert np.array_equal(Restorer(published_inference=True)(picture), whole)
     flips = [picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1]]
     results = [derain(np.ascontiguousarray(flipped)).astype(float) for flipped in flips]
     results = [results[0], results[1][:, ::-1], results[2][::-1], results[3][::-1, ::-1]]

@@ -31,15 +31,16 @@ function shares(length, tile, overlap, starts) {
   return starts.map((start) => ramp.map((weight, at) => weight / sums[start + at]));
 }
 
-/** Side of the tiles for so many pixels at once; 0: the picture whole. */
-function tileFor({ width, height }, pixels) {
-  return width * height <= pixels ? 0 : Math.max(Math.floor(Math.sqrt(pixels) / 8) * 8, SMALLEST_TILE);
+/** Side of the tiles for so many pixels at once, at most the network's own side; 0: the picture whole. */
+function tileFor({ width, height }, pixels, own) {
+  const fits = width * height <= pixels ? 0 : Math.max(Math.floor(Math.sqrt(pixels) / 8) * 8, SMALLEST_TILE);
+  return Math.min(fits || own, own || fits);
 }
 
 /** Tiles of a picture, row by row, each with the shares of its rows and columns. */
-function planOf({ width, height }, tile, multiple) {
+function planOf({ width, height }, tile, { multiple, overlap: widest }) {
   const whole = !tile || (width <= tile && height <= tile);
-  const overlap = whole ? 0 : Math.min(32, Math.floor(tile / 4));
+  const overlap = whole ? 0 : Math.min(widest, Math.floor(tile / 4));
   const [rows, columns] = [height, width].map((side) => (whole ? side : evenTile(side, tile, overlap, multiple)));
   const [tops, lefts] = [tileStarts(height, rows, overlap), tileStarts(width, columns, overlap)];
   const [down, across] = [shares(height, rows, overlap, tops), shares(width, columns, overlap, lefts)];
@@ -259,10 +260,10 @@ async function derain({ id, file }) {
   const seen = scale === 1 ? picture : shrunk(picture, scale);
   postMessage({ id, state: "opened", width, height, pixels: seen.width * seen.height });
   for (let pixels = parts.pixels; ; ) {
-    const tile = tileFor(seen, pixels);
+    const tile = tileFor(seen, pixels, parts.tile);
     const report = (done, of) => postMessage({ id, state: "working", done, of });
     try {
-      const derained = await restored(seen, planOf(seen, tile, parts.multiple), report);
+      const derained = await restored(seen, planOf(seen, tile, parts), report);
       const samples = seen === picture ? derained : withoutRain(picture, seen, derained);
       const written = await writePhotograph({ ...picture, samples }, picture.type);
       const result = new Blob([samples]);
