@@ -38,6 +38,7 @@ from drsformer_arch import Restorer
 from drsformer_arch.images.photographs import Photograph, read_photograph, write_photograph
 from drsformer_arch.images.pictures import Picture, sixteen_bits
 from drsformer_arch.metrics import calculate_psnr_rain200
+from drsformer_arch.restore.weights import habits_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -50,8 +51,9 @@ class Bench(NamedTuple):
     """What is compared, and where files go."""
 
     page: Path
-    restorer: Callable[[int], Restorer]  # with tiles of a side, 0: none
+    restorer: Callable[[int], Restorer]  # with tiles of a side, 0: none; shipped weights have their own
     folder: Path
+    own: int  # side of these
 
 
 @contextmanager
@@ -166,6 +168,8 @@ def equality(bench: Bench) -> None:
             saved, seconds = run(page, path, bench.folder)
         source, result = read_photograph(path), read_photograph(saved)
         expected = bench.restorer(tile)(source.pixels)
+        if bench.own:
+            tile = bench.own if max(expected.shape[:2]) > bench.own else 0  # noqa: PLW2901
         assert (result.pixels.shape, result.pixels.dtype) == (expected.shape, expected.dtype)
         assert source.alpha is None or (result.alpha == source.alpha).all()
         level = np.iinfo(expected.dtype).max // 255
@@ -202,10 +206,13 @@ def main() -> None:
     parser.add_argument("-w", "--weights", default="DRSformer-S", help="that the page was made of (%(default)s)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
+    own = habits_of(args.weights).tile
     print(platform.processor() or platform.machine(), Restorer(args.weights).describe())
     with tempfile.TemporaryDirectory() as folder:
         for name in args.parts:
-            PARTS[name](Bench(args.page, lambda tile: Restorer(args.weights, tile=tile), Path(folder)))
+            PARTS[name](
+                Bench(args.page, lambda tile: Restorer(args.weights, tile="auto" if own else tile), Path(folder), own)
+            )
 
 
 if __name__ == "__main__":
