@@ -127,7 +127,10 @@ def explained(options: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        trouble = trouble_of(error, options["datasets"])
+        try:
+            trouble = trouble_of(error, options["datasets"])
+        except RuntimeError as later:  # torch says that a worker has ended by interrupting whatever runs, this too
+            trouble = trouble_of(later, options["datasets"])
         if trouble is not None:
             raise MachineError(trouble) from error
         if isinstance(error, InputError):

@@ -53,8 +53,8 @@ def trouble_of(error: BaseException, datasets: Mapping[str, Any] | None = None) 
         error: whatever ended a command.
         datasets: the sections of an option file whose pictures were read.
     """
-    if isinstance(error, MachineError):
-        return str(error)
+    if known := next((cause for cause in _with_causes(error) if isinstance(cause, MachineError)), None):
+        return str(known)  # that a worker has ended may interrupt what follows
     if datasets and _tells_of_a_lost_process(error):
         return _worker_ended("", datasets)
     for cause in _with_causes(error):

@@ -19,7 +19,9 @@ import pytest
 from basicsr.utils import misc
 from torch.utils.data import get_worker_info
 
-from drsformer_arch.bridge.trouble import trouble_of
+from drsformer_arch.bridge import trouble
+from drsformer_arch.bridge.command import explained
+from drsformer_arch.bridge.trouble import MachineError, trouble_of
 from drsformer_arch.cli import main
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.data.prepare.preparation import prepare_dataset
@@ -193,6 +195,28 @@ def test_a_bus_error_is_not_taken_for_little_shared_memory(pairs, tmp_path):
     )
     said = trouble_of(RuntimeError(words), {"train": {"dataroot_lq": str(store)}})
     assert f"a file was cut short while it was read: {store}" in str(said)
+
+
+def test_a_worker_whose_end_is_told_while_it_is_explained(pairs, tmp_path, monkeypatch):
+    """Torch raises that from its handler of SIGCHLD, after the connection to the worker was found closed."""
+    store = shutil.copytree(pairs / "input.lmdb", tmp_path / "input.lmdb")
+    cut_short(store)
+    told, look = [], trouble._cut_short
+
+    def interrupted(root: Path) -> str | None:
+        if not told:
+            told.append(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."))
+            raise told[0]
+        return look(root)
+
+    monkeypatch.setattr(trouble, "_cut_short", interrupted)
+    options = {"datasets": {"train": {"dataroot_lq": str(store)}}}
+    with pytest.raises(MachineError, match="a file was cut short while it was read"), explained(options):
+        raise EOFError
+    assert told
+    late = RuntimeError("DataLoader worker (pid 8) is killed by signal: Terminated.")
+    late.__context__ = MachineError("what was known")
+    assert trouble_of(late) == "what was known"
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"), FileNotFoundError(2, "no socket")])
