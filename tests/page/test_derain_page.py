@@ -281,8 +281,8 @@ def test_the_shipped_weights_in_a_browser_with_little_memory(long, browser, tmp_
     assert path.stat().st_size < 16e6
     pixels = data.astronaut()
     Image.fromarray(pixels).save(picture)
-    # 8000 pages of 64 KiB: enough for a quarter of the picture.
-    switches = [*SWITCHES, "--js-flags=--wasm-max-mem-pages=8000"]
+    # 3500 pages of 64 KiB: enough for tiles of 256 px, not for the weights' own of 320.
+    switches = [*SWITCHES, "--js-flags=--wasm-max-mem-pages=3500"]
     poor = browser.browser_type.launch(executable_path=found_browser(), args=switches)
     page = poor.new_page()
     page.set_default_timeout(10 * PATIENCE)
