@@ -168,13 +168,12 @@ def equality(bench: Bench) -> None:
             saved, seconds = run(page, path, bench.folder)
         source, result = read_photograph(path), read_photograph(saved)
         expected = bench.restorer(tile)(source.pixels)
-        if bench.own:
-            tile = bench.own if max(expected.shape[:2]) > bench.own else 0  # noqa: PLW2901
         assert (result.pixels.shape, result.pixels.dtype) == (expected.shape, expected.dtype)
         assert source.alpha is None or (result.alpha == source.alpha).all()
         level = np.iinfo(expected.dtype).max // 255
         differences = np.abs(result.pixels.astype(int) - expected)
-        kind = f"tiles of {tile}" if tile else "whole"
+        side = bench.own or tile
+        kind = f"tiles of {side}" if side and max(expected.shape[:2]) > side else "whole"
         share = f"{(differences > 0).mean():.1e}"
         print(f"| {path.name} | {kind} | {differences.max() / level:.3g} | {share} | {seconds:.1f} |", flush=True)
 

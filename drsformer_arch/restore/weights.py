@@ -34,7 +34,7 @@ SHARING = 2  # tensors of a file may lie on each other, but not stand for more t
 
 
 class Habits(NamedTuple):
-    """How weights are run where nobody says otherwise."""
+    """Settings of inference that belong to weights, for all runs in which nobody names others."""
 
     upright: bool = False  # they know rain only as it falls, so a mean of symmetries lays no picture on its side
     tile: int = 0  # longest side of tiles in px, near what the network had in training; 0: whole pictures

@@ -95,7 +95,7 @@ def test_the_shipped_weights_score_what_is_written(scripts, yardsticks):
     first = json.loads(score.FIRST.read_text())
     assert {part: list(scores) for part, scores in written.items()} == {part: list(first[part]) for part in first}
     restorer = Restorer()
-    for number in (7, 22, 40):  # left alone, half taken for rain, and taken for rain
+    for number in (7, 22, 40):  # left alone, taken for rain, and left alone since the fourth generation
         clean, rainy = yardsticks.pattern(number)
         for part, picture in (("patterns", clean.clean), ("rainy_patterns", rainy.rainy)):
             measured = score.psnr(restorer(picture), clean.clean)
