@@ -41,15 +41,16 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
     height, width = photograph.shape[:2]
     largest = np.iinfo(photograph.dtype).max
     behind = np.broadcast_to(photograph, (height, width, 3)).astype(np.float32) / largest
-    kind = rng.choice(6, p=(0.28, 0.15, 0.22, 0.12, 0.11, 0.12))
+    kind = rng.choice(6, p=(0.26, 0.17, 0.22, 0.10, 0.15, 0.10))
     if kind == 0:
-        drawn = draw_training_pattern(rng, height, width)
-        return drawn.astype(photograph.dtype) * photograph.dtype.type(largest // 255)
-    if kind == 1:
+        scene = draw_training_pattern(rng, height, width).astype(np.float32) / 255
+        if rng.random() < 0.5:  # cloth, mesh, grooves: hardly brighter or darker than what is between
+            scene = _colour(rng) + (scene - scene.mean()) * rng.uniform(0.08, 0.6)
+    elif kind == 1:
         # A pattern's brightness as a mask: something in front of the photograph has its lines.
         mask = draw_training_pattern(rng, height, width).mean(axis=2, dtype=np.float32)
         mask = (mask - mask.min()) / max(float(np.ptp(mask)), 1.0)
-        scene = _blended(behind, mask, _colour(rng))
+        scene = _blended(behind, mask * rng.uniform(0.15, 1), _colour(rng))
     elif kind == 2:
         scene = _hair(rng, height, width)
     elif kind == 3:

@@ -18,6 +18,8 @@ thick     long and wide streaks of near drops, out of focus, before some of the 
 dense     curtains of fine to coarse rain with streaks before them and a veil behind, or short broad streaks driven by
           the wind, as oblique as snow; half of it JPEG
 crossed   streaks of two to four directions and several sizes, half of it JPEG
+delivered as cameras and editors deliver it: dense slanted streaks, curtains against the light, flakes, wide soft drops,
+          sharpened with dark seams, most of it JPEG
 levels    as rain800, wider: rain of two sizes, levels that it does not explain, JPEG of any quality
 ========  =============================================================================================================
 
@@ -34,7 +36,7 @@ from drsformer_arch.rain.recipes import RECIPES, draw, resized, streaks_of
 from drsformer_arch.system.errors import did_you_mean
 
 Strength = Literal["light", "medium", "heavy"]
-Wide = Literal["scaled", "thick", "dense", "crossed", "levels"]
+Wide = Literal["scaled", "thick", "dense", "crossed", "levels", "delivered"]
 Preset = Literal[Strength, "rain200l", "rain200h", "rain800", "none", Wide]
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -55,6 +57,7 @@ class RainParameters:
         screen: how layers are blended, 0 (added and clipped, as in Rain200L and Rain200H) to 1 (screen, as in Rain800).
         veil: loss of contrast through rain too far away to be seen as streaks, 0 (none) to 1 (nothing darker than sky
             left).
+        sharpening: of the rain as a camera sharpens its pictures, 0 (none) to 5; dark seams along bright streaks.
         black: 0 to 0.9.
         white: 0.1 to 2, above `black`.
         gamma: 0.1 (bright) to 10 (dark).
@@ -67,6 +70,7 @@ class RainParameters:
     layers: tuple[Streaks | Curtain, ...] = ()
     screen: float = within(0, 1, 0.0)
     veil: float = within(0, 1, 0.0)
+    sharpening: float = within(0, 5, 0.0)
     black: float = within(0, 0.9, 0.0)
     white: float = within(0.1, 2, 1.0)
     gamma: float = within(0.1, 10, 1.0)

@@ -27,6 +27,7 @@ Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 _KERNELS_PER_LAYER = 16  # enough that no two neighbouring streaks look like copies, few enough to cost nothing
 _AIRLIGHT = 0.85  # brightness of the veil: an overcast sky
 _SIGMA_PER_WIDTH = 1 / 2.355  # of a normal curve, whose full width at half maximum is 2 sqrt(2 ln 2) sigma
+_SHARPENED = 1.0  # px, standard deviation of the blur whose difference sharpening adds
 _JPEG_UNIT = 16  # px, the grid of JPEG with halved chroma
 _JPEG_LARGEST = 65500  # px, of libjpeg
 
@@ -47,8 +48,8 @@ def add_rain(
 
     Returns:
         the rainy picture, a new array of the shape and type of `clean`. No pixel is darker than in `clean`, unless
-        `black`, `white`, `gamma` or `jpeg_quality` are set. With `jpeg_quality` there are 256 brightnesses
-        in uint16 too.
+        `sharpening`, `black`, `white`, `gamma` or `jpeg_quality` are set. With `jpeg_quality` there are 256
+        brightnesses in uint16 too.
 
     Raises:
         TypeError: `clean` is not an array of uint8 or uint16.
@@ -62,7 +63,8 @@ def add_rain(
         parameters = RainParameters.sample(rng)
 
     largest = np.iinfo(clean.dtype).max
-    scene = clean.astype(np.float32) / largest
+    before = clean.astype(np.float32) / largest
+    scene = before.copy()
     # Rain adds light: what is brighter than the sky keeps its brightness, so that no pixel ever becomes darker.
     scene += parameters.veil * np.maximum(_AIRLIGHT - scene, 0)
     for layer in parameters.layers:
@@ -74,6 +76,11 @@ def add_rain(
         rain = rain.reshape(rain.shape + (1,) * (clean.ndim - 2))
         # Near rain lies in front of far rain, hence layer on layer from far to near.
         scene = np.minimum(scene + rain * (1 - parameters.screen * scene), 1)
+    if parameters.sharpening > 0:
+        # A camera sharpens scene and rain alike. The clean photograph has had it, so only what rain adds gets it.
+        added = scene - before
+        blurred = cv2.GaussianBlur(added, (0, 0), _SHARPENED).reshape(added.shape)
+        scene = scene + parameters.sharpening * (added - blurred)
     scene = np.clip((scene - parameters.black) / (parameters.white - parameters.black), 0, 1) ** parameters.gamma
     if parameters.jpeg_quality is None:
         return np.rint(scene * largest).astype(clean.dtype)

@@ -258,3 +258,47 @@ RECIPES["levels"] = tuple(
     )
     for recipe in RECIPES["rain800"]
 )
+
+
+def _delivered(weight: float, *groups: Group, lean: float, steepest: float, veil: Value) -> Recipe:
+    """Describe rain in a photograph as people get it: sharpened by the camera, made smaller, compressed."""
+    finish: dict[str, Value] = {"screen": (0.3, 1), "sharpening": (0, 2)}
+    return Recipe(groups, lean, steepest, weight, veil, finish, jpeg_quality=(30, 93), jpeg_share=0.8, sizes=(0.6, 1.8))
+
+
+_SLANTED = _streaks(
+    (8, 45), (1.0, 2.6), (20, 150), (0.15, 0.85), (1, 3), spread=0.5, ripple=(0, 0.6), ripples=1.5, fade=(0.15, 0.5)
+)
+_FLAKES = _streaks(
+    (3, 14), (1.8, 5), (8, 70), (0.25, 1), (0.5, 2), spread=0.6, ripple=(0, 0.3), ripples=1.0, fade=(0.3, 0.8)
+)
+_WIDE = _streaks(
+    (20, 110), (3, 13), (0.3, 3), (0.2, 0.9), (0.7, 2), spread=0.6, ripple=(0, 0.5), ripples=1.5, fade=(0.1, 0.7)
+)
+_FAINT = Group(_curtain((8, 40), (1.0, 2.5), (-0.08, 0.08), (0.02, 0.12)), None, turn=(-4, 4), copies=(0, 1))
+_AGAINST_LIGHT = Group(_curtain((20, 90), (1.2, 3.5), (-0.1, 0.12), (0.06, 0.3)), None, turn=(-3, 3), copies=(1, 3))
+RECIPES["delivered"] = (
+    _delivered(
+        0.4, _FAINT, Group(_SLANTED, _DRIVEN_DEPTHS, turn=(-5, 5), copies=(1, 2)), lean=16, steepest=50, veil=(0, 0.25)
+    ),
+    _delivered(
+        0.2,
+        _AGAINST_LIGHT,
+        Group(_COMMON, _ONE_DEPTH, turn=(-4, 4), copies=(0, 1)),
+        lean=7,
+        steepest=25,
+        veil=(0, 0.15),
+    ),
+    _delivered(
+        0.25, _FAINT, Group(_FLAKES, _DRIVEN_DEPTHS, turn=(-8, 8), copies=(1, 2)), lean=25, steepest=65, veil=(0, 0.2)
+    ),
+    _delivered(
+        0.15,
+        _FAINT,
+        Group({**_SLANTED, "density": (5, 60)}, _ONE_DEPTH, copies=(1, 1)),
+        Group(_WIDE, _ONE_DEPTH, turn=(-3, 3)),
+        lean=9,
+        steepest=30,
+        veil=(0, 0.2),
+    ),
+)

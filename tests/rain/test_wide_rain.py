@@ -11,7 +11,7 @@ from skimage import data
 
 from drsformer_arch import plugin  # noqa: F401 - registers the data sets
 from drsformer_arch.rain.drawn_scenes import draw_scene
-from drsformer_arch.rain.layers import Curtain
+from drsformer_arch.rain.layers import Curtain, Streaks
 from drsformer_arch.rain.rain_presets import WIDE_RAINS, RainParameters
 from drsformer_arch.rain.rain_synthesis import add_rain
 from drsformer_arch.system.errors import UserError
@@ -51,6 +51,7 @@ def training_set(**options: object):
 @pytest.mark.parametrize("preset", DRAWS)
 def test_earlier_rain_is_what_it_was(preset):
     text = "".join(repr(RainParameters.sample(np.random.default_rng(seed), preset)) for seed in range(30))
+    text = text.replace("sharpening=0.0, ", "")  # no earlier rain has any
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == DRAWS[preset]
 
 
@@ -75,9 +76,25 @@ def test_wide_rain_is_wide(preset):
         assert max(parameters.veil for parameters in drawn) > 0.1
     if preset == "crossed":
         assert np.mean([np.ptp([layer.angle for layer in parameters.layers]) > 20 for parameters in drawn]) > 0.5
+    if preset == "delivered":
+        assert max(parameters.sharpening for parameters in drawn) > 1.5
     if preset == "levels":
         assert any(parameters.gamma < 0.9 for parameters in drawn)
         assert any(parameters.gamma > 1.3 for parameters in drawn)
+
+
+def test_sharpening_is_that_of_the_whole_picture():
+    """Sharpening is linear, so that of the rain alone is that of the rainy picture less that of the clean one."""
+    scene = np.full((64, 64, 3), 90, np.uint8) + data.astronaut()[:64, 100:164] // 4
+    layer = Streaks(angle=5.0, length=20.0, width=2.0, density=12.0, brightness=0.3)
+    drawn = [
+        add_rain(scene, np.random.default_rng(4), RainParameters(layers=(layer,), sharpening=sharpening)).astype(float)
+        for sharpening in (0.0, 1.5)
+    ]
+    added = drawn[0] - scene
+    expected = drawn[0] + 1.5 * (added - cv2.GaussianBlur(added, (0, 0), 1.0))
+    assert np.abs(drawn[1] - expected).max() <= 2  # both were rounded
+    assert (drawn[1] < scene - 2).any()  # dark seams
 
 
 @pytest.mark.parametrize("limits", [(0.5, 0.5), (1.5, 1.5), (0.5, 1.5)])
