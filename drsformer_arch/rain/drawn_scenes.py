@@ -41,6 +41,7 @@ def draw_scene(rng: np.random.Generator, photograph: Picture) -> Picture:
     height, width = photograph.shape[:2]
     largest = np.iinfo(photograph.dtype).max
     behind = np.broadcast_to(photograph, (height, width, 3)).astype(np.float32) / largest
+    scene: Plane
     kind = rng.choice(6, p=(0.26, 0.17, 0.22, 0.10, 0.15, 0.10))
     if kind == 0:
         scene = draw_training_pattern(rng, height, width).astype(np.float32) / 255
