@@ -2,26 +2,26 @@
 
 Presets are mixtures of recipes in one table, `recipes.RECIPES`. Three of them imitate benchmark sets:
 
-========  =============================================================================================================
-preset    rain
-========  =============================================================================================================
-rain200l  gray streaks in one direction, with beads along them and specks between; added; about 27 dB PSNR
-rain200h  hard parallel lines of one brightness, and soft streaks along and across them; added, clipped; about 14 dB
-rain800   white noise blurred along one line and cut off at black; screened, then levels over the whole picture (which
-          may come out darker than it went in), then JPEG of quality 75; about 24 dB
-light     drawn after no set: three depths of streaks in one direction, blended between adding and screening
-medium    the same, stronger
-heavy     the same, stronger still
-none      none at all: pairs of equal halves, from which a network learns to leave clean pictures as they are
-scaled    light, medium, heavy, rain200l and rain200h with streaks of half to three times their size, half of it JPEG
-thick     long and wide streaks of near drops, out of focus, before some of the usual ones, half of it JPEG
-dense     curtains of fine to coarse rain with streaks before them and a veil behind, or short broad streaks driven by
-          the wind, as oblique as snow; half of it JPEG
-crossed   streaks of two to four directions and several sizes, half of it JPEG
-delivered as cameras and editors deliver it: dense slanted streaks, curtains against the light, flakes, wide soft drops,
-          sharpened with dark seams, most of it JPEG
-levels    as rain800, wider: rain of two sizes, levels that it does not explain, JPEG of any quality
-========  =============================================================================================================
+=========  =============================================================================================================
+preset     rain
+=========  =============================================================================================================
+rain200l   gray streaks in one direction, with beads along them and specks between; added; about 27 dB PSNR
+rain200h   hard parallel lines of one brightness, and soft streaks along and across them; added, clipped; about 14 dB
+rain800    white noise blurred along one line and cut off at black; screened, then levels over the whole picture (which
+           may come out darker than it went in), then JPEG of quality 75; about 24 dB
+light      drawn after no set: three depths of streaks in one direction, blended between adding and screening
+medium     the same, stronger
+heavy      the same, stronger still
+none       none at all: pairs of equal halves, from which a network learns to leave clean pictures as they are
+scaled     light, medium, heavy, rain200l and rain200h with streaks of half to three times their size, half of it JPEG
+thick      long and wide streaks of near drops, out of focus, before some of the usual ones, half of it JPEG
+dense      curtains of fine to coarse rain with streaks before them and a veil behind, or short broad streaks driven by
+           the wind, as oblique as snow; half of it JPEG
+crossed    streaks of two to four directions and several sizes, half of it JPEG
+levels     as rain800, wider: rain of two sizes, levels that it does not explain, JPEG of any quality
+delivered  as cameras and editors deliver it: dense slanted streaks, curtains against the light, flakes, wide soft
+           drops, sharpened with dark seams, most of it JPEG
+=========  =============================================================================================================
 
 `benchmarks/rain.py` measures how near the first three come.
 """

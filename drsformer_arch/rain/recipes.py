@@ -261,7 +261,7 @@ RECIPES["levels"] = tuple(
 
 
 def _delivered(weight: float, *groups: Group, lean: float, steepest: float, veil: Value) -> Recipe:
-    """Describe rain in a photograph as people get it: sharpened by the camera, made smaller, compressed."""
+    """Describe rain in a photograph as people get it: sharpened by the camera, resized, compressed."""
     finish: dict[str, Value] = {"screen": (0.3, 1), "sharpening": (0, 2)}
     return Recipe(groups, lean, steepest, weight, veil, finish, jpeg_quality=(30, 93), jpeg_share=0.8, sizes=(0.6, 1.8))
 
@@ -295,7 +295,7 @@ RECIPES["delivered"] = (
     _delivered(
         0.15,
         _FAINT,
-        Group({**_SLANTED, "density": (5, 60)}, _ONE_DEPTH, copies=(1, 1)),
+        Group({**_SLANTED, "density": (5, 60)}, _ONE_DEPTH),
         Group(_WIDE, _ONE_DEPTH, turn=(-3, 3)),
         lean=9,
         steepest=30,
