@@ -64,9 +64,8 @@ def add_rain(
 
     largest = np.iinfo(clean.dtype).max
     before = clean.astype(np.float32) / largest
-    scene = before.copy()
     # Rain adds light: what is brighter than the sky keeps its brightness, so that no pixel ever becomes darker.
-    scene += parameters.veil * np.maximum(_AIRLIGHT - scene, 0)
+    scene = before + parameters.veil * np.maximum(_AIRLIGHT - before, 0)
     for layer in parameters.layers:
         height, width = clean.shape[:2]
         if isinstance(layer, Streaks):
@@ -79,8 +78,7 @@ def add_rain(
     if parameters.sharpening > 0:
         # A camera sharpens scene and rain alike. The clean photograph has had it, so only what rain adds gets it.
         added = scene - before
-        blurred = cv2.GaussianBlur(added, (0, 0), _SHARPENED).reshape(added.shape)
-        scene = scene + parameters.sharpening * (added - blurred)
+        scene = scene + parameters.sharpening * (added - cv2.GaussianBlur(added, (0, 0), _SHARPENED))
     scene = np.clip((scene - parameters.black) / (parameters.white - parameters.black), 0, 1) ** parameters.gamma
     if parameters.jpeg_quality is None:
         return np.rint(scene * largest).astype(clean.dtype)
