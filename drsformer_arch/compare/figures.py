@@ -1,6 +1,7 @@
 """Figures of a comparison: quality against cost, and the same region from every method."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.images.tensors import to_picture
 from drsformer_arch.plot.figures import colours, png
+from drsformer_arch.system.errors import printable
 from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
 MOST_PAIRS = 100  # in a figure
+LONGEST_TITLE = 19  # characters in a line above a region
 SHORTEST_AXIS = 1.0  # dB, lest a tenth looks like a world
 COSTS: dict[str, Callable[[Group], float]] = {
     "seconds per picture": lambda group: group.seconds,
@@ -40,7 +43,8 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
     names = data_sets(results)
     groups = groups_of(results)
     networks = [group for group in groups if group.network]
-    figure = Figure(figsize=(2.6 + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
+    labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
+    figure = Figure(figsize=(_width(labels) + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(COSTS), squeeze=False, sharex="col", sharey="row")
     most, palette = max(group.parameters for group in networks), colours(len(networks))
     for row, name in zip(panels, names, strict=True):
@@ -51,7 +55,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
                     size, colour = 20 + 280 * group.parameters / most, palette[index]
                     panel.scatter(cost, psnr, s=size, alpha=0.6, color=colour, linewidths=0)
                     panel.errorbar(cost, psnr, group.spread(name, "psnr"), color=colour, capsize=3, linewidth=1)
-            panel.set(xscale="log", title=in_figure(name), xlabel=f"{what} (left is less)")
+            panel.set(xscale="log", title=_title(name, 2 * LONGEST_TITLE), xlabel=f"{what} (left is less)")
             panel.margins(0.2)
             _show_rainy(panel, [group for group in groups if not group.network], name)
             left, right = panel.get_xlim()
@@ -60,7 +64,6 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
             panel.xaxis.set_minor_formatter(NullFormatter())
             panel.grid(alpha=0.3, linewidth=0.5)
         row[0].set_ylabel("PSNR in dB")
-    labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
     discs = [Line2D([], [], marker="o", linestyle="", alpha=0.6, color=colour) for colour in palette]
     figure.legend(discs, labels, title="parameters", loc="outside right upper", frameon=False)
     bars = "; bars: standard deviation between trainings" if any(len(group.members) > 1 for group in networks) else ""
@@ -94,7 +97,7 @@ def intervals(pairs: Sequence[Pair]) -> bytes:
     labels = list(dict.fromkeys(pair.label for pair in pairs))
     pairs_in_all = len(labels)
     del labels[MOST_PAIRS:]
-    figure = Figure(figsize=(3 + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(_width(labels) + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for panel, name in zip(panels, names, strict=True):
         panel.axvline(0, color="gray", linewidth=1)
@@ -108,7 +111,7 @@ def intervals(pairs: Sequence[Pair]) -> bytes:
             panel.plot(found.mean, at, marker="o", color=colour)
             place = panel.get_yaxis_transform()
             panel.text(1.01, at, found.counts, transform=place, va="center", fontsize=8, color="dimgray")
-        panel.set(title=in_figure(name), xlabel="difference of PSNR in dB (right: the first is better)")
+        panel.set(title=_title(name, 2 * LONGEST_TITLE), xlabel="difference of PSNR in dB (right: the first is better)")
         panel.grid(alpha=0.3, linewidth=0.5, axis="x")
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)
@@ -140,16 +143,15 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
         whole.imshow(rainy)
         corner, side = (region[1].start, region[0].start), region[0].stop - region[0].start
         whole.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="red", linewidth=2))
-        whole.set_title(in_figure(f"{name}: {picture}"), fontsize=9)
+        whole.set_title(_title(f"{picture} of {name}", 2 * LONGEST_TITLE), fontsize=9)
         for panel, result in zip(panels, results, strict=False):
             of_result = result.scores.get(name)
             if of_result and picture in of_result.names:
                 at = of_result.names.index(picture)
                 path = out / "pictures" / result.label / name / f"{picture}.png"
                 panel.imshow(decode(read_file(path), path)[region], interpolation="nearest")
-                panel.set_title(
-                    f"{in_figure(result.label)}\n{of_result.psnr[at]:.2f} / {of_result.ssim[at]:.4f}", fontsize=9
-                )
+                found = f"{of_result.psnr[at]:.2f} / {of_result.ssim[at]:.4f}"
+                panel.set_title(f"{_title(result.label, LONGEST_TITLE)}\n{found}", fontsize=9)
         panels[len(results)].imshow(target[region], interpolation="nearest")
         panels[len(results)].set_title("target\nPSNR / SSIM", fontsize=9)
     return png(figure)
@@ -157,12 +159,25 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
 
 def _panels(block: SubFigure, columns: int) -> list[Axes]:
     """Make one large panel, then two rows of small ones."""
-    grid = block.add_gridspec(2, columns + 2, wspace=0.05, hspace=0.25)
+    grid = block.add_gridspec(2, columns + 2, wspace=0.05, hspace=0.4)
     places = [grid[:, :2], *(grid[row, 2 + column] for row in range(2) for column in range(columns))]
     panels = [block.add_subplot(place) for place in places]
     for panel in panels:
         panel.axis("off")
     return panels
+
+
+def _width(labels: Sequence[str]) -> float:
+    """Return the width in inches that labels take beside the panels."""
+    return 0.6 + max(2.0, max(map(len, labels)) * 0.09)
+
+
+def _title(text: str, longest: int) -> str:
+    """Break text that is longer than its panel is wide; what two lines do not hold is left out."""
+    lines = textwrap.wrap(printable(text), longest)
+    if len(lines) > 2:
+        lines[1:] = [f"{lines[1][: longest - 1]}…"]
+    return "\n".join(in_figure(line) for line in lines)
 
 
 def most_different(results: Sequence[Measurement], name: str) -> int:
