@@ -1,7 +1,6 @@
 """Figures of a comparison: quality against cost, and the same region from every method."""
 
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,8 +19,7 @@ from drsformer_arch.compare.tables import data_sets
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.images.tensors import to_picture
-from drsformer_arch.plot.figures import colours, png
-from drsformer_arch.system.errors import printable
+from drsformer_arch.plot.figures import INCHES, colours, in_two_lines, png
 from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
@@ -44,7 +42,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
     groups = groups_of(results)
     networks = [group for group in groups if group.network]
     labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
-    figure = Figure(figsize=(_width(labels) + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
+    figure = Figure(figsize=(_beside(labels) + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(COSTS), squeeze=False, sharex="col", sharey="row")
     most, palette = max(group.parameters for group in networks), colours(len(networks))
     for row, name in zip(panels, names, strict=True):
@@ -55,7 +53,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
                     size, colour = 20 + 280 * group.parameters / most, palette[index]
                     panel.scatter(cost, psnr, s=size, alpha=0.6, color=colour, linewidths=0)
                     panel.errorbar(cost, psnr, group.spread(name, "psnr"), color=colour, capsize=3, linewidth=1)
-            panel.set(xscale="log", title=_title(name, 2 * LONGEST_TITLE), xlabel=f"{what} (left is less)")
+            panel.set(xscale="log", title=in_two_lines(name, 2 * LONGEST_TITLE), xlabel=f"{what} (left is less)")
             panel.margins(0.2)
             _show_rainy(panel, [group for group in groups if not group.network], name)
             left, right = panel.get_xlim()
@@ -97,7 +95,7 @@ def intervals(pairs: Sequence[Pair]) -> bytes:
     labels = list(dict.fromkeys(pair.label for pair in pairs))
     pairs_in_all = len(labels)
     del labels[MOST_PAIRS:]
-    figure = Figure(figsize=(_width(labels) + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(_beside(labels) + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for panel, name in zip(panels, names, strict=True):
         panel.axvline(0, color="gray", linewidth=1)
@@ -111,7 +109,9 @@ def intervals(pairs: Sequence[Pair]) -> bytes:
             panel.plot(found.mean, at, marker="o", color=colour)
             place = panel.get_yaxis_transform()
             panel.text(1.01, at, found.counts, transform=place, va="center", fontsize=8, color="dimgray")
-        panel.set(title=_title(name, 2 * LONGEST_TITLE), xlabel="difference of PSNR in dB (right: the first is better)")
+        panel.set(
+            title=in_two_lines(name, 2 * LONGEST_TITLE), xlabel="difference of PSNR in dB (right: the first is better)"
+        )
         panel.grid(alpha=0.3, linewidth=0.5, axis="x")
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)
@@ -143,7 +143,7 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
         whole.imshow(rainy)
         corner, side = (region[1].start, region[0].start), region[0].stop - region[0].start
         whole.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="red", linewidth=2))
-        whole.set_title(_title(f"{picture} of {name}", 2 * LONGEST_TITLE), fontsize=9)
+        whole.set_title(in_two_lines(f"{picture} of {name}", 2 * LONGEST_TITLE), fontsize=9)
         for panel, result in zip(panels, results, strict=False):
             of_result = result.scores.get(name)
             if of_result and picture in of_result.names:
@@ -151,7 +151,7 @@ def crops(methods: Sequence[Method], results: Sequence[Measurement], out: Path) 
                 path = out / "pictures" / result.label / name / f"{picture}.png"
                 panel.imshow(decode(read_file(path), path)[region], interpolation="nearest")
                 found = f"{of_result.psnr[at]:.2f} / {of_result.ssim[at]:.4f}"
-                panel.set_title(f"{_title(result.label, LONGEST_TITLE)}\n{found}", fontsize=9)
+                panel.set_title(f"{in_two_lines(result.label, LONGEST_TITLE)}\n{found}", fontsize=9)
         panels[len(results)].imshow(target[region], interpolation="nearest")
         panels[len(results)].set_title("target\nPSNR / SSIM", fontsize=9)
     return png(figure)
@@ -167,17 +167,9 @@ def _panels(block: SubFigure, columns: int) -> list[Axes]:
     return panels
 
 
-def _width(labels: Sequence[str]) -> float:
+def _beside(labels: Sequence[str]) -> float:
     """Return the width in inches that labels take beside the panels."""
-    return 0.6 + max(2.0, max(map(len, labels)) * 0.09)
-
-
-def _title(text: str, longest: int) -> str:
-    """Break text that is longer than its panel is wide; what two lines do not hold is left out."""
-    lines = textwrap.wrap(printable(text), longest)
-    if len(lines) > 2:
-        lines[1:] = [f"{lines[1][: longest - 1]}…"]
-    return "\n".join(in_figure(line) for line in lines)
+    return 0.6 + max(2.0, max(map(len, labels)) * INCHES)
 
 
 def most_different(results: Sequence[Measurement], name: str) -> int:

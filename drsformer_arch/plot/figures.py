@@ -1,11 +1,17 @@
 """Figures as files."""
 
 import io
+import textwrap
 import warnings
 
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+
+from drsformer_arch.system.errors import printable
+from drsformer_arch.system.escapes import in_figure
+
+INCHES = 0.09  # about the width of a letter of 10 points
 
 
 def colours(count: int) -> list[str]:
@@ -23,3 +29,11 @@ def png(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in other scripts get boxes
         figure.savefig(content, format="png", dpi=140, bbox_inches="tight")
     return content.getvalue()
+
+
+def in_two_lines(text: str, longest: int) -> str:
+    """Break a title that is longer than its panel is wide, in characters; what two lines do not hold is left out."""
+    lines = textwrap.wrap(printable(text), longest)
+    if len(lines) > 2:
+        lines[1:] = [f"{lines[1][: longest - 1]}…"]
+    return "\n".join(in_figure(line) for line in lines)

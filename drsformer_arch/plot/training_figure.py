@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from drsformer_arch.plot.curves import Curve
-from drsformer_arch.plot.figures import colours, png
+from drsformer_arch.plot.figures import INCHES, colours, in_two_lines, png
 from drsformer_arch.system.escapes import in_figure
 
 COLUMNS = 2
 MOST_PANELS = 40  # logs may name as many quantities as they like; a figure has an end
 POINTS = 200  # of a curve with more, a bold line shows means over its neighbourhood
 LARGEST = 1e100  # value that is drawn; axes cannot hold those near the largest float
+LONGEST_TITLE = 55  # characters in a line
 WIDE = 4  # largest over smallest value from which a loss has a logarithmic axis
 
 
@@ -31,7 +32,10 @@ def draw(curves: Sequence[Curve], groups: Mapping[str, str] | None = None) -> by
     names = list(dict.fromkeys((curve.name, curve.over) for curve in curves))[:MOST_PANELS]
     runs = _lines_of(dict.fromkeys(curve.run for curve in curves), groups or {})
     rows = -(-len(names) // COLUMNS)
-    figure = Figure(figsize=(6 * COLUMNS, 3.6 * rows), layout="constrained")
+    width = 6 * COLUMNS
+    in_a_row = min(max(int(width / (0.6 + max(map(len, runs)) * INCHES)), 1), len(runs), 4)
+    below = 0.22 * -(-len(runs) // in_a_row) if len(runs) > 1 else 0
+    figure = Figure(figsize=(width, 3.6 * rows + below), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     for panel in panels[len(names) :]:
         panel.remove()
@@ -39,7 +43,7 @@ def draw(curves: Sequence[Curve], groups: Mapping[str, str] | None = None) -> by
         _draw(panel, [curve for curve in curves if (curve.name, curve.over) == name], runs)
     if len(runs) > 1:
         handles = [panels[0].plot([], [], **line, label=in_figure(run))[0] for run, line in runs.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 4), frameon=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=in_a_row, frameon=False)
     return png(figure)
 
 
@@ -72,7 +76,7 @@ def _draw(panel: Axes, curves: Sequence[Curve], runs: Mapping[str, dict[str, Any
     if is_loss and everything and min(everything) > 0 and max(everything) / min(everything) >= WIDE:
         panel.set_yscale("log")
     title = f"{curves[0].name} in {curves[0].unit}" if curves[0].unit else curves[0].name
-    panel.set(title=in_figure(title), xlabel=curves[0].over)
+    panel.set(title=in_two_lines(title, LONGEST_TITLE), xlabel=curves[0].over)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.grid(alpha=0.3)
