@@ -19,7 +19,7 @@ from drsformer_arch.compare.tables import data_sets
 from drsformer_arch.data.datasets.paired_dataset import PairedRainDataset
 from drsformer_arch.images.pictures import decode, read_file
 from drsformer_arch.images.tensors import to_picture
-from drsformer_arch.plot.figures import INCHES, colours, in_two_lines, png
+from drsformer_arch.plot.figures import colours, in_two_lines, png, width_of
 from drsformer_arch.system.escapes import in_figure
 
 SMALLEST_CROP = 48
@@ -42,7 +42,7 @@ def quality_against_cost(results: Sequence[Measurement]) -> bytes:
     groups = groups_of(results)
     networks = [group for group in groups if group.network]
     labels = [f"{in_figure(group.title)}, {group.parameters / 1e6:.2f} M" for group in networks]
-    figure = Figure(figsize=(_beside(labels) + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
+    figure = Figure(figsize=(max(2.6, width_of(labels)) + 4.2 * len(COSTS), 3.8 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(COSTS), squeeze=False, sharex="col", sharey="row")
     most, palette = max(group.parameters for group in networks), colours(len(networks))
     for row, name in zip(panels, names, strict=True):
@@ -95,7 +95,8 @@ def intervals(pairs: Sequence[Pair]) -> bytes:
     labels = list(dict.fromkeys(pair.label for pair in pairs))
     pairs_in_all = len(labels)
     del labels[MOST_PAIRS:]
-    figure = Figure(figsize=(_beside(labels) + 4 * len(names), 1.6 + 0.3 * len(labels)), layout="constrained")
+    width = max(2.6, width_of(labels)) + 4 * len(names)
+    figure = Figure(figsize=(width, 1.6 + 0.3 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for panel, name in zip(panels, names, strict=True):
         panel.axvline(0, color="gray", linewidth=1)
@@ -165,11 +166,6 @@ def _panels(block: SubFigure, columns: int) -> list[Axes]:
     for panel in panels:
         panel.axis("off")
     return panels
-
-
-def _beside(labels: Sequence[str]) -> float:
-    """Return the width in inches that labels take beside the panels."""
-    return 0.6 + max(2.0, max(map(len, labels)) * INCHES)
 
 
 def most_different(results: Sequence[Measurement], name: str) -> int:

@@ -3,6 +3,7 @@
 import io
 import textwrap
 import warnings
+from collections.abc import Iterable
 
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
@@ -10,8 +11,6 @@ from matplotlib.figure import Figure
 
 from drsformer_arch.system.errors import printable
 from drsformer_arch.system.escapes import in_figure
-
-INCHES = 0.09  # about the width of a letter of 10 points
 
 
 def colours(count: int) -> list[str]:
@@ -31,9 +30,14 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+def width_of(labels: Iterable[str]) -> float:
+    """Return the width in inches that the longest of some labels takes with its mark, in letters of 10 points."""
+    return 0.6 + 0.09 * max(map(len, labels))
+
+
 def in_two_lines(text: str, longest: int) -> str:
     """Break a title that is longer than its panel is wide, in characters; what two lines do not hold is left out."""
-    lines = textwrap.wrap(printable(text), longest)
+    lines = textwrap.wrap(printable(text), longest)  # escaped first: what is shown has to fit
     if len(lines) > 2:
         lines[1:] = [f"{lines[1][: longest - 1]}…"]
     return "\n".join(in_figure(line) for line in lines)

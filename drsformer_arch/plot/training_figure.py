@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from drsformer_arch.plot.curves import Curve
-from drsformer_arch.plot.figures import INCHES, colours, in_two_lines, png
+from drsformer_arch.plot.figures import colours, in_two_lines, png, width_of
 from drsformer_arch.system.escapes import in_figure
 
 COLUMNS = 2
@@ -33,7 +33,7 @@ def draw(curves: Sequence[Curve], groups: Mapping[str, str] | None = None) -> by
     runs = _lines_of(dict.fromkeys(curve.run for curve in curves), groups or {})
     rows = -(-len(names) // COLUMNS)
     width = 6 * COLUMNS
-    in_a_row = min(max(int(width / (0.6 + max(map(len, runs)) * INCHES)), 1), len(runs), 4)
+    in_a_row = min(max(int(width / width_of(runs)), 1), len(runs), 4)
     below = 0.22 * -(-len(runs) // in_a_row) if len(runs) > 1 else 0
     figure = Figure(figsize=(width, 3.6 * rows + below), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()

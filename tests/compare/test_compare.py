@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import math
 import shutil
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -367,25 +365,6 @@ def test_names_are_text_in_every_table_and_figure(name, in_csv, in_markdown, in_
         assert len(rows) == 3
         assert len({len(row) for row in rows}) == 1
     quality_against_cost(results)
-
-
-def test_long_names_stay_apart_above_their_regions(pairs, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(figures, "png", lambda figure: drawn.append(figure) or b"")
-    name = "a data set with a name that does not fit above one picture, however small its letters are"
-    labels = [f"experiment_{index}_{'with_much_in_its_name_' * 4}" for index in range(4)]
-    for label in labels:
-        shutil.copytree(pairs / "input", tmp_path / "pictures" / label / name)
-    scores = {name: MethodScores(["00", "01"], [30.0, 31.0], [0.9, 0.9], [0.1, 0.1], [0, 1])}
-    method = Method("IDT", None, None, None, {}, (ComparedSet(name, {"dataroot": str(pairs)}, "rain200"),))
-    figures.crops([method], [Measurement(label, "IDT", 1, 0, 0, scores) for label in labels], tmp_path)
-    panels = drawn[0].subfigs[0].axes
-    canvas = FigureCanvasAgg(drawn[0])
-    canvas.draw()
-    boxes = [panel.title.get_window_extent() for panel in panels if panel.get_title()]
-    assert len(boxes) == 6  # the whole picture, four regions and the target
-    boxes += [panel.get_window_extent() for panel in panels]
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_macs_count_products_in_place_and_attention():

@@ -7,13 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from drsformer_arch.compare import differences, tables
 from drsformer_arch.compare.groups import groups_of
 from drsformer_arch.compare.measurement import Measurement, MethodScores
 from drsformer_arch.plot import training_figure
-from drsformer_arch.plot.curves import Curve
 from drsformer_arch.plot.figures import colours
 from drsformer_arch.training import training_records
 
@@ -50,18 +48,6 @@ def test_runs_of_a_group_share_a_colour_and_no_two_groups_do():
     assert [line["linestyle"] for line in lines.values()] == ["-", "-", "--"]
     for count in (0, 1, 11, 60):
         assert len(set(colours(count))) == count
-
-
-def test_a_legend_of_long_names_leaves_the_panels_their_room(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(training_figure, "png", lambda figure: drawn.append(figure) or b"")
-    names = [f"experiment_{index}_{'with_much_in_its_name_' * 3}" for index in range(20)]
-    training_figure.draw([Curve("loss", "", name, [(1, 1.0), (2, 0.5)]) for name in names])
-    FigureCanvasAgg(drawn[0]).draw()
-    (panel,), (legend,) = drawn[0].axes, drawn[0].legends
-    whole, around = drawn[0].bbox, legend.get_window_extent()
-    assert panel.get_window_extent().height > 2 * drawn[0].dpi
-    assert whole.x0 <= around.x0 < around.x1 <= whole.x1
 
 
 def write(folder: Path, rainy: Measurement, trained: Measurement) -> None:
