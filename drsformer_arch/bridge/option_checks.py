@@ -1,7 +1,7 @@
 """Read an option file and find its mistakes before BasicSR's pipelines start."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from drsformer_arch.options.reading import read_options
 from drsformer_arch.options.run_sections import MODEL_TYPES
 from drsformer_arch.restore.outline import outline
 from drsformer_arch.restore.weights import find_weights
+from drsformer_arch.system import processor
 from drsformer_arch.system.errors import UserError, line_of
 from drsformer_arch.system.files import expanded
 from drsformer_arch.training.batch_plan import batch_plan, fewer_pictures
@@ -101,6 +102,8 @@ def _check(options: dict[str, Any], *, is_train: bool, distributed: bool, proces
         if why and options["val"].get("tile"):
             name = options["network_g"]["type"]
             messages.append(f"val.tile: tiles change the results of {name}, which looks at whole pictures ({why})")
+        if options["num_gpu"] == 0 or gpus == 0:
+            messages += _slow_precisions(options)
     if not is_train:
         return messages
     if BASICSR_DEBUG in options["name"]:
@@ -255,8 +258,6 @@ def _check_training(
     plan = batch_plan(started)
     option_trials.check_batch(started, plan)
     notes = [] if wanted == "auto" else [fewer_pictures(started, plan, int(wanted))]
-    if train.get("amp") == "fp16" and gpus == 0:
-        notes.append("train.amp: fp16 takes more than 10 times as long as bf16 on a CPU; set train.amp: bf16")
     option_trials.try_optimizer(train, network, gpu=gpus > 0)
     for network_name in options["path"].get("ignore_resume_networks") or ():
         if options.get(network_name) is None:
@@ -267,6 +268,19 @@ def _check_training(
                 f"ones; give path.pretrain_{network_name}"
             )
     return [*filter(None, notes), *option_trials.check_best(options)]
+
+
+def _slow_precisions(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield notes on the 16-bit types that are asked for and that a CPU is slow in."""
+    slow = processor.note_on_bf16("cpu")
+    amp = options.get("train", {}).get("amp")
+    if amp == "fp16":
+        faster, value = ("float32", "false") if slow else ("bf16", "bf16")
+        yield f"train.amp: fp16 takes more than 10 times as long as {faster} on a CPU; set train.amp: {value}"
+    elif amp and slow:
+        yield f"train.amp: {slow}; set train.amp: false"
+    if slow and options["val"].get("precision") == "bf16":
+        yield f"val.precision: {slow}; set val.precision: float32"
 
 
 def _refuse_archiving_the_option_file(path: str, options: dict[str, Any], resumes: bool) -> None:

@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if restorer.device.type == "cpu":
         processor.tune()
+    if args.precision == "bf16" and (slow := processor.note_on_bf16(restorer.device.type)):
+        print(f"note: --precision {slow}", file=sys.stderr)
     problems = derain(jobs, restorer, batch=args.batch, depth=args.depth)
     if note := restorer.note_on_tiles():
         print(f"note: {note}; --tile 0 computes them whole, where memory allows", file=sys.stderr)

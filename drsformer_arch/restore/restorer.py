@@ -48,7 +48,8 @@ class Restorer:
             a file that `drsformer export` wrote as ONNX, or a network, which is copied with the weights that it has.
             Default: DRSformer-S, which is shipped.
         device: default: the GPU where there is one.
-        precision: "bf16" computes features in bfloat16: faster where the hardware has it, results differ slightly.
+        precision: "bf16" computes features in bfloat16: faster where the hardware has it, far slower on CPUs without
+            AVX-512; results differ slightly.
         tile: longest side of tiles in pixels; 0 takes whole pictures, "auto" whole ones where memory allows and tiles
             elsewhere. Tiles change the result a little, as the networks look at all pixels they are given; with shipped
             weights for the better, so that "auto" is 320 or less, but not with `published_inference`.

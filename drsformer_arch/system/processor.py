@@ -16,6 +16,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds;
 MEMORY_LIMIT, MEMORY_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")  # bytes
 UNLIMITED = 2**31 - 1  # the largest that mallopt takes
 LARGEST_KEPT = 128 * 2**20
+X86 = ("x86_64", "AMD64")  # as Linux and Windows call it
 
 
 def usable_cores() -> int:
@@ -67,6 +68,24 @@ def model_name() -> str:
 def flags() -> list[str]:
     """Return what the processor can do (Linux), for example avx512_bf16."""
     return _field("/proc/cpuinfo", "flags").split()
+
+
+def note_on_bf16(device: str) -> str:
+    """Return what to say where bfloat16 is asked for.
+
+    Without AVX-512 torch has no bfloat16 convolutions, and computes them value by value.
+
+    Args:
+        device: a type of torch's, such as cpu.
+
+    Returns:
+        A phrase that begins with "bf16", or nothing: where it is fast, or, as on ARM, nobody has measured it.
+    """
+    import torch  # noqa: PLC0415
+
+    if device != "cpu" or platform.machine() not in X86 or torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return ""
+    return "bf16 takes more than 10 times as long as float32 on this processor, which has no AVX-512"
 
 
 def memory_held(device: Any) -> int:

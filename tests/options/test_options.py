@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from drsformer_arch.bridge.option_checks import prepare
@@ -132,6 +133,33 @@ def test_every_shipped_file_builds_and_trains_a_step(path):
     assert all(map(math.isfinite, losses))
 
 
+@pytest.mark.parametrize("capability", ["AVX512", "AVX2"])
+def test_precisions_that_a_processor_is_slow_in_are_said(capability, pairs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    path = write(tmp_path / "fork.yml", FORK.format(root=pairs))
+
+    def said(*overrides):
+        prepare(path, overrides, is_train=True, distributed=False)
+        return [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if "10 times" in line]
+
+    in_bf16 = "bf16 takes more than 10 times as long as float32 on this processor, which has no AVX-512"
+    assert said() == []
+    if capability == "AVX512":
+        assert said("train:amp=bf16", "val:precision=bf16") == []
+        assert said("train:amp=fp16") == [
+            "train.amp: fp16 takes more than 10 times as long as bf16 on a CPU; set train.amp: bf16"
+        ]
+    else:
+        assert said("train:amp=bf16", "val:precision=bf16") == [
+            f"train.amp: {in_bf16}; set train.amp: false",
+            f"val.precision: {in_bf16}; set val.precision: float32",
+        ]
+        assert said("train:amp=fp16") == [
+            "train.amp: fp16 takes more than 10 times as long as float32 on a CPU; set train.amp: false"
+        ]
+
+
 def test_files_of_the_published_fork_run(pairs, tmp_path, capsys):
     path = write(tmp_path / "fork.yml", FORK.format(root=pairs))
     options = prepare(path, ["num_gpu=0"], is_train=True, distributed=False)
@@ -143,7 +171,7 @@ def test_files_of_the_published_fork_run(pairs, tmp_path, capsys):
     prepare(path, ["train:amp=fp16"], is_train=True, distributed=False)  # written for 8 GPUs, and there is none
     said = capsys.readouterr().out
     assert "effective batch was 32 on the 8 GPUs of num_gpu, is 4 here: set train.effective_batch_size: 32" in said
-    assert "train.amp: fp16 takes more than 10 times as long as bf16 on a CPU" in said
+    assert "train.amp: fp16 takes more than 10 times as long as" in said
     prepare(path, ["train:effective_batch_size=32"], is_train=True, distributed=False)
     assert "effective batch" not in capsys.readouterr().out
     model = DerainModel(started(options))

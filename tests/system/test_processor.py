@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
+from drsformer_arch.cli import main
 from drsformer_arch.system import processor
 
 PAGE_FAULTS = """
@@ -61,3 +65,23 @@ def test_cores_follow_affinity_and_container(tmp_path, monkeypatch):
     ):
         limit.write_text(content)
         assert processor.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("machine", "capability", "slow"),
+    [("x86_64", "AVX2", True), ("x86_64", "AVX512", False), ("aarch64", "DEFAULT", False)],
+)
+def test_where_bfloat16_is_slow_commands_say_so(machine, capability, slow, tmp_path, monkeypatch, capsys):  # noqa: PLR0917
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    note = "bf16 takes more than 10 times as long as float32 on this processor, which has no AVX-512"
+    assert processor.note_on_bf16("cpu") == note * slow
+    assert processor.note_on_bf16("cuda") == ""
+    cv2.imwrite(str(tmp_path / "rainy.png"), np.full((16, 16, 3), 128, np.uint8))
+    for precision in ("bf16", "float32"):
+        out = tmp_path / f"{precision}.png"
+        assert (
+            main(["derain", str(tmp_path / "rainy.png"), "-o", str(out), "--device", "cpu", "--precision", precision])
+            == 0
+        )
+        assert (f"note: --precision {note}" in capsys.readouterr().err) == (slow and precision == "bf16")
