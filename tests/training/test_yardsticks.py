@@ -91,7 +91,7 @@ def test_scores_stand_beside_those_of_the_first_generation(scripts, monkeypatch,
 
 def test_the_shipped_weights_score_what_is_written(scripts, yardsticks):
     score = scripts("score_yardsticks")
-    written = json.loads(score.FIRST.with_name("sixth_scores.json").read_text())
+    written = json.loads(score.FIRST.with_name("seventh_scores.json").read_text())
     first = json.loads(score.FIRST.read_text())
     assert {part: list(scores) for part, scores in written.items()} == {part: list(first[part]) for part in first}
     restorer = Restorer()
