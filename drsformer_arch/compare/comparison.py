@@ -97,10 +97,6 @@ def compare(
     methods = [
         method._replace(val={**method.val, **asked}) for method in _methods(sources, pictures, imports, complain)
     ]
-    if note := processor.note_on_bf16(chosen):
-        for method in methods:
-            if method.val.get("precision") == "bf16":
-                print(f"note: {method.label}: val.precision: {note}", file=sys.stderr, flush=True)
     every = _distinct_sets(methods)
     _refuse_among_pictures(out, every.values())
     for path in filter(None, (out / "comparison.md", page)):
