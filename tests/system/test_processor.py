@@ -79,9 +79,6 @@ def test_where_bfloat16_is_slow_commands_say_so(machine, capability, slow, tmp_p
     assert processor.note_on_bf16("cuda") == ""
     cv2.imwrite(str(tmp_path / "rainy.png"), np.full((16, 16, 3), 128, np.uint8))
     for precision in ("bf16", "float32"):
-        out = tmp_path / f"{precision}.png"
-        assert (
-            main(["derain", str(tmp_path / "rainy.png"), "-o", str(out), "--device", "cpu", "--precision", precision])
-            == 0
-        )
+        files = [str(tmp_path / "rainy.png"), "-o", str(tmp_path / f"{precision}.png")]
+        assert main(["derain", *files, "--device", "cpu", "--precision", precision]) == 0
         assert (f"note: --precision {note}" in capsys.readouterr().err) == (slow and precision == "bf16")
